@@ -1,0 +1,216 @@
+"""The one waist: every numerical operation of the library is `Backend.launch(op, buffers, dims, scalars)`.
+
+`launch` checks its arguments against the op table once, for all backends, and then runs the op or, inside `capture`,
+records it. Memory is `Buffer`s: flat storage in the backend's own layout with a logical shape.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from . import reference
+from .errors import CaptureError, DeviceError
+from .ops import OPS, Op
+from .plan import Call, Plan
+
+ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
+
+
+class Buffer:
+    """Memory of one backend: `storage` is flat and may be laid out or padded as the backend likes, `shape` is logical.
+
+    `kind` is one of the kinds of the op table. Users see plain arrays, through `Backend.to_host` and `Backend.upload`.
+    """
+
+    __slots__ = ("backend", "kind", "pointer", "shape", "size", "storage")
+
+    def __init__(self, backend: Backend, shape: tuple[int, ...], kind: str, storage: np.ndarray) -> None:
+        self.backend = backend
+        self.shape = shape
+        self.kind = kind
+        self.storage = storage
+        self.size = int(np.prod(shape, dtype=np.int64))
+        self.pointer: int = storage.ctypes.data
+
+    def rows(self, start: int, stop: int) -> Buffer:
+        """A view of rows `start` to `stop` of the first axis; not for weights, whose layout is the backend's."""
+        if self.kind == "weight":
+            raise TypeError("rows: a weight has no rows in memory; expected a buffer of another kind")
+        width = self.size // self.shape[0]
+        part = self.storage[start * width : stop * width]
+        return Buffer(self.backend, (stop - start, *self.shape[1:]), self.kind, part)
+
+    def flat(self) -> Buffer:
+        """The whole storage, padding included, as a vector of kind real: what element-wise optimizers run over."""
+        return Buffer(self.backend, (self.storage.size,), "real", self.storage)
+
+
+class Backend(ABC):
+    """A device. Subclasses give memory (`_dtype`, `_storage_size`, `_pack`, `_unpack`) and `_run`, `_compile`."""
+
+    name: str
+    real: np.dtype
+
+    def __init__(self) -> None:
+        self._calls: list[Call] | None = None
+
+    # --- memory ------------------------------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
+        """A buffer with undefined content."""
+        size, dtype = self._storage_size(shape, kind), self._dtype(kind)
+        raw = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return Buffer(self, tuple(shape), kind, raw[start : start + size * dtype.itemsize].view(dtype))
+
+    def zeros(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
+        """A buffer of zeros; not while recording, where it would be zeroed once and never again."""
+        self._host_access("zeros")
+        buffer = self.empty(shape, kind)
+        buffer.storage[...] = 0
+        return buffer
+
+    def from_host(self, array: np.ndarray, kind: str = "real") -> Buffer:
+        """A new buffer with a copy of `array`."""
+        self._host_access("from_host")
+        buffer = self.empty(np.shape(array), kind)
+        self.upload(buffer, array)
+        return buffer
+
+    def wrap(self, array: np.ndarray, kind: str = "real") -> Buffer:
+        """A buffer over the array's own memory where dtype and layout allow it, else over a copy."""
+        if kind != "weight" and array.dtype == self._dtype(kind) and array.flags.c_contiguous:
+            return Buffer(self, array.shape, kind, array.reshape(-1))
+        return self.from_host(array, kind)
+
+    def upload(self, buffer: Buffer, array: np.ndarray) -> None:
+        """Copies a host array of the same shape into `buffer`."""
+        self._host_access("upload")
+        if np.shape(array) != buffer.shape:
+            raise ValueError(f"upload: expected shape {buffer.shape}, got {np.shape(array)}")
+        self._pack(np.asarray(array, self._dtype(buffer.kind)), buffer)
+
+    def to_host(self, buffer: Buffer) -> np.ndarray:
+        """A copy of the buffer as a plain array of its logical shape; weights as (out, in)."""
+        self._host_access("to_host")
+        return self._unpack(buffer)
+
+    def _host_access(self, what: str) -> None:
+        if self._calls is not None:
+            raise CaptureError(
+                f"{what}: the host cannot read or write device memory while a step is being recorded; "
+                "move it out of the captured function"
+            )
+
+    # --- launching -----------------------------------------------------------------------------------------------------
+
+    def launch(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int] = (), scalars: Sequence[float] = ()) -> None:
+        """Checks the arguments against the op table, then runs the op, or records it inside `capture`.
+
+        Raises:
+            ValueError: unknown op, wrong number of arguments, or a buffer of another size, kind or backend.
+        """
+        op = OPS.get(name)
+        if op is None:
+            raise ValueError(f"launch: unknown op {name!r}")
+        self._check(op, buffers, dims, scalars)
+        if self._calls is not None:
+            self._calls.append(Call(name, tuple(buffers), tuple(dims), tuple(scalars)))
+        else:
+            self._run(name, buffers, dims, scalars)
+
+    def _check(self, op: Op, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
+        for what, expected, got in (("buffers", op.args, buffers), ("dims", op.dims, dims), ("scalars", op.scalars, scalars)):
+            if len(expected) != len(got):
+                raise ValueError(f"{op.name}: expected {len(expected)} {what}, got {len(got)}")
+        named = dict(zip(op.dims, dims, strict=True))
+        for arg, buffer in zip(op.args, buffers, strict=True):
+            if buffer.backend is not self:
+                raise ValueError(f"{op.name}: {arg.name} lives on another backend ({buffer.backend.name})")
+            if buffer.kind != arg.kind:
+                raise ValueError(f"{op.name}: {arg.name} must be of kind {arg.kind}, got {buffer.kind}")
+            if buffer.size != arg.size(named):
+                raise ValueError(f"{op.name}: {arg.name} must hold {arg.size(named)} elements, got {buffer.size} {buffer.shape}")
+
+    def capture(self, step: Callable[[], object], inputs: Sequence[Buffer] = ()) -> Plan:
+        """Records the launches of `step()` without running them. `inputs` are the buffers that `Plan.replay` may fill.
+
+        Raises:
+            CaptureError: `step` reads or writes device memory from the host, draws random numbers there, or captures.
+        """
+        if self._calls is not None:
+            raise CaptureError("capture: a step is already being recorded")
+        self._calls = calls = []
+        try:
+            step()
+        finally:
+            self._calls = None
+        return Plan(calls, inputs, self._compile(calls))
+
+    @property
+    def recording(self) -> bool:
+        """Whether a step is being recorded."""
+        return self._calls is not None
+
+    # --- what a device provides -------------------------------------------------------------------------------------------
+
+    def _dtype(self, kind: str) -> np.dtype:
+        return self.real if kind in ("real", "weight") else np.dtype(kind)
+
+    def _storage_size(self, shape: tuple[int, ...], kind: str) -> int:
+        return int(np.prod(shape, dtype=np.int64))
+
+    def _pack(self, array: np.ndarray, buffer: Buffer) -> None:
+        buffer.storage[...] = array.reshape(-1)
+
+    def _unpack(self, buffer: Buffer) -> np.ndarray:
+        return buffer.storage.reshape(buffer.shape).copy()
+
+    @abstractmethod
+    def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None: ...
+
+    @abstractmethod
+    def _compile(self, calls: Sequence[Call]) -> Callable[[], None]: ...
+
+
+class ReferenceBackend(Backend):
+    """NumPy in float64: the specification that the device backends are tested against."""
+
+    name = "reference"
+    real = np.dtype(np.float64)
+
+    def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
+        op = OPS[name]
+        named = dict(zip(op.dims, dims, strict=True))
+        arrays = [
+            buffer.storage.reshape([named[d] if isinstance(d, str) else d for d in arg.shape])
+            for arg, buffer in zip(op.args, buffers, strict=True)
+        ]
+        reference.FUNCTIONS[name](*arrays, *dims, *scalars)
+
+    def _compile(self, calls: Sequence[Call]) -> Callable[[], None]:
+        def run() -> None:
+            for call in calls:
+                self._run(call.name, call.buffers, call.dims, call.scalars)
+
+        return run
+
+
+def get_backend(device: str = "cpu") -> Backend:
+    """A new backend: "cpu" or "reference".
+
+    Raises:
+        ValueError: an unknown name. DeviceError: a device that this version or this machine does not have.
+    """
+    if device == "cpu":
+        from .cpu import CpuBackend
+
+        return CpuBackend()
+    if device == "reference":
+        return ReferenceBackend()
+    if device == "cuda" or (isinstance(device, str) and device.startswith("cuda:")):
+        raise DeviceError(f"device={device!r}: this version of aaecore has no CUDA backend yet; use device='cpu'")
+    raise ValueError(f"device: expected 'cpu' or 'reference', got {device!r}")

@@ -1,0 +1,129 @@
+"""The CPU backend: C++ kernels, weights in panels, a step replayed in one call without the interpreter lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .backend import Backend, Buffer
+from .errors import DeviceError
+from .kernels import cpu as compiled
+from .plan import Call
+
+MAX_THREADS = 256
+
+
+def set_num_threads(n: int) -> None:
+    """Threads used by the CPU kernels of this process, the caller included. Results do not depend on it.
+
+    Raises:
+        ValueError: n is not an integer from 1 to 256.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_THREADS:
+        raise ValueError(f"n: expected an integer from 1 to {MAX_THREADS}, got {n!r}")
+    compiled.set_num_threads(int(n))
+
+
+def get_num_threads() -> int:
+    """Threads used by the CPU kernels of this process, the caller included."""
+    return compiled.num_threads()
+
+
+def _cgroup_cpus() -> float:
+    """The CPU quota of this process's control group in cores; infinite where there is none."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return float("inf") if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return float("inf")
+
+
+def default_num_threads() -> int:
+    """AAECORE_NUM_THREADS, else the cores that this process may use (affinity and control group)."""
+    text = os.environ.get("AAECORE_NUM_THREADS", "")
+    if text.isdecimal() and 1 <= int(text) <= MAX_THREADS:
+        return int(text)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(cores, _cgroup_cpus(), MAX_THREADS)))
+
+
+def default_isa() -> str:
+    """The instruction set of new backends: AAECORE_CPU_ISA ("v4", "v3", "generic"), else the best this CPU runs.
+
+    Raises:
+        DeviceError: AAECORE_CPU_ISA names one that this CPU or this build does not have.
+    """
+    isas = compiled.supported()
+    isa = os.environ.get("AAECORE_CPU_ISA") or isas[0]
+    if isa not in isas:
+        raise DeviceError(f"AAECORE_CPU_ISA: expected one of {', '.join(isas)} on this CPU, got {isa!r}")
+    return isa
+
+
+class CpuBackend(Backend):
+    """float32 kernels for one instruction set.
+
+    A weight (out, in) is stored as panels of 2 * lanes outputs, each [in][width] contiguous; the last panel is `lanes`
+    wide when that is enough, and padded with zeros (see kernels/linear.hpp).
+    """
+
+    name = "cpu"
+    real = np.dtype(np.float32)
+
+    def __init__(self, isa: str | None = None) -> None:
+        super().__init__()
+        if isa is not None and isa not in compiled.supported():
+            raise DeviceError(f"isa: expected one of {', '.join(compiled.supported())} on this CPU, got {isa!r}")
+        self.kernels = compiled.Kernels(isa or default_isa())
+
+    @property
+    def isa(self) -> str:
+        """The instruction set of the kernels: v4 (AVX-512), v3 (AVX2 and FMA) or generic."""
+        return self.kernels.isa
+
+    def _storage_size(self, shape: tuple[int, ...], kind: str) -> int:
+        if kind != "weight":
+            return super()._storage_size(shape, kind)
+        outputs, inputs = shape
+        return -(-outputs // self.kernels.lanes) * self.kernels.lanes * inputs
+
+    def _panels(self, buffer: Buffer) -> list[tuple[int, np.ndarray]]:
+        """(first output, view [in][width]) of every panel of a weight."""
+        outputs, inputs = buffer.shape
+        lanes, full, panels = self.kernels.lanes, 2 * self.kernels.lanes, []
+        for n0 in range(0, outputs, full):
+            width = full if outputs - n0 > lanes else lanes
+            panels.append((n0, buffer.storage[n0 * inputs : (n0 + width) * inputs].reshape(inputs, width)))
+        return panels
+
+    def _pack(self, array: np.ndarray, buffer: Buffer) -> None:
+        if buffer.kind != "weight":
+            return super()._pack(array, buffer)
+        for n0, panel in self._panels(buffer):
+            rows = array[n0 : n0 + panel.shape[1]]
+            panel[:, : len(rows)] = rows.T
+            panel[:, len(rows) :] = 0
+
+    def _unpack(self, buffer: Buffer) -> np.ndarray:
+        if buffer.kind != "weight":
+            return super()._unpack(buffer)
+        array = np.empty(buffer.shape, self.real)
+        for n0, panel in self._panels(buffer):
+            rows = array[n0 : n0 + panel.shape[1]]
+            rows[...] = panel[:, : len(rows)].T
+        return array
+
+    def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
+        self.kernels.launch(name, [b.pointer for b in buffers], dims, scalars)
+
+    def _compile(self, calls: Sequence[Call]) -> Callable[[], None]:
+        program = compiled.Program(self.kernels)
+        for call in calls:
+            program.append(call.name, [b.pointer for b in call.buffers], call.dims, call.scalars)
+        return program.run
+
+
+compiled.set_num_threads(default_num_threads())

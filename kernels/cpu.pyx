@@ -1,0 +1,148 @@
+# distutils: language = c++
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, freethreading_compatible=True
+"""The CPU kernels, by name: launch one, or replay a recorded list of them without the interpreter lock.
+
+Nothing is checked here; `aaecore.backend.Backend.launch` has done it. Pointers are plain integers whose memory the caller keeps alive.
+"""
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport free, realloc
+
+cdef extern from "table.h" namespace "aae" nogil:
+    ctypedef void (*Kernel)(void**, const int64_t*, const double*) noexcept
+    cdef struct NamedKernel:
+        const char* name
+        Kernel run
+    cdef struct KernelTable:
+        const char* isa
+        const NamedKernel* kernels
+        int count
+        int lanes
+    const KernelTable* supported_table(int index)
+
+cdef extern from "threads.h" namespace "aae" nogil:
+    bint out_of_memory()
+    void c_set_num_threads "aae::set_num_threads"(int n)
+    int c_num_threads "aae::num_threads"()
+
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    static const char* aae_compiler = "clang " __clang_version__;
+    #elif defined(__GNUC__)
+    static const char* aae_compiler = "gcc " __VERSION__;
+    #else
+    static const char* aae_compiler = "unknown";
+    #endif
+    """
+    const char* aae_compiler
+
+cdef enum:
+    MAX_BUFFERS = 12
+    MAX_DIMS = 8
+    MAX_SCALARS = 4
+
+cdef struct Call:
+    Kernel run
+    void* buffers[MAX_BUFFERS]
+    int64_t dims[MAX_DIMS]
+    double scalars[MAX_SCALARS]
+
+
+def compiler() -> str:
+    """The compiler that built the kernels."""
+    return aae_compiler.decode()
+
+
+def supported() -> list:
+    """The instruction sets that this build has and this CPU runs, best first."""
+    names = []
+    while supported_table(len(names)) != NULL:
+        names.append(supported_table(len(names)).isa.decode())
+    return names
+
+
+def set_num_threads(int n) -> None:
+    """Threads that kernels may use, the caller included."""
+    c_set_num_threads(n)
+
+
+def num_threads() -> int:
+    """Threads that kernels may use, the caller included."""
+    return c_num_threads()
+
+
+cdef class Kernels:
+    """The kernels of one instruction set. `lanes` is its vector length in floats: half the width of a weight panel."""
+
+    cdef const KernelTable* table
+    cdef readonly dict index  # name -> position
+
+    def __init__(self, str isa):
+        self.table = supported_table(supported().index(isa))
+        self.index = {self.table.kernels[i].name.decode(): i for i in range(self.table.count)}
+
+    @property
+    def isa(self) -> str:
+        return self.table.isa.decode()
+
+    @property
+    def lanes(self) -> int:
+        return self.table.lanes
+
+    cdef int fill(self, Call* call, str name, pointers, dims, scalars) except -1:
+        cdef int i
+        call.run = self.table.kernels[<int> self.index[name]].run
+        if len(pointers) > MAX_BUFFERS or len(dims) > MAX_DIMS or len(scalars) > MAX_SCALARS:
+            raise ValueError(f"{name}: more arguments than a kernel call holds")
+        for i in range(len(pointers)):
+            call.buffers[i] = <void*> <uintptr_t> pointers[i]
+        for i in range(len(dims)):
+            call.dims[i] = dims[i]
+        for i in range(len(scalars)):
+            call.scalars[i] = scalars[i]
+        return 0
+
+    def launch(self, str name, pointers, dims, scalars) -> None:
+        """Runs one kernel now."""
+        cdef Call call
+        self.fill(&call, name, pointers, dims, scalars)
+        with nogil:
+            call.run(call.buffers, call.dims, call.scalars)
+        if out_of_memory():
+            raise MemoryError(f"{name}: no memory for scratch space")
+
+
+cdef class Program:
+    """A recorded list of kernel calls; `run` replays it in one call."""
+
+    cdef Call* calls
+    cdef int count, capacity
+    cdef Kernels kernels
+
+    def __cinit__(self, Kernels kernels):
+        self.kernels = kernels
+
+    def __dealloc__(self):
+        free(self.calls)
+
+    def append(self, str name, pointers, dims, scalars) -> None:
+        """Records one call."""
+        cdef Call* grown
+        if self.count == self.capacity:
+            grown = <Call*> realloc(self.calls, (2 * self.capacity + 16) * sizeof(Call))
+            if grown == NULL:
+                raise MemoryError("no memory to record another call")
+            self.calls = grown
+            self.capacity = 2 * self.capacity + 16
+        self.kernels.fill(&self.calls[self.count], name, pointers, dims, scalars)
+        self.count += 1
+
+    def run(self) -> None:
+        """Replays all calls in order, with the interpreter lock released."""
+        cdef int i
+        with nogil:
+            for i in range(self.count):
+                self.calls[i].run(self.calls[i].buffers, self.calls[i].dims, self.calls[i].scalars)
+        if out_of_memory():
+            raise MemoryError("replay: no memory for scratch space")

@@ -1,0 +1,34 @@
+// The kernels of one instruction set, by the names of the op table (aaecore/ops.py).
+#pragma once
+#include <stdint.h>
+
+namespace aae {
+
+typedef void (*Kernel)(void* const* buffers, const int64_t* dims, const double* scalars);
+
+struct NamedKernel {
+  const char* name;
+  Kernel run;
+};
+
+struct KernelTable {
+  const char* isa;
+  const NamedKernel* kernels;
+  int count;
+  int lanes;  // floats per vector: half the width of a weight panel
+};
+
+extern const KernelTable table_generic, table_v3, table_v4;
+
+const KernelTable* supported_table(int index);  // the index-th best that this CPU runs, or null
+
+#define AAE_KERNELS(X)                                                                                               \
+  X(linear_forward) X(linear_backward_input) X(linear_backward_weight) X(linear_backward_weight_adam)                \
+  X(activation_backward) X(half_squared_error) X(bce_logits) X(adversarial_bce)                                      \
+  X(gaussian_sample) X(gaussian_sample_backward)                                                                     \
+  X(copy_columns) X(copy) X(fill) X(scale) X(gather_rows_u8) X(gather_rows) X(cursor_advance)                        \
+  X(adam_advance) X(adam_step) X(sgd_advance) X(sgd_step) X(sum_squares) X(clip_scale)                               \
+  X(random_uniform) X(random_normal) X(random_mixture) X(random_swiss_roll) X(random_hypersphere)                    \
+  X(random_categorical) X(rng_advance)
+
+}  // namespace aae

@@ -1,0 +1,26 @@
+// The thread pool of the CPU kernels: one for the process, dynamic tasks, no allocation, fork-safe (threads.cpp).
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace aae {
+
+// Calls task(context, i) once for every 0 <= i < tasks, on the calling thread and the pool's. `flops` is the work of all tasks together: too
+// little runs on the calling thread alone. Which thread runs a task is not defined, so no result may depend on it.
+// While another thread of the process has the pool, the caller runs its tasks alone: no waiting, the same bits.
+void run_tasks(int64_t tasks, double flops, void (*task)(void* context, int64_t i), void* context);
+
+template <class F> static inline void parallel(int64_t tasks, double flops, F&& f) {
+  run_tasks(tasks, flops, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);
+}
+
+// The calling thread's scratch memory, 64-byte aligned, at least `bytes`; valid until its next call. Grown on demand and kept.
+// Null, with out_of_memory() set, when there is none: the kernel then returns without touching its outputs further.
+void* scratch(size_t bytes);
+bool out_of_memory();  // whether scratch() failed since the last call of this function
+
+void set_num_threads(int n);  // 1 <= n <= MAX_THREADS; takes effect at the next run_tasks
+int num_threads();
+const int MAX_THREADS = 256;
+
+}  // namespace aae
