@@ -97,5 +97,5 @@ KERNEL(sum_squares) {
 
 KERNEL(clip_scale) {
   double scale = scalar[0] / (__builtin_sqrt(*in<double>(buf, 0)) + 1e-6);
-  out<double>(buf, 1)[GRAD_SCALE] = scale < 1.0 ? scale : 1.0;
+  out<double>(buf, 1)[GRAD_SCALE] = scale > 1.0 ? 1.0 : scale;  // NaN stays NaN
 }

@@ -1,0 +1,51 @@
+// Moving data: copies, fills, and batches gathered out of a stored data set.
+
+// Memory sets their speed; an element costs the time of about this many flops, which decides what is worth more than one thread.
+constexpr double MOVE_COST = 8.0;
+
+KERNEL(copy_columns) {
+  long cols = dim[1], src_cols = dim[2], src_at = dim[3], dst_cols = dim[4], dst_at = dim[5];
+  const float* src = in<float>(buf, 0) + src_at;
+  float* dst = out<float>(buf, 1) + dst_at;
+  with_beta(dim[6], [&](auto beta) {
+    for_rows(dim[0], MOVE_COST * cols, [=](long r) {
+#pragma GCC ivdep
+      for (long c = 0; c < cols; ++c) put(beta, dst[r * dst_cols + c], src[r * src_cols + c]);
+    });
+  });
+}
+
+KERNEL(copy) {
+  const float* src = in<float>(buf, 0);
+  float* dst = out<float>(buf, 1);
+  with_beta(dim[1], [&](auto beta) {
+    for_elements(dim[0], MOVE_COST, [=](long i) { put(beta, dst[i], src[i]); });
+  });
+}
+
+KERNEL(fill) {
+  float *x = out<float>(buf, 0), value = (float)scalar[0];
+  for_elements(dim[0], MOVE_COST, [=](long i) { x[i] = value; });
+}
+
+KERNEL(scale) {
+  float *x = out<float>(buf, 0), factor = (float)scalar[0];
+  for_elements(dim[0], MOVE_COST, [=](long i) { x[i] *= factor; });
+}
+
+// out[r] = source[index[cursor + r]] * scale
+template <class T> INLINE void gather(Buffers buf, Dims dim, Scalars scalar) {
+  const T* source = in<T>(buf, 0);
+  const int64_t* index = in<int64_t>(buf, 1) + in<int64_t>(buf, 2)[0];
+  float *x = out<float>(buf, 3), factor = (float)scalar[0];
+  long N = dim[1];
+  for_rows(dim[3], MOVE_COST * N, [=](long r) {
+    const T* row = source + index[r] * N;
+#pragma GCC ivdep
+    for (long c = 0; c < N; ++c) x[r * N + c] = (float)row[c] * factor;
+  });
+}
+
+KERNEL(gather_rows_u8) { gather<uint8_t>(buf, dim, scalar); }
+KERNEL(gather_rows) { gather<float>(buf, dim, scalar); }
+KERNEL(cursor_advance) { *out<int64_t>(buf, 0) += dim[0]; }
