@@ -1,6 +1,20 @@
-"""Adversarial autoencoders with hand-written kernels and no deep-learning framework. Start at `aaecore.AAE`."""
+"""Adversarial autoencoders with hand-written kernels and no deep-learning framework.
 
+Start at `AAE` (the model) and `Trainer`; `functions`, `nn`, `optim` and `get_backend` are the layer below, for networks
+of one's own.
+"""
+
+from . import callbacks, data, datasets, functions, nn, optim, posteriors, priors, schedules
+from ._info import show_config
 from ._version import __version__
+from .aae import AAE
 from .backend import get_backend
+from .cpu import get_num_threads, set_num_threads
+from .errors import CaptureError, CheckpointError, DataError, DeviceError
+from .trainer import Trainer, load
 
-__all__ = ["__version__", "get_backend"]
+__all__ = [
+    "AAE", "CaptureError", "CheckpointError", "DataError", "DeviceError", "Trainer", "__version__", "callbacks", "data",
+    "datasets", "functions", "get_backend", "get_num_threads", "load", "nn", "optim", "posteriors", "priors", "schedules",
+    "set_num_threads", "show_config",
+]  # fmt: skip

@@ -107,7 +107,9 @@ class Backend(ABC):
 
     # --- launching -----------------------------------------------------------------------------------------------------
 
-    def launch(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int] = (), scalars: Sequence[float] = ()) -> None:
+    def launch(
+        self, name: str, buffers: Sequence[Buffer], dims: Sequence[int] = (), scalars: Sequence[float] = ()
+    ) -> None:
         """Checks the arguments against the op table, then runs the op, or records it inside `capture`.
 
         Raises:
@@ -123,7 +125,11 @@ class Backend(ABC):
             self._run(name, buffers, dims, scalars)
 
     def _check(self, op: Op, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
-        for what, expected, got in (("buffers", op.args, buffers), ("dims", op.dims, dims), ("scalars", op.scalars, scalars)):
+        for what, expected, got in (
+            ("buffers", op.args, buffers),
+            ("dims", op.dims, dims),
+            ("scalars", op.scalars, scalars),
+        ):
             if len(expected) != len(got):
                 raise ValueError(f"{op.name}: expected {len(expected)} {what}, got {len(got)}")
         named = dict(zip(op.dims, dims, strict=True))
@@ -133,7 +139,9 @@ class Backend(ABC):
             if buffer.kind != arg.kind:
                 raise ValueError(f"{op.name}: {arg.name} must be of kind {arg.kind}, got {buffer.kind}")
             if buffer.size != arg.size(named):
-                raise ValueError(f"{op.name}: {arg.name} must hold {arg.size(named)} elements, got {buffer.size} {buffer.shape}")
+                raise ValueError(
+                    f"{op.name}: {arg.name} must hold {arg.size(named)} elements, got {buffer.size} {buffer.shape}"
+                )
 
     def capture(self, step: Callable[[], object], inputs: Sequence[Buffer] = ()) -> Plan:
         """Records the launches of `step()` without running them. `inputs` are the buffers that `Plan.replay` may fill.

@@ -1,0 +1,285 @@
+"""The adversarial autoencoder (Makhzani et al. 2015, arXiv 1511.05644) and the phases of one training step.
+
+Start reading here. A step on a mini-batch x is three phases, each a loss, the parameters it moves and their optimizer:
+
+    reconstruction   z = encode(x); L = distance(decode(z), x)                        moves encoder and decoder
+    discriminator    z+ ~ prior; z- = encode(x); L = bce(D(z+), 1) + bce(D(z-), 0)    moves D
+    generator        L = bce(D(encode(x)), 1)                                         moves the encoder
+
+The last two share one forward pass of the encoder, whose weights have not changed in between. `Trainer` runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import nn, priors
+from .backend import Buffer, get_backend
+from .data import as_matrix
+from .functions import activation_code, adversarial_bce, bce_with_logits, concat, half_squared_error
+from .posteriors import POSTERIORS
+from .random import Generator, check_seed
+from .tensor import Parameter, Tensor
+
+CHUNK = 1024  # rows encoded or decoded at a time, so that memory does not grow with the data
+RECONSTRUCTIONS = ("bce", "mse")
+OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
+
+
+class Batch:
+    """What the phases of one step share: the data, the prior sample, and the codes once the encoder made them."""
+
+    def __init__(self, x: Tensor, z_prior: Tensor) -> None:
+        self.x = x
+        self.z_prior = z_prior
+        self.codes: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update of a training step."""
+
+    name: str
+    parameters: Sequence[Parameter]
+    loss: Callable[[Batch], Tensor]
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
+    return int(value)
+
+
+def _choice(name: str, value: Any, options: Sequence[str]) -> str:
+    if value not in options:
+        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {value!r}")
+    return str(value)
+
+
+def network_sizes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Features from input to output of each network, from `AAE.config`."""
+    posterior = POSTERIORS[config["posterior"]](config["latent_dim"], config["noise_dim"])
+    hidden = tuple(config["hidden"])
+    return {
+        "encoder": (posterior.inputs(config["input_dim"]), *hidden, posterior.outputs()),
+        "decoder": (config["latent_dim"], *reversed(hidden), config["input_dim"]),
+        "discriminator": (config["latent_dim"], *config["discriminator_hidden"], 1),
+    }
+
+
+class AAE:
+    """An adversarial autoencoder of fully connected networks.
+
+    Args:
+        input_dim: features of x.
+        latent_dim: features of the code z.
+        hidden: features of the hidden layers of the encoder; the decoder has them in reverse order.
+        posterior: "deterministic", "gaussian" (re-parameterised) or "universal" (noise beside x).
+        prior: p(z), a `priors.Prior` or a callable f(n, rng) -> (n, latent_dim); N(0, I) by default.
+        reconstruction: "bce" (Bernoulli cross-entropy; x in [0, 1]) or "mse" (half squared error); both are summed over
+            features and averaged over the batch.
+        output: what decode gives: "sigmoid" or "linear". "bce" needs sigmoid.
+        activation: of the hidden layers: relu, leaky_relu, sigmoid or tanh.
+        discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
+        noise_dim: features of the noise of the universal posterior; latent_dim by default.
+        device: "cpu", or "reference" for float64 NumPy.
+        seed: of the initial weights and of all noise. Equal seeds give equal bits.
+
+    Raises:
+        ValueError, TypeError: a bad argument. DeviceError: a device this machine does not have.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        latent_dim: int,
+        hidden: Sequence[int] = (1000, 1000),
+        posterior: str = "deterministic",
+        prior: priors.Prior | priors.HostSampler | None = None,
+        reconstruction: str = "bce",
+        *,
+        output: str = "sigmoid",
+        activation: str = "relu",
+        discriminator_hidden: Sequence[int] | None = None,
+        noise_dim: int | None = None,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.input_dim = _count("input_dim", input_dim)
+        self.latent_dim = _count("latent_dim", latent_dim)
+        self.hidden = tuple(_count("hidden", h) for h in hidden)
+        self.discriminator_hidden = tuple(_count("discriminator_hidden", h) for h in discriminator_hidden or self.hidden)
+        self.posterior_name = _choice("posterior", posterior, tuple(POSTERIORS))
+        self.reconstruction = _choice("reconstruction", reconstruction, RECONSTRUCTIONS)
+        self.output = _choice("output", output, tuple(OUTPUTS))
+        if (self.reconstruction, self.output) == ("bce", "linear"):
+            raise ValueError("output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'")
+        activation_code(activation)
+        self.activation = activation
+        self.noise_dim = _count("noise_dim", latent_dim if noise_dim is None else noise_dim)
+        self.seed = check_seed(seed)
+        self.prior = priors.as_prior(priors.Normal() if prior is None else prior)
+        self.backend = get_backend(device)
+        self._build()
+
+    def _build(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        self.posterior = POSTERIORS[self.posterior_name](self.latent_dim, self.noise_dim)
+        sizes = network_sizes(self.config())
+        # The cross-entropy works on logits, so its decoder has no output activation; `decode` applies the sigmoid.
+        decoder_output = OUTPUTS[self.output] if self.reconstruction == "mse" else "identity"
+        self.encoder = nn.MLP(self.backend, sizes["encoder"], self.activation, rng=rng)
+        self.decoder = nn.MLP(self.backend, sizes["decoder"], self.activation, decoder_output, rng=rng)
+        self.discriminator = nn.MLP(self.backend, sizes["discriminator"], self.activation, rng=rng)
+        self.draw_prior = self.prior.bind(self.backend, self.latent_dim)
+        self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
+        self._sampler = Generator(self.backend, self.seed, first=1 << 16)  # of encode(sample=True) and sample()
+
+    # --- one training step ---------------------------------------------------------------------------------------------
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of one training step, in order."""
+        autoencoder = [*self.encoder.parameters, *self.decoder.parameters]
+        return (
+            Phase("reconstruction", autoencoder, self.reconstruction_loss),
+            Phase("discriminator", self.discriminator.parameters, self.discriminator_loss),
+            Phase("generator", self.encoder.parameters, self.generator_loss),
+        )
+
+    def code(self, x: Tensor) -> Tensor:
+        """A draw of q(z|x) on the device, with history."""
+        return self.posterior.code(self.encoder, x, self.generator, sample=True)
+
+    def reconstruction_loss(self, batch: Batch) -> Tensor:
+        """Phase 1: the distance between x and what the decoder makes of its code."""
+        decoded = self.decoder(self.code(batch.x))
+        distance = bce_with_logits if self.reconstruction == "bce" else half_squared_error
+        return distance(decoded, batch.x)
+
+    def discriminator_loss(self, batch: Batch) -> Tensor:
+        """Phase 2a: prior samples are real, codes are not. The codes are kept for phase 2b."""
+        batch.codes = self.code(batch.x)
+        both = concat((batch.z_prior, batch.codes.detach()), axis=0)
+        return adversarial_bce(self.discriminator(both), real=batch.z_prior.shape[0])
+
+    def generator_loss(self, batch: Batch) -> Tensor:
+        """Phase 2b: the encoder moves so that the discriminator takes its codes for real (non-saturating)."""
+        codes = batch.codes if batch.codes is not None else self.code(batch.x)
+        return adversarial_bce(self.discriminator(codes), real=codes.shape[0])
+
+    # --- using a model --------------------------------------------------------------------------------------------------
+
+    def encode(self, x: np.ndarray, *, sample: bool = False) -> np.ndarray:
+        """Codes of x: (N, input_dim), float or uint8 (scaled by 1/255), gives (N, latent_dim) float32.
+
+        Without `sample` the centre of the posterior: the mean of a Gaussian, f(x, 0) of a universal one.
+        """
+
+        def code(chunk: Tensor) -> Tensor:
+            if sample:
+                self._sampler.advance()
+            return self.posterior.code(self.encoder, chunk, self._sampler, sample=sample)
+
+        return self._in_chunks(code, self.check_data(x, "x"), self.latent_dim)
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
+        z = as_matrix(z, "z", features=self.latent_dim)
+        decoded = self._in_chunks(self.decoder, z.astype(np.float32, copy=False), self.input_dim)
+        if self.reconstruction == "bce":
+            np.negative(decoded, out=decoded)
+            with np.errstate(over="ignore"):  # exp(88.8) is inf, and 1 / (1 + inf) is the right 0
+                np.exp(decoded, out=decoded)
+            decoded += 1
+            np.reciprocal(decoded, out=decoded)
+        return decoded
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """decode(encode(x))."""
+        return self.decode(self.encode(x))
+
+    def sample(self, n: int) -> np.ndarray:
+        """(n, input_dim): decoded samples of the prior. Every call draws new ones."""
+        return self.decode(self.sample_prior(n))
+
+    def sample_prior(self, n: int) -> np.ndarray:
+        """(n, latent_dim) samples of the prior. Every call draws new ones."""
+        self._sampler.advance()
+        z = self.backend.to_host(self.draw_prior(self._sampler, _count("n", n)))
+        return z.astype(np.float32, copy=False)
+
+    def evaluate(self, x: np.ndarray) -> float:
+        """The mean reconstruction loss over x (N, input_dim), codes at the centre of their posterior."""
+        x = self.check_data(x, "x")
+        total = 0.0
+        for start in range(0, len(x), CHUNK):
+            chunk = Tensor(self.upload(x[start : start + CHUNK]))
+            decoded = self.decoder(self.posterior.code(self.encoder, chunk, self._sampler, sample=False))
+            distance = bce_with_logits if self.reconstruction == "bce" else half_squared_error
+            total += float(distance(decoded, chunk)) * chunk.shape[0]
+        return total / len(x)
+
+    def check_data(self, x: Any, name: str) -> np.ndarray:
+        """`x` as a C-contiguous (N, input_dim) float32 or uint8 array, or one clear error."""
+        return as_matrix(x, name, features=self.input_dim, unit_range=self.reconstruction == "bce")
+
+    def upload(self, x: np.ndarray) -> Buffer:
+        """Checked rows as a float buffer on the device; uint8 is scaled by 1/255."""
+        if x.dtype != np.uint8:
+            return self.backend.from_host(x)
+        out = self.backend.empty(x.shape)
+        index, cursor = np.arange(len(x)), np.zeros(1, np.int64)
+        buffers = (self.backend.wrap(x, "uint8"), self.backend.wrap(index, "int64"), self.backend.wrap(cursor, "int64"), out)
+        self.backend.launch("gather_rows_u8", buffers, (len(x), self.input_dim, len(x), len(x)), (1 / 255,))
+        return out
+
+    def _in_chunks(self, function: Callable[[Tensor], Tensor], x: np.ndarray, features: int) -> np.ndarray:
+        out = np.empty((len(x), features), np.float32)
+        for start in range(0, len(x), CHUNK):
+            out[start : start + CHUNK] = function(Tensor(self.upload(x[start : start + CHUNK]))).numpy()
+        return out
+
+    # --- state ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters by name: {"encoder.0.weight": (out, in), "encoder.0.bias": ..., "discriminator.2.bias": ...}."""
+        networks = {"encoder": self.encoder, "decoder": self.decoder, "discriminator": self.discriminator}
+        return {k: p for name, net in networks.items() for k, p in net.named_parameters(f"{name}.").items()}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters by name."""
+        return nn.state_dict(self.parameters)
+
+    def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
+        """Sets all parameters; ValueError, and nothing changed, if names or shapes differ or a value is not finite."""
+        nn.load_state_dict(self.parameters, values)
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` makes an equal, freshly initialised model of."""
+        return {
+            "input_dim": self.input_dim, "latent_dim": self.latent_dim, "hidden": list(self.hidden),
+            "posterior": self.posterior_name, "prior": self.prior.config(), "reconstruction": self.reconstruction,
+            "output": self.output, "activation": self.activation,
+            "discriminator_hidden": list(self.discriminator_hidden), "noise_dim": self.noise_dim,
+            "device": self.backend.name, "seed": self.seed,
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, prior: priors.Prior | priors.HostSampler | None = None) -> AAE:
+        """The model that `config` described; `prior` replaces one that was a callable.
+
+        Raises:
+            ValueError: missing, unknown or bad options.
+        """
+        options = dict(config)
+        try:
+            options["prior"] = priors.as_prior(prior) if prior is not None else priors.from_config(options["prior"])
+            return cls(**options)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"config: {error}") from None

@@ -1,0 +1,96 @@
+"""What happens around training: the callback protocol, early stopping, and progress for people."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from .trainer import Losses, Trainer
+
+Row = dict[str, float]
+
+
+class Callback:
+    """Override what you need. Returning True from an `on_..._end` stops training after that step or epoch."""
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """`fit` starts."""
+
+    def on_step_end(self, trainer: Trainer, losses: Losses) -> bool | None:
+        """One step was made; `losses` are read from the device only if looked at."""
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> bool | None:
+        """One epoch was made; `row` is its line of the history."""
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """`fit` ends, also by an error."""
+
+
+@dataclass
+class EarlyStopping(Callback):
+    """Stops when `monitor` has not fallen by more than `min_delta` for `patience` epochs.
+
+    A function of the history alone, so a resumed run stops where the uninterrupted one would have.
+    """
+
+    monitor: str = "validation"
+    patience: int = 10
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.patience, int) or self.patience < 1:
+            raise ValueError(f"patience: expected an integer >= 1, got {self.patience!r}")
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> bool:
+        if self.monitor not in row:
+            raise ValueError(f"monitor: expected one of {', '.join(row)}, got {self.monitor!r}")
+        values = [r[self.monitor] for r in trainer.history.rows if self.monitor in r]
+        best, since = float("inf"), 0
+        for value in values:
+            since = 0 if value < best - self.min_delta else since + 1
+            best = min(best, value)
+        return since >= self.patience
+
+
+class Progress(Callback):
+    """A bar on a terminal, one plain line per epoch elsewhere."""
+
+    WIDTH = 24
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = file if file is not None else sys.stderr
+        self.live = self.file.isatty()
+        self._drawn = 0.0
+        self._begun = time.monotonic()
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._begun = time.monotonic()
+
+    def on_step_end(self, trainer: Trainer, losses: Losses) -> None:
+        if self.live and time.monotonic() - self._drawn > 0.1:
+            self._drawn = time.monotonic()
+            done = trainer.position / trainer.rows
+            bar = "#" * round(done * self.WIDTH)
+            text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+            self._write(f"\r\033[K{self._epoch(trainer, trainer.epoch + 1)} [{bar:<{self.WIDTH}}] {done:4.0%}  {text}")
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+        text = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("epoch", "step"))
+        seconds = time.monotonic() - self._begun
+        start = "\r\033[K" if self.live else ""
+        self._write(f"{start}{self._epoch(trainer, int(row['epoch']))}  {text}  {seconds:.1f} s\n")
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        if self.live:
+            self._write("\r\033[K")
+
+    def _epoch(self, trainer: Trainer, epoch: int) -> str:
+        total = str(trainer.epochs)
+        return f"epoch {epoch:>{len(total)}}/{total}"
+
+    def _write(self, text: str) -> None:
+        self.file.write(text)
+        self.file.flush()

@@ -1,0 +1,106 @@
+"""Layers: fully connected networks on the kernels of this library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .backend import Backend
+from .functions import LEAKY_SLOPE, activation_code, linear
+from .tensor import Parameter, Tensor
+
+
+class Linear:
+    """y = act(x W^T + b) with weight (out, in) and bias (out,), both U(-1/sqrt(in), 1/sqrt(in)) as in PyTorch.
+
+    Args:
+        backend: where it lives.
+        inputs: features of x.
+        outputs: features of y.
+        activation: identity, relu, leaky_relu (slope 0.01), sigmoid or tanh.
+        rng: draws the initial values, in float64, so that they are the same on every backend.
+    """
+
+    def __init__(
+        self, backend: Backend, inputs: int, outputs: int, activation: str = "identity", *, rng: np.random.Generator
+    ) -> None:
+        activation_code(activation)
+        self.activation = activation
+        bound = 1.0 / math.sqrt(inputs)
+        self.weight = Parameter(backend.from_host(rng.uniform(-bound, bound, (outputs, inputs)), "weight"))
+        self.bias = Parameter(backend.from_host(rng.uniform(-bound, bound, outputs)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias, self.activation, LEAKY_SLOPE)
+
+
+class MLP:
+    """Fully connected layers: `sizes` are the features from input to output, layers are numbered from 0.
+
+    Args:
+        backend: where it lives.
+        sizes: at least two positive integers.
+        hidden: activation of all layers but the last.
+        output: activation of the last layer.
+        rng: draws the initial values.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        sizes: Sequence[int],
+        hidden: str = "relu",
+        output: str = "identity",
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        if len(sizes) < 2:
+            raise ValueError(f"sizes: expected at least input and output features, got {tuple(sizes)}")
+        activations = [hidden] * (len(sizes) - 2) + [output]
+        pairs = zip(sizes[:-1], sizes[1:], activations, strict=True)
+        self.layers = [Linear(backend, i, o, a, rng=rng) for i, o, a in pairs]
+        self.sizes = tuple(sizes)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """Weights and biases in the order of the layers."""
+        return [p for layer in self.layers for p in (layer.weight, layer.bias)]
+
+    def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
+        """{"<prefix>0.weight": ..., "<prefix>0.bias": ...}."""
+        return {
+            f"{prefix}{i}.{name}": getattr(layer, name)
+            for i, layer in enumerate(self.layers)
+            for name in ("weight", "bias")
+        }
+
+
+def state_dict(parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """Host copies of named parameters."""
+    return {name: p.numpy() for name, p in parameters.items()}
+
+
+def load_state_dict(parameters: Mapping[str, Parameter], values: Mapping[str, np.ndarray]) -> None:
+    """Copies `values` into the parameters of the same names; nothing is changed unless everything fits.
+
+    Raises:
+        ValueError: names are missing or unknown, a shape differs, or a value is not finite.
+    """
+    missing, unknown = sorted(set(parameters) - set(values)), sorted(set(values) - set(parameters))
+    if missing or unknown:
+        raise ValueError(f"state_dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+    arrays = {name: np.asarray(value) for name, value in values.items()}
+    for name, array in arrays.items():
+        if array.shape != parameters[name].shape:
+            raise ValueError(f"state_dict: {name} must have shape {parameters[name].shape}, got {array.shape}")
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise ValueError(f"state_dict: {name} must hold finite real numbers, got {array.dtype} with others")
+    for name, array in arrays.items():
+        parameters[name].backend.upload(parameters[name].buffer, array)

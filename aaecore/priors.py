@@ -1,0 +1,317 @@
+"""Priors p(z): anything that can be sampled. The built-in ones are drawn on the device; a callable is drawn on the host.
+
+`as_prior` accepts a `Prior` or a callable ``f(n, rng) -> (n, latent_dim)`` with rng a `numpy.random.Generator`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .backend import Backend, Buffer, get_backend
+from .errors import CaptureError
+from .optim import check_number
+from .random import Generator, check_seed
+
+Draw = Callable[[Generator, int], Buffer]  # (generator, n) -> (n, latent_dim) on the generator's backend
+HostSampler = Callable[[int, np.random.Generator], Any]
+
+
+class Prior(ABC):
+    """A distribution over codes. `fixed_dim` is its dimension where it has only one."""
+
+    fixed_dim: int | None = None
+    host: ClassVar[bool] = False  # drawn by Python on the host, so not inside a recorded step
+
+    def bind(self, backend: Backend, latent_dim: int) -> Draw:
+        """A sampler on `backend` of codes with `latent_dim` features.
+
+        Raises:
+            ValueError: the prior has another dimension.
+        """
+        if self.fixed_dim not in (None, latent_dim):
+            raise ValueError(f"prior: {type(self).__name__} has dimension {self.fixed_dim}, but latent_dim is {latent_dim}")
+        return self._bind(backend, latent_dim)
+
+    @abstractmethod
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw: ...
+
+    def sample(self, n: int, latent_dim: int | None = None, seed: int = 0) -> np.ndarray:
+        """(n, latent_dim) float64 samples on the host, a function of the seed; for looking at a prior."""
+        backend = get_backend("reference")
+        draw = self.bind(backend, latent_dim or self.fixed_dim or 2)
+        return backend.to_host(draw(Generator(backend, seed), n))
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` makes an equal prior of: {"type": ..., fields}."""
+        return {"type": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Normal(Prior):
+    """N(mean, std^2) in every dimension. The paper uses std 5 for MNIST."""
+
+    std: float = 1.0
+    mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("std", self.std, 0.0, open_low=True)
+        check_number("mean", self.mean, -math.inf, open_low=True)
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        return lambda generator, n: generator.normal((n, latent_dim), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Uniform(Prior):
+    """U[low, high) in every dimension."""
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("low", self.low, -math.inf, open_low=True)
+        check_number("high", self.high, self.low, open_low=True)
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        return lambda generator, n: generator.uniform((n, latent_dim), self.low, self.high)
+
+
+def _cumulative(weights: np.ndarray) -> np.ndarray:
+    """Cumulative probabilities, ending in exactly 1."""
+    total = np.cumsum(weights, dtype=np.float64)
+    return total / total[-1]
+
+
+def _array(name: str, value: Any, ndim: int) -> np.ndarray:
+    array = np.asarray(value, np.float64)
+    if array.ndim != ndim or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers in {ndim} dimensions, got shape {array.shape}")
+    return array
+
+
+def _weights(name: str, value: Any) -> np.ndarray:
+    weights = _array(name, value, 1)
+    if (weights < 0).any() or weights.sum() <= 0:
+        raise ValueError(f"{name}: expected numbers >= 0 with a positive sum, got {value!r}")
+    return weights
+
+
+@dataclass(frozen=True)
+class GaussianMixture(Prior):
+    """A mixture of C Gaussians.
+
+    Args:
+        means: (C, dim).
+        covariances: (C, dim, dim), symmetric positive definite.
+        weights: (C,) >= 0, any positive sum; equal by default.
+    """
+
+    means: Sequence[Sequence[float]]
+    covariances: Sequence[Sequence[Sequence[float]]]
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        means, covariances = _array("means", self.means, 2), _array("covariances", self.covariances, 3)
+        if covariances.shape != (*means.shape, means.shape[1]):
+            expected = (*means.shape, means.shape[1])
+            raise ValueError(f"covariances: expected shape {expected} for means {means.shape}, got {covariances.shape}")
+        weights = _weights("weights", np.ones(len(means)) if self.weights is None else self.weights)
+        if len(weights) != len(means):
+            raise ValueError(f"weights: expected {len(means)} numbers, got {len(weights)}")
+        try:
+            np.linalg.cholesky(covariances)
+        except np.linalg.LinAlgError:
+            raise ValueError("covariances: expected positive definite matrices") from None
+        for name, array in (("means", means), ("covariances", covariances), ("weights", weights)):
+            object.__setattr__(self, name, array.tolist())
+
+    @classmethod
+    def ring(
+        cls, components: int = 10, radius: float = 7.0, radial_std: float = 2.5, tangential_std: float = 0.5
+    ) -> GaussianMixture:
+        """2-D Gaussians on a circle, each stretched along its radius: the flower of figure 2 of the paper.
+
+        The defaults reach r = 15, as the figure's axes do; the paper gives no numbers.
+        """
+        if not isinstance(components, int) or components < 1:
+            raise ValueError(f"components: expected an integer >= 1, got {components!r}")
+        check_number("radius", radius, 0.0)
+        check_number("radial_std", radial_std, 0.0, open_low=True)
+        check_number("tangential_std", tangential_std, 0.0, open_low=True)
+        angles = 2 * np.pi * np.arange(components) / components
+        axes = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (C, 2), unit vectors along the radius
+        normals = np.stack([-axes[:, 1], axes[:, 0]], axis=1)
+        radial, tangential = np.einsum("ci,cj->cij", axes, axes), np.einsum("ci,cj->cij", normals, normals)
+        covariances = radial_std**2 * radial + tangential_std**2 * tangential
+        return cls((radius * axes).tolist(), covariances.tolist())
+
+    @property
+    def fixed_dim(self) -> int:  # type: ignore[override]
+        return len(self.means[0])
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        means = np.asarray(self.means)
+        tables = [_cumulative(np.asarray(self.weights)), means, np.linalg.cholesky(np.asarray(self.covariances))]
+        buffers = [backend.from_host(t) for t in tables]
+
+        def draw(generator: Generator, n: int) -> Buffer:
+            out = backend.empty((n, latent_dim))
+            dims = (n, latent_dim, len(means), generator.stream())
+            backend.launch("random_mixture", (generator.state, *buffers, out), dims)
+            return out
+
+        return draw
+
+
+@dataclass(frozen=True)
+class SwissRoll(Prior):
+    """A 2-D spiral, uniform along its length up to the square root: turn t = from + (to - from) sqrt(u), u uniform.
+
+    Args:
+        turns: where the roll begins and ends, in turns around the origin.
+        radius: distance from the origin at the end; the paper's figure 4 reaches 15.
+        noise: standard deviation added in both dimensions.
+    """
+
+    turns: tuple[float, float] = (0.0, 2.0)
+    radius: float = 15.0
+    noise: float = 0.0
+    fixed_dim: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if len(self.turns) != 2:
+            raise ValueError(f"turns: expected two numbers, got {self.turns!r}")
+        check_number("turns[0]", self.turns[0], 0.0)
+        check_number("turns[1]", self.turns[1], self.turns[0], open_low=True)
+        check_number("radius", self.radius, 0.0, open_low=True)
+        check_number("noise", self.noise, 0.0)
+        object.__setattr__(self, "turns", tuple(self.turns))
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        def draw(generator: Generator, n: int) -> Buffer:
+            out = backend.empty((n, 2))
+            scalars = (*self.turns, self.radius, self.noise)
+            backend.launch("random_swiss_roll", (generator.state, out), (n, generator.stream()), scalars)
+            return out
+
+        return draw
+
+
+@dataclass(frozen=True)
+class Hypersphere(Prior):
+    """Uniform on the sphere of the given radius."""
+
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("radius", self.radius, 0.0, open_low=True)
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        def draw(generator: Generator, n: int) -> Buffer:
+            out = backend.empty((n, latent_dim))
+            dims = (n, latent_dim, generator.stream())
+            backend.launch("random_hypersphere", (generator.state, out), dims, (self.radius,))
+            return out
+
+        return draw
+
+
+@dataclass(frozen=True)
+class Categorical(Prior):
+    """One-hot codes. `weights` gives the classes' probabilities up to a factor; None means equal ones for any dimension."""
+
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _weights("weights", self.weights).tolist())
+
+    @property
+    def fixed_dim(self) -> int | None:  # type: ignore[override]
+        return None if self.weights is None else len(self.weights)
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        cumulative = backend.from_host(_cumulative(np.asarray(self.weights or np.ones(latent_dim))))
+
+        def draw(generator: Generator, n: int) -> Buffer:
+            out = backend.empty((n, latent_dim))
+            backend.launch("random_categorical", (generator.state, cumulative, out), (n, latent_dim, generator.stream()))
+            return out
+
+        return draw
+
+
+@dataclass(frozen=True)
+class CallablePrior(Prior):
+    """A user's ``f(n, rng)``. It is called once per step, with a generator that is a function of (seed, step)."""
+
+    function: HostSampler
+    host: ClassVar[bool] = True
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        def draw(generator: Generator, n: int) -> Buffer:
+            if backend.recording:
+                raise CaptureError("prior: a callable draws on the host; give the recorded step its samples as an input")
+            seed, counter = (int(v) for v in backend.to_host(generator.state))
+            return backend.from_host(self.draw(n, latent_dim, seed, counter))
+
+        return draw
+
+    def draw(self, n: int, latent_dim: int, seed: int, counter: int) -> np.ndarray:
+        """Calls the function and checks what it returns.
+
+        Raises:
+            ValueError: another shape than (n, latent_dim), or values that are not finite real numbers.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[check_seed(seed), counter]))
+        z = np.asarray(self.function(n, rng))
+        if z.shape != (n, latent_dim) or z.dtype.kind not in "fiu":
+            raise ValueError(f"prior: the callable must return real numbers of shape {(n, latent_dim)}, got {z.dtype} {z.shape}")
+        if not np.isfinite(z).all():
+            raise ValueError(f"prior: the callable returned {int((~np.isfinite(z)).sum())} values that are NaN or infinite")
+        return z
+
+    def config(self) -> dict[str, Any]:
+        return {"type": "callable", "name": getattr(self.function, "__name__", type(self.function).__name__)}
+
+
+PRIORS: dict[str, type[Prior]] = {
+    c.__name__: c for c in (Normal, Uniform, GaussianMixture, SwissRoll, Hypersphere, Categorical)
+}
+
+
+def as_prior(prior: Prior | HostSampler) -> Prior:
+    """A `Prior` as it is, a callable wrapped.
+
+    Raises:
+        TypeError: neither.
+    """
+    if isinstance(prior, Prior):
+        return prior
+    if callable(prior):
+        return CallablePrior(prior)
+    raise TypeError(f"prior: expected a Prior or a callable f(n, rng), got {prior!r}")
+
+
+def from_config(config: dict[str, Any]) -> Prior:
+    """The prior that `Prior.config` described.
+
+    Raises:
+        ValueError: unknown type or options; a callable, which cannot be stored.
+    """
+    options = dict(config)
+    kind = options.pop("type", None)
+    if kind == "callable":
+        raise ValueError(f"prior: {options.get('name')!r} was a callable, which a file cannot hold; pass it as prior=")
+    if kind not in PRIORS:
+        raise ValueError(f"prior: expected type to be one of {', '.join(PRIORS)}, got {kind!r}")
+    try:
+        return PRIORS[kind](**options)
+    except TypeError as error:
+        raise ValueError(f"prior: wrong options for {kind}: {error}") from None

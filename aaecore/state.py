@@ -1,0 +1,92 @@
+"""What a checkpoint of a trainer holds: which tensors, under which names, and the description beside them.
+
+`checkpoint` knows the file format and nothing of this; this module knows trainers and nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import schedules
+from .aae import network_sizes
+from .backend import Buffer
+from .history import History
+from .ops import STATE_SIZE
+from .optim import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+NETWORKS = {  # which networks each optimizer moves
+    "reconstruction": ("encoder", "decoder"), "discriminator": ("discriminator",), "generator": ("encoder",),
+}  # fmt: skip
+DTYPES = {"cpu": "float32", "reference": "float64"}
+
+
+def _buffers(trainer: Trainer) -> dict[str, Buffer]:
+    names = {id(p): name for name, p in trainer.model.parameters.items()}
+    buffers = {f"model/{name}": p.buffer for name, p in trainer.model.parameters.items()}
+    for phase, optimizer in trainer.optimizers.items():
+        buffers[f"optimizer/{phase}/state"] = optimizer.state
+        for moment, table in optimizer.moments.items():
+            buffers |= {f"optimizer/{phase}/{moment}/{names[key]}": buffer for key, buffer in table.items()}
+    buffers["random/state"] = trainer.model.generator.state
+    return buffers
+
+
+def tensors(trainer: Trainer) -> dict[str, np.ndarray]:
+    """Copies of parameters ("model/..."), moments and states ("optimizer/<phase>/...") and the random state {seed, counter}."""
+    return {name: trainer.backend.to_host(buffer) for name, buffer in _buffers(trainer).items()}
+
+
+def describe(trainer: Trainer) -> dict[str, Any]:
+    """The configuration, the position in the data and the history, as plain values."""
+    optimizers = {name: {**o.config(), "lr": trainer.base_lr[name]} for name, o in trainer.optimizers.items()}
+    return {
+        "model": trainer.model.config(),
+        "trainer": {
+            "batch_size": trainer.batch_size, "optimizers": optimizers, "schedule": schedules.config(trainer.schedule),
+            "clip_norm": trainer.clip_norm, "guard": trainer.guard, "record": trainer.record,
+        },
+        "position": {
+            "steps": trainer.steps, "epoch": trainer.epoch, "rows_used": trainer.position, "rows": trainer.rows,
+            "sums": list(trainer._sums),
+        },
+        "history": trainer.history.rows,
+    }  # fmt: skip
+
+
+def expected(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Names, shapes and dtypes of the tensors that a description asks for.
+
+    Raises:
+        KeyError, TypeError, ValueError: the description is not that of a trainer.
+    """
+    real = DTYPES[meta["model"]["device"]]
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for network, sizes in network_sizes(meta["model"]).items():
+        shapes[network] = {}
+        for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            shapes[network] |= {f"{network}.{i}.weight": (outputs, inputs), f"{network}.{i}.bias": (outputs,)}
+    spec: dict[str, tuple[tuple[int, ...], str]] = {"random/state": ((2,), "uint64")}
+    spec |= {f"model/{name}": (shape, real) for table in shapes.values() for name, shape in table.items()}
+    for phase, networks in NETWORKS.items():
+        spec[f"optimizer/{phase}/state"] = ((STATE_SIZE,), "float64")
+        for moment in OPTIMIZERS[meta["trainer"]["optimizers"][phase]["type"]].moment_names:
+            for network in networks:
+                spec |= {f"optimizer/{phase}/{moment}/{name}": (shape, real) for name, shape in shapes[network].items()}
+    return spec
+
+
+def restore(trainer: Trainer, values: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Sets a new trainer of the same description to the saved state."""
+    for name, buffer in _buffers(trainer).items():
+        trainer.backend.upload(buffer, values[name])
+    position = meta["position"]
+    trainer.steps, trainer.epoch = int(position["steps"]), int(position["epoch"])
+    trainer.position, trainer.rows = int(position["rows_used"]), int(position["rows"])
+    trainer._sums = [float(v) for v in position["sums"]]
+    trainer.history = History(meta["history"])

@@ -1,0 +1,368 @@
+"""The training loop: records a step once per batch size, then replays it; checkpoints, history, stopping.
+
+The trainer knows phases (a loss, the parameters it moves, their optimizer) and nothing of what they mean.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint, priors, schedules, state
+from .aae import AAE, Batch
+from .backend import Buffer
+from .callbacks import Callback, Progress
+from .data import epoch_order
+from .guard import Rollback, StopSignals
+from .history import History, Losses, Row
+from .optim import OPTIMIZERS, Adam, Optimizer, check_number, clip_grad_norm
+from .tensor import Parameter, Tensor
+
+Path = str | os.PathLike[str]
+MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
+
+
+class Trainer:
+    """Trains an `AAE`.
+
+    Args:
+        model: what to train.
+        batch_size: rows of a mini-batch; the last one of an epoch may be smaller.
+        lr: learning rate of Adam in every phase, or one per phase: {"reconstruction": 1e-3, ...}.
+        optimizers: instead of `lr`, per phase a function of the parameters: {"generator": partial(SGD, lr=0.1)}.
+        schedule: a function of the step that scales the learning rates; see `aaecore.schedules`.
+        clip_norm: upper bound of the global norm of each phase's gradients; None does not clip and fuses the
+            updates with the gradients.
+        guard: on a loss that is not finite, go back to the last good step and raise. False skips the snapshots.
+        record: replay recorded steps; False launches op by op, with the same bits.
+
+    Raises:
+        ValueError, TypeError: a bad argument.
+    """
+
+    def __init__(
+        self,
+        model: AAE,
+        batch_size: int = 100,
+        lr: float | Mapping[str, float] = 1e-3,
+        *,
+        optimizers: Mapping[str, MakeOptimizer] | None = None,
+        schedule: schedules.Schedule | None = None,
+        clip_norm: float | None = None,
+        guard: bool = True,
+        record: bool = True,
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size!r}")
+        self.model, self.backend = model, model.backend
+        self.batch_size = int(batch_size)
+        self.phases = model.phases
+        self.names = tuple(phase.name for phase in self.phases)
+        self.optimizers = self._make_optimizers(lr, optimizers)
+        self.base_lr = {name: optimizer.lr for name, optimizer in self.optimizers.items()}
+        self.schedule = schedule if schedule is not None else schedules.Constant()
+        self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, 0.0, open_low=True)
+        self.guard, self.record = guard, record
+        self.history = History()
+        self.steps = 0  # made so far
+        self.epoch = 0  # completed so far
+        self.epochs = 0  # asked for by the running fit
+        self.position = 0  # rows of the current epoch used so far
+        self.rows = 0  # rows of the data of the last fit
+        self._sums = [0.0] * len(self.phases)  # of the current epoch: losses times rows
+        self._losses = self.backend.zeros((len(self.phases),))
+        self._cursor = self.backend.zeros((1,), "int64")
+        self._source: Buffer | None = None
+        self._order: Buffer | None = None
+        self._plans: dict[tuple[Any, ...], tuple[Callable[..., None], list[Buffer]]] = {}
+        self._rollback = Rollback(self._state(), self._host_state, self._set_host_state)
+
+    def _make_optimizers(
+        self, lr: float | Mapping[str, float], makers: Mapping[str, MakeOptimizer] | None
+    ) -> dict[str, Optimizer]:
+        for name, given in (("lr", lr), ("optimizers", makers)):
+            if isinstance(given, Mapping) and (unknown := sorted(set(given) - set(self.names))):
+                raise ValueError(f"{name}: expected phases among {', '.join(self.names)}, got {', '.join(unknown)}")
+        made = {}
+        for phase in self.phases:
+            rate = lr.get(phase.name, 1e-3) if isinstance(lr, Mapping) else lr
+            maker = (makers or {}).get(phase.name, partial(Adam, lr=rate))
+            made[phase.name] = maker(phase.parameters)
+        return made
+
+    # --- one step ---------------------------------------------------------------------------------------------------------
+
+    def step(self, x: np.ndarray, *, z_prior: np.ndarray | None = None) -> Losses:
+        """One training step on x (B, input_dim), float or uint8; `z_prior` (B, latent_dim) replaces the prior's sample.
+
+        Raises:
+            ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good ones.
+        """
+        x = self.model.check_data(x, "x")
+        x = x.astype(np.float32) * np.float32(1 / 255) if x.dtype == np.uint8 else x
+        arrays = [x]
+        if z_prior is not None:
+            z = np.asarray(z_prior)
+            if z.shape != (len(x), self.model.latent_dim) or z.dtype.kind not in "fiu" or not np.isfinite(z).all():
+                expected = (len(x), self.model.latent_dim)
+                raise ValueError(f"z_prior: expected finite real numbers of shape {expected}, got {z.dtype} {z.shape}")
+            arrays.append(z)
+        kept = [np.array(a, np.float64 if self.backend.real == np.float64 else np.float32) for a in arrays]
+        return self._guarded(partial(self._run, len(x), kept), sum(a.nbytes for a in kept))
+
+    def _run(self, batch: int, arrays: Sequence[np.ndarray] = ()) -> None:
+        """Makes one step: on `arrays` = (x,) or (x, z_prior), or without any on the next rows of the data."""
+        run, inputs = self._step_for(batch, len(arrays))
+        for name, optimizer in self.optimizers.items():
+            optimizer.lr = self.base_lr[name] * self.schedule(self.steps)
+        values = list(arrays)
+        if self.model.prior.host and len(arrays) < 2:
+            values.append(self._host_prior(batch))
+        for buffer, value in zip(inputs, values, strict=True):
+            self.backend.upload(buffer, value)
+        run()
+        self.steps += 1
+        if not arrays:
+            self.position += batch
+            for i, value in enumerate(self._read_losses()):
+                self._sums[i] += value * batch
+
+    def _host_prior(self, batch: int) -> np.ndarray:
+        assert isinstance(self.model.prior, priors.CallablePrior)
+        return self.model.prior.draw(batch, self.model.latent_dim, self.model.seed, self.model.generator.counter)
+
+    def _step_for(self, batch: int, given: int) -> tuple[Callable[[], None], list[Buffer]]:
+        """The step for a batch size, and its inputs; `given` says whether x and the prior sample come from the caller."""
+        key = (batch, given)
+        if key not in self._plans:
+            x = self.backend.empty((batch, self.model.input_dim))
+            inputs = [x] if given else []
+            z = None
+            if given == 2 or self.model.prior.host:
+                z = self.backend.empty((batch, self.model.latent_dim))
+                inputs.append(z)
+            step = partial(self._launch_step, x, z, from_data=not given)
+            self._plans[key] = (self.backend.capture(step).replay if self.record else step, inputs)
+        return self._plans[key]
+
+    def _launch_step(self, x: Buffer, z: Buffer | None, *, from_data: bool) -> None:
+        """The launches of one step, run or recorded."""
+        model, launch = self.model, self.backend.launch
+        batch = x.shape[0]
+        if from_data:
+            assert self._source is not None
+            assert self._order is not None
+            op, scale = ("gather_rows_u8", 1 / 255) if self._source.kind == "uint8" else ("gather_rows", 1.0)
+            dims = (*self._source.shape, self._order.size, batch)
+            launch(op, (self._source, self._order, self._cursor, x), dims, (scale,))
+        shared = Batch(Tensor(x), Tensor(z if z is not None else model.draw_prior(model.generator, batch)))
+        for i, phase in enumerate(self.phases):
+            loss, optimizer = phase.loss(shared), self.optimizers[phase.name]
+            optimizer.advance()
+            if self.clip_norm is None:
+                loss.backward(optimizer)
+            else:
+                loss.backward(parameters=optimizer.parameters)
+                clip_grad_norm(optimizer, self.clip_norm)
+                optimizer.step()
+            launch("copy", (loss.buffer, self._losses.rows(i, i + 1)), (1, 0))
+        model.generator.advance()
+        if from_data:
+            launch("cursor_advance", (self._cursor,), (batch,))
+
+    def _read_losses(self) -> list[float]:
+        return [float(v) for v in self.backend.to_host(self._losses)]
+
+    # --- many steps -------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: np.ndarray,
+        epochs: int,
+        *,
+        validation: np.ndarray | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+        checkpoint: Path | None = None,
+    ) -> History:
+        """Trains until `epochs` epochs were made in all, counting those before this call or before a resume.
+
+        Args:
+            x: (N, input_dim), float32 (taken without a copy) or uint8 (scaled by 1/255 as it is used).
+            epochs: the total; more than `self.epoch`.
+            validation: rows whose mean reconstruction loss is added to the history.
+            callbacks: see `aaecore.callbacks`.
+            progress: draw a bar on a terminal, print a line per epoch elsewhere (to standard error).
+            checkpoint: file to save to after every epoch, on SIGINT and SIGTERM, and before an error of the numbers.
+
+        The order of the rows is a function of (seed, epoch). On SIGINT or SIGTERM the running step is finished, the
+        checkpoint written, and the signal delivered to the handlers that were there before.
+
+        Raises:
+            ValueError, TypeError: bad arguments. FloatingPointError: a loss is not finite; the weights are those of the
+            last good step.
+        """
+        x = self.model.check_data(x, "x")
+        if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs <= self.epoch:
+            raise ValueError(f"epochs: expected an integer > {self.epoch}, the epochs made so far, got {epochs!r}")
+        if validation is not None:
+            validation = self.model.check_data(validation, "validation")
+        if self.position and len(x) != self.rows:
+            raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(x)}")
+        self.epochs = int(epochs)
+        self._bind_data(x)
+        listeners = [*callbacks, *([Progress()] if progress else [])]
+        with StopSignals() as stop:
+            try:
+                for c in listeners:
+                    c.on_train_begin(self)
+                self._epochs(validation, listeners, stop, checkpoint)
+            except FloatingPointError:
+                if checkpoint is not None:
+                    self.save(checkpoint)  # of the last good step
+                raise
+            finally:
+                for c in listeners:
+                    c.on_train_end(self)
+        stop.raise_received()
+        return self.history
+
+    def _epochs(
+        self, validation: np.ndarray | None, listeners: Sequence[Callback], stop: StopSignals, path: Path | None
+    ) -> None:
+        going = True
+        while going and self.epoch < self.epochs:
+            going = self._one_epoch(validation, listeners, stop) and not stop.received
+            if path is not None:
+                self.save(path)
+
+    def _bind_data(self, x: np.ndarray) -> None:
+        self._plans = {key: plan for key, plan in self._plans.items() if key[1]}  # those of other data go
+        self.rows = len(x)
+        self._source = self.backend.wrap(x, "uint8" if x.dtype == np.uint8 else "real")
+        self._order = self.backend.empty((len(x),), "int64")
+
+    def _one_epoch(self, validation: np.ndarray | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
+        """Makes the rest of the current epoch; False if training should stop."""
+        assert self._order is not None
+        self.backend.upload(self._order, epoch_order(self.rows, self.model.seed, self.epoch))
+        self.backend.upload(self._cursor, np.array([self.position]))
+        if self.guard:
+            self._rollback.snapshot()  # so that what is repeated after a bad step lies within one order of the rows
+        while self.position < self.rows:
+            losses = self._guarded(partial(self._run, min(self.batch_size, self.rows - self.position)))
+            wishes = [c.on_step_end(self, losses) for c in listeners]
+            if stop.received or any(wishes):
+                break
+        if self.position < self.rows:
+            return False
+        self._check_weights()
+        row = self._end_epoch(validation)
+        wishes = [c.on_epoch_end(self, row) for c in listeners]
+        return not any(wishes)
+
+    def _end_epoch(self, validation: np.ndarray | None) -> Row:
+        means = [total / self.rows for total in self._sums]
+        row: Row = {"epoch": self.epoch + 1, "step": self.steps, **dict(zip(self.names, means, strict=True))}
+        if validation is not None:
+            row["validation"] = self.model.evaluate(validation)
+        row["lr"] = self.optimizers[self.names[0]].lr
+        self.history.rows.append(row)
+        self.epoch += 1
+        self.position = 0
+        self._sums = [0.0] * len(self.phases)
+        return row
+
+    # --- the guard --------------------------------------------------------------------------------------------------------
+
+    def _state(self) -> list[Buffer]:
+        """Every device buffer that a step changes and the next one reads."""
+        moments = [b for o in self.optimizers.values() for table in o.moments.values() for b in table.values()]
+        states = [o.state for o in self.optimizers.values()]
+        weights = [p.buffer for p in self.model.parameters.values()]
+        return [*weights, *moments, *states, self.model.generator.state, self._cursor]
+
+    def _host_state(self) -> tuple[int, int, list[float]]:
+        return self.steps, self.position, list(self._sums)
+
+    def _set_host_state(self, state: tuple[int, int, list[float]]) -> None:
+        self.steps, self.position, self._sums = state[0], state[1], list(state[2])
+
+    def _finite(self) -> bool:
+        return all(np.isfinite(p.buffer.storage).all() for p in self.model.parameters.values())
+
+    def _check_weights(self) -> None:
+        if self.guard and not self._finite():
+            self._fail("some weights are not finite", self.names[-1])
+
+    def _guarded(self, step: Callable[[], None], held_bytes: int = 0) -> Losses:
+        """Makes a step; if a loss is not finite, goes back to the state before it and raises."""
+        if self.guard:
+            if self._rollback.due:
+                self._check_weights()
+                self._rollback.snapshot()
+            self._rollback.record(step, held_bytes)
+        step()
+        losses = Losses(self.names, self._read_losses())
+        if self.guard:
+            for name, value in losses.items():
+                if not math.isfinite(value):
+                    self._fail(f"{name} loss is {value}", name)
+        return losses
+
+    def _fail(self, what: str, phase: str) -> None:
+        step, lr = self.steps, self.optimizers[phase].lr
+        self._rollback.undo(self._finite)
+        raise FloatingPointError(
+            f"{what} at step {step} (phase {phase}, learning rate {lr:g}); the weights are those after step {self.steps}"
+        )
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Writes everything that a resume needs, atomically: after a crash at any moment the old file or the new one is there.
+
+        Raises:
+            CheckpointError: the file could not be written; an old one is intact.
+        """
+        checkpoint.write(path, state.tensors(self), state.describe(self))
+
+    @classmethod
+    def resume(
+        cls, path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, schedule: schedules.Schedule | None = None
+    ) -> Trainer:
+        """The trainer that was saved; it continues bit for bit, also in the middle of an epoch.
+
+        `prior` and `schedule` must be given if they were callables, which a file cannot hold.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, of a newer format or not of a trainer.
+            ValueError: a callable is missing.
+        """
+        tensors, meta = checkpoint.read(path, state.expected)
+        model = AAE.from_config(meta["model"], prior=prior)
+        options = dict(meta["trainer"])
+        options["optimizers"] = {name: _remake(config) for name, config in options["optimizers"].items()}
+        options["schedule"] = schedule if schedule is not None else schedules.from_config(options["schedule"])
+        trainer = cls(model, **options)
+        state.restore(trainer, tensors, meta)
+        return trainer
+
+
+def _remake(config: Mapping[str, Any]) -> MakeOptimizer:
+    options = dict(config)
+    return partial(OPTIMIZERS[options.pop("type")], **options)
+
+
+def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None) -> AAE:
+    """The model of a checkpoint, ready to encode, decode and sample.
+
+    Raises:
+        CheckpointError: as `Trainer.resume`.
+    """
+    return Trainer.resume(path, prior=prior, schedule=schedules.Constant()).model
