@@ -14,7 +14,7 @@ from .errors import CaptureError, CheckpointError, DataError, DeviceError
 from .trainer import Trainer, load
 
 __all__ = [
-    "AAE", "CaptureError", "CheckpointError", "DataError", "DeviceError", "Trainer", "__version__", "callbacks", "data",
-    "datasets", "functions", "get_backend", "get_num_threads", "load", "nn", "optim", "posteriors", "priors", "schedules",
-    "set_num_threads", "show_config",
+    "AAE", "CaptureError", "CheckpointError", "DataError", "DeviceError", "Trainer", "__version__", "callbacks",
+    "data", "datasets", "functions", "get_backend", "get_num_threads", "load", "nn", "optim", "posteriors", "priors",
+    "schedules", "set_num_threads", "show_config",
 ]  # fmt: skip

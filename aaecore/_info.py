@@ -20,7 +20,9 @@ def config() -> dict[str, str]:
     from .cpu import default_isa, get_num_threads
     from .kernels import cpu
 
-    cupy = next((v for v in map(_version, ("cupy-cuda13x", "cupy-cuda12x", "cupy")) if v != "not installed"), "not installed")
+    cupy = next(
+        (v for v in map(_version, ("cupy-cuda13x", "cupy-cuda12x", "cupy")) if v != "not installed"), "not installed"
+    )
     return {
         "aaecore": __version__,
         "python": platform.python_version(),

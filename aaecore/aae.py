@@ -112,12 +112,16 @@ class AAE:
         self.input_dim = _count("input_dim", input_dim)
         self.latent_dim = _count("latent_dim", latent_dim)
         self.hidden = tuple(_count("hidden", h) for h in hidden)
-        self.discriminator_hidden = tuple(_count("discriminator_hidden", h) for h in discriminator_hidden or self.hidden)
+        self.discriminator_hidden = tuple(
+            _count("discriminator_hidden", h) for h in discriminator_hidden or self.hidden
+        )
         self.posterior_name = _choice("posterior", posterior, tuple(POSTERIORS))
         self.reconstruction = _choice("reconstruction", reconstruction, RECONSTRUCTIONS)
         self.output = _choice("output", output, tuple(OUTPUTS))
         if (self.reconstruction, self.output) == ("bce", "linear"):
-            raise ValueError("output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'")
+            raise ValueError(
+                "output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'"
+            )
         activation_code(activation)
         self.activation = activation
         self.noise_dim = _count("noise_dim", latent_dim if noise_dim is None else noise_dim)
@@ -139,7 +143,7 @@ class AAE:
         self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
         self._sampler = Generator(self.backend, self.seed, first=1 << 16)  # of encode(sample=True) and sample()
 
-    # --- one training step ---------------------------------------------------------------------------------------------
+    # --- one training step ------------------------------------------------------------------------
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -172,7 +176,7 @@ class AAE:
         codes = batch.codes if batch.codes is not None else self.code(batch.x)
         return adversarial_bce(self.discriminator(codes), real=codes.shape[0])
 
-    # --- using a model --------------------------------------------------------------------------------------------------
+    # --- using a model ----------------------------------------------------------------------------
 
     def encode(self, x: np.ndarray, *, sample: bool = False) -> np.ndarray:
         """Codes of x: (N, input_dim), float or uint8 (scaled by 1/255), gives (N, latent_dim) float32.
@@ -234,7 +238,12 @@ class AAE:
             return self.backend.from_host(x)
         out = self.backend.empty(x.shape)
         index, cursor = np.arange(len(x)), np.zeros(1, np.int64)
-        buffers = (self.backend.wrap(x, "uint8"), self.backend.wrap(index, "int64"), self.backend.wrap(cursor, "int64"), out)
+        buffers = (
+            self.backend.wrap(x, "uint8"),
+            self.backend.wrap(index, "int64"),
+            self.backend.wrap(cursor, "int64"),
+            out,
+        )
         self.backend.launch("gather_rows_u8", buffers, (len(x), self.input_dim, len(x), len(x)), (1 / 255,))
         return out
 
@@ -244,11 +253,11 @@ class AAE:
             out[start : start + CHUNK] = function(Tensor(self.upload(x[start : start + CHUNK]))).numpy()
         return out
 
-    # --- state ----------------------------------------------------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------------
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """All parameters by name: {"encoder.0.weight": (out, in), "encoder.0.bias": ..., "discriminator.2.bias": ...}."""
+        """All parameters by name: "encoder.0.weight" (out, in), "encoder.0.bias", ..., "discriminator.2.bias"."""
         networks = {"encoder": self.encoder, "decoder": self.decoder, "discriminator": self.discriminator}
         return {k: p for name, net in networks.items() for k, p in net.named_parameters(f"{name}.").items()}
 

@@ -57,7 +57,7 @@ class Backend(ABC):
     def __init__(self) -> None:
         self._calls: list[Call] | None = None
 
-    # --- memory ------------------------------------------------------------------------------------------------------
+    # --- memory -----------------------------------------------------------------------------------
 
     def empty(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
         """A buffer with undefined content."""
@@ -105,7 +105,7 @@ class Backend(ABC):
                 "move it out of the captured function"
             )
 
-    # --- launching -----------------------------------------------------------------------------------------------------
+    # --- launching --------------------------------------------------------------------------------
 
     def launch(
         self, name: str, buffers: Sequence[Buffer], dims: Sequence[int] = (), scalars: Sequence[float] = ()
@@ -151,7 +151,8 @@ class Backend(ABC):
         """
         if self._calls is not None:
             raise CaptureError("capture: a step is already being recorded")
-        self._calls = calls = []
+        calls: list[Call] = []
+        self._calls = calls
         try:
             step()
         finally:
@@ -163,7 +164,7 @@ class Backend(ABC):
         """Whether a step is being recorded."""
         return self._calls is not None
 
-    # --- what a device provides -------------------------------------------------------------------------------------------
+    # --- what a device provides -------------------------------------------------------------------
 
     def _dtype(self, kind: str) -> np.dtype:
         return self.real if kind in ("real", "weight") else np.dtype(kind)

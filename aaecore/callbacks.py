@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from .trainer import Losses, Trainer
-
-Row = dict[str, float]
+    from .history import Losses, Row
+    from .trainer import Trainer
 
 
 class Callback:

@@ -69,8 +69,9 @@ class Rollback:
 class StopSignals:
     """A context in which SIGINT and SIGTERM set `received` instead of interrupting; a second one acts at once.
 
-    On leaving, the previous handlers are back. `raise_received` then delivers the signal to them, so a process ends as it
-    would have, after its checkpoint was written. Outside the main thread, where Python allows no handlers, it does nothing.
+    On leaving, the previous handlers are back. `raise_received` then delivers the signal to them, so a process ends as
+    it would have, after its checkpoint was written. Outside the main thread, where Python allows no handlers, it does
+    nothing.
     """
 
     def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM)) -> None:
@@ -85,7 +86,9 @@ class StopSignals:
                     self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._restore()
 
     def _restore(self) -> None:

@@ -102,10 +102,11 @@ _STATE_IN = _in("state", STATE_SIZE, kind="float64")
 _STATE_INOUT = _inout("state", STATE_SIZE, kind="float64")
 _RNG = _in("rng", 2, kind="uint64")  # {seed, counter}
 
+# fmt: off
 _TABLE = (
-    # --- linear layers: y = act(x W^T + b) ---------------------------------------------------------------------
-    Op("linear_forward", (_in("x", "B", "I"), _in("weight", "O", "I", kind="weight"), _in("bias", "O"), _out("y", "B", "O")),
-       ("B", "I", "O", "act"), ("slope",), flops=_gemm),
+    # --- linear layers: y = act(x W^T + b) --------------------------------------------------------
+    Op("linear_forward", (_in("x", "B", "I"), _in("weight", "O", "I", kind="weight"), _in("bias", "O"),
+                           _out("y", "B", "O")), ("B", "I", "O", "act"), ("slope",), flops=_gemm),
     # dx = beta dx + (dy W) * act'(x), where x is the layer's input, the output of the activation before it.
     Op("linear_backward_input",
        (_in("dy", "B", "O"), _in("weight", "O", "I", kind="weight"), _in("x", "B", "I"), _beta("dx", "B", "I")),
@@ -124,7 +125,7 @@ _TABLE = (
     # dx = beta dx + dy * act'(y): for gradients that did not come out of a linear layer.
     Op("activation_backward", (_in("dy", "N"), _in("y", "N"), _beta("dx", "N")), ("N", "act", "beta"), ("slope",),
        flops=_per("N", 3)),
-    # --- losses: value and gradient in one pass; sums over features, means over the batch ------------------------
+    # --- losses: value and gradient in one pass; sums over features, means over the batch ---------
     # loss = weight / (2 B) sum (y - target)^2; dy is the gradient before the activation `act` that made y.
     Op("half_squared_error", (_in("y", "B", "N"), _in("target", "B", "N"), _out("dy", "B", "N"), _out("loss", 1)),
        ("B", "N", "act"), ("slope", "weight"), flops=lambda d: 6 * d["B"] * d["N"]),
@@ -134,13 +135,13 @@ _TABLE = (
     # Rows below `real` have target 1, the others 0; the mean over each group, added.
     Op("adversarial_bce", (_in("logits", "B"), _out("dlogits", "B"), _out("loss", 1)), ("B", "real"), ("weight",),
        flops=_per("B", 30)),
-    # --- the Gaussian posterior: params = [mean | log variance], z = mean + exp(log variance / 2) eps -------------
+    # --- the Gaussian posterior: params = [mean | log variance], z = mean + exp(log variance / 2) e
     Op("gaussian_sample", (_in("params", "B", 2, "Z"), _in("eps", "B", "Z"), _out("z", "B", "Z")), ("B", "Z"),
        flops=lambda d: 20 * d["B"] * d["Z"]),
     Op("gaussian_sample_backward",
        (_in("dz", "B", "Z"), _in("params", "B", 2, "Z"), _in("eps", "B", "Z"), _beta("dparams", "B", 2, "Z")),
        ("B", "Z", "beta"), flops=lambda d: 20 * d["B"] * d["Z"]),
-    # --- moving data -----------------------------------------------------------------------------------------------
+    # --- moving data ------------------------------------------------------------------------------
     # dst[:, dst_at : dst_at + cols] = beta dst[...] + src[:, src_at : src_at + cols]; only those columns are touched.
     Op("copy_columns", (_in("src", "B", "src_cols"), _inout("dst", "B", "dst_cols")),
        ("B", "cols", "src_cols", "src_at", "dst_cols", "dst_at", "beta")),
@@ -149,17 +150,18 @@ _TABLE = (
     Op("scale", (_inout("x", "N"),), ("N",), ("factor",), flops=_per("N", 1)),
     # out[r] = source[index[cursor + r]] * scale for r < B; `P` is the length of index, `M` the rows of source.
     Op("gather_rows_u8",
-       (_in("source", "M", "N", kind="uint8"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"), _out("out", "B", "N")),
-       ("M", "N", "P", "B"), ("scale",), flops=lambda d: d["B"] * d["N"]),
-    Op("gather_rows", (_in("source", "M", "N"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"), _out("out", "B", "N")),
-       ("M", "N", "P", "B"), ("scale",), flops=lambda d: d["B"] * d["N"]),
+       (_in("source", "M", "N", kind="uint8"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),
+        _out("out", "B", "N")), ("M", "N", "P", "B"), ("scale",), flops=lambda d: d["B"] * d["N"]),
+    Op("gather_rows",
+       (_in("source", "M", "N"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),
+        _out("out", "B", "N")), ("M", "N", "P", "B"), ("scale",), flops=lambda d: d["B"] * d["N"]),
     Op("cursor_advance", (_inout("cursor", 1, kind="int64"),), ("by",)),
-    # --- optimizers ------------------------------------------------------------------------------------------------
+    # --- optimizers -------------------------------------------------------------------------------
     # step += 1; step_size = lr / (1 - beta1^step); inv_sqrt_bc2 = 1 / sqrt(1 - beta2^step), all in double.
     Op("adam_advance", (_STATE_INOUT,), ()),
     Op("adam_step", (_inout("p", "N"), _in("g", "N"), _inout("m", "N"), _inout("v", "N"), _STATE_IN), ("N",),
        flops=_per("N", 12)),
-    # velocity = momentum velocity + g; p -= lr velocity (PyTorch's convention, no dampening). step is counted by sgd_advance.
+    # velocity = momentum velocity + g; p -= lr velocity (PyTorch's convention, no dampening); sgd_advance counts.
     Op("sgd_advance", (_STATE_INOUT,), ()),
     Op("sgd_step", (_inout("p", "N"), _in("g", "N"), _inout("velocity", "N"), _STATE_IN), ("N",), flops=_per("N", 4)),
     Op("sum_squares", (_in("x", "N"), _beta("total", 1, kind="float64")), ("N", "beta"), flops=_per("N", 2)),
@@ -182,5 +184,6 @@ _TABLE = (
     # counter += 1: after it, the same launches give new numbers.
     Op("rng_advance", (_inout("rng", 2, kind="uint64"),), ()),
 )
+# fmt: on
 
 OPS: Final[Mapping[str, Op]] = MappingProxyType({op.name: op for op in _TABLE})

@@ -156,9 +156,10 @@ class SGD(Optimizer):
 
 
 def clip_grad_norm(optimizer: Optimizer, max_norm: float) -> None:
-    """Makes the next `step()` scale its gradients so that their global 2-norm is at most `max_norm` (Pascanu et al. 2013).
+    """Makes the next `step()` scale its gradients so that their global 2-norm is at most `max_norm`.
 
-    The norm is summed in double precision in a fixed order; the gradients themselves stay as they are.
+    Pascanu et al. (2013), algorithm 1. The norm is summed in double precision in a fixed order; the gradients
+    themselves stay as they are.
     """
     check_number("max_norm", max_norm, 0.0, open_low=True)
     backend = optimizer.backend

@@ -26,7 +26,7 @@ class Call:
 
 
 class Plan:
-    """What `Backend.capture` returns. It owns every buffer that the step saw, so `replay` is valid as long as it lives."""
+    """What `Backend.capture` returns. It owns every buffer that the step saw, so `replay` stays valid."""
 
     def __init__(self, calls: Sequence[Call], inputs: Sequence[Buffer], run: Callable[[], None]) -> None:
         self.calls = tuple(calls)

@@ -1,4 +1,4 @@
-"""Priors p(z): anything that can be sampled. The built-in ones are drawn on the device; a callable is drawn on the host.
+"""Priors p(z): anything that can be sampled. The built-in ones are drawn on the device, a callable on the host.
 
 `as_prior` accepts a `Prior` or a callable ``f(n, rng) -> (n, latent_dim)`` with rng a `numpy.random.Generator`.
 """
@@ -25,7 +25,7 @@ HostSampler = Callable[[int, np.random.Generator], Any]
 class Prior(ABC):
     """A distribution over codes. `fixed_dim` is its dimension where it has only one."""
 
-    fixed_dim: int | None = None
+    fixed_dim: ClassVar[int | None] = None
     host: ClassVar[bool] = False  # drawn by Python on the host, so not inside a recorded step
 
     def bind(self, backend: Backend, latent_dim: int) -> Draw:
@@ -35,7 +35,9 @@ class Prior(ABC):
             ValueError: the prior has another dimension.
         """
         if self.fixed_dim not in (None, latent_dim):
-            raise ValueError(f"prior: {type(self).__name__} has dimension {self.fixed_dim}, but latent_dim is {latent_dim}")
+            raise ValueError(
+                f"prior: {type(self).__name__} has dimension {self.fixed_dim}, but latent_dim is {latent_dim}"
+            )
         return self._bind(backend, latent_dim)
 
     @abstractmethod
@@ -224,7 +226,7 @@ class Hypersphere(Prior):
 
 @dataclass(frozen=True)
 class Categorical(Prior):
-    """One-hot codes. `weights` gives the classes' probabilities up to a factor; None means equal ones for any dimension."""
+    """One-hot codes. `weights` gives the probabilities of the classes up to a factor; None means equal ones."""
 
     weights: Sequence[float] | None = None
 
@@ -241,7 +243,9 @@ class Categorical(Prior):
 
         def draw(generator: Generator, n: int) -> Buffer:
             out = backend.empty((n, latent_dim))
-            backend.launch("random_categorical", (generator.state, cumulative, out), (n, latent_dim, generator.stream()))
+            backend.launch(
+                "random_categorical", (generator.state, cumulative, out), (n, latent_dim, generator.stream())
+            )
             return out
 
         return draw
@@ -257,7 +261,9 @@ class CallablePrior(Prior):
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         def draw(generator: Generator, n: int) -> Buffer:
             if backend.recording:
-                raise CaptureError("prior: a callable draws on the host; give the recorded step its samples as an input")
+                raise CaptureError(
+                    "prior: a callable draws on the host; give the recorded step its samples as an input"
+                )
             seed, counter = (int(v) for v in backend.to_host(generator.state))
             return backend.from_host(self.draw(n, latent_dim, seed, counter))
 
@@ -272,9 +278,13 @@ class CallablePrior(Prior):
         rng = np.random.Generator(np.random.Philox(key=[check_seed(seed), counter]))
         z = np.asarray(self.function(n, rng))
         if z.shape != (n, latent_dim) or z.dtype.kind not in "fiu":
-            raise ValueError(f"prior: the callable must return real numbers of shape {(n, latent_dim)}, got {z.dtype} {z.shape}")
+            raise ValueError(
+                f"prior: the callable must return real numbers of shape {(n, latent_dim)}, got {z.dtype} {z.shape}"
+            )
         if not np.isfinite(z).all():
-            raise ValueError(f"prior: the callable returned {int((~np.isfinite(z)).sum())} values that are NaN or infinite")
+            raise ValueError(
+                f"prior: the callable returned {int((~np.isfinite(z)).sum())} values that are NaN or infinite"
+            )
         return z
 
     def config(self) -> dict[str, Any]:

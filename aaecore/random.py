@@ -44,10 +44,14 @@ class Generator:
         self._stream += 1
         return self._stream - 1
 
+    def restart(self) -> None:
+        """Begins a step: its first draw gets the first stream, whatever was drawn before."""
+        self._stream = self.first
+
     def advance(self) -> None:
         """Ends a step: the same draws give new numbers from here on."""
         self.backend.launch("rng_advance", (self.state,))
-        self._stream = self.first
+        self.restart()
 
     def uniform(self, shape: Sequence[int], low: float = 0.0, high: float = 1.0) -> Buffer:
         """U[low, high)."""

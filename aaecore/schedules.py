@@ -48,7 +48,7 @@ class StepWise:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from 1 at step 0 to `floor` at `steps`, then constant (Loshchilov & Hutter 2017, without restarts)."""
+    """Half a cosine from 1 at step 0 to `floor` at `steps`, then constant (Loshchilov & Hutter 2017)."""
 
     steps: int
     floor: float = 0.0
@@ -82,7 +82,9 @@ def from_config(options: dict[str, Any]) -> Schedule:
     options = dict(options)
     kind = options.pop("type", None)
     if kind == "callable":
-        raise ValueError(f"schedule: {options.get('name')!r} was a callable, which a file cannot hold; pass it as schedule=")
+        raise ValueError(
+            f"schedule: {options.get('name')!r} was a callable, which a file cannot hold; pass it as schedule="
+        )
     if kind not in SCHEDULES:
         raise ValueError(f"schedule: expected type to be one of {', '.join(SCHEDULES)}, got {kind!r}")
     try:

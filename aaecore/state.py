@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def _buffers(trainer: Trainer) -> dict[str, Buffer]:
 
 
 def tensors(trainer: Trainer) -> dict[str, np.ndarray]:
-    """Copies of parameters ("model/..."), moments and states ("optimizer/<phase>/...") and the random state {seed, counter}."""
+    """Copies of parameters ("model/..."), moments ("optimizer/<phase>/...") and the random state {seed, counter}."""
     return {name: trainer.backend.to_host(buffer) for name, buffer in _buffers(trainer).items()}
 
 
@@ -69,7 +70,7 @@ def expected(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for network, sizes in network_sizes(meta["model"]).items():
         shapes[network] = {}
-        for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (inputs, outputs) in enumerate(pairwise(sizes)):
             shapes[network] |= {f"{network}.{i}.weight": (outputs, inputs), f"{network}.{i}.bias": (outputs,)}
     spec: dict[str, tuple[tuple[int, ...], str]] = {"random/state": ((2,), "uint64")}
     spec |= {f"model/{name}": (shape, real) for table in shapes.values() for name, shape in table.items()}

@@ -186,12 +186,19 @@ class Gradients:
         self._stored[id(bias)] = bias
 
     def finish(self, leaves: Iterable[Tensor]) -> None:
-        """Updates what was not updated on the way, or leaves the gradients in `grad`."""
+        """Leaves the gradients of the leaves in `grad`, and updates those that were not updated on the way."""
+        for leaf in leaves:
+            gradient = self._buffers.get(id(leaf))  # None for the weights of linear layers, which are stored already
+            if gradient is None:
+                continue
+            if self.accumulate and leaf.grad is not None:
+                leaf.backend.launch("copy", (gradient, leaf.grad), (gradient.size, 1))
+            else:
+                leaf.grad = gradient
+            if isinstance(leaf, Parameter):
+                self._stored[id(leaf)] = leaf
         if self.optimizer is not None:
             self.optimizer.update(self._stored.values())
-        for leaf in leaves:
-            if not isinstance(leaf, Parameter) and self.needs(leaf):
-                leaf.grad = self.of(_key(leaf))
 
 
 def _topological(losses: Sequence[Tensor]) -> list[Function]:

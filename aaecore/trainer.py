@@ -25,6 +25,7 @@ from .tensor import Parameter, Tensor
 
 Path = str | os.PathLike[str]
 MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
+Step = tuple[Callable[[], None], list[Buffer], Buffer]  # what runs it, its inputs, and its x
 
 
 class Trainer:
@@ -79,7 +80,8 @@ class Trainer:
         self._cursor = self.backend.zeros((1,), "int64")
         self._source: Buffer | None = None
         self._order: Buffer | None = None
-        self._plans: dict[tuple[Any, ...], tuple[Callable[..., None], list[Buffer]]] = {}
+        self._last_x: Buffer | None = None
+        self._plans: dict[tuple[int, int], Step] = {}
         self._rollback = Rollback(self._state(), self._host_state, self._set_host_state)
 
     def _make_optimizers(
@@ -95,13 +97,13 @@ class Trainer:
             made[phase.name] = maker(phase.parameters)
         return made
 
-    # --- one step ---------------------------------------------------------------------------------------------------------
+    # --- one step ---------------------------------------------------------------------------------
 
     def step(self, x: np.ndarray, *, z_prior: np.ndarray | None = None) -> Losses:
         """One training step on x (B, input_dim), float or uint8; `z_prior` (B, latent_dim) replaces the prior's sample.
 
         Raises:
-            ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good ones.
+            ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good.
         """
         x = self.model.check_data(x, "x")
         x = x.astype(np.float32) * np.float32(1 / 255) if x.dtype == np.uint8 else x
@@ -112,12 +114,12 @@ class Trainer:
                 expected = (len(x), self.model.latent_dim)
                 raise ValueError(f"z_prior: expected finite real numbers of shape {expected}, got {z.dtype} {z.shape}")
             arrays.append(z)
-        kept = [np.array(a, np.float64 if self.backend.real == np.float64 else np.float32) for a in arrays]
+        kept = [np.array(a, self.backend.real) for a in arrays]  # copies: the guard may have to repeat this step
         return self._guarded(partial(self._run, len(x), kept), sum(a.nbytes for a in kept))
 
     def _run(self, batch: int, arrays: Sequence[np.ndarray] = ()) -> None:
         """Makes one step: on `arrays` = (x,) or (x, z_prior), or without any on the next rows of the data."""
-        run, inputs = self._step_for(batch, len(arrays))
+        run, inputs, self._last_x = self._step_for(batch, len(arrays))
         for name, optimizer in self.optimizers.items():
             optimizer.lr = self.base_lr[name] * self.schedule(self.steps)
         values = list(arrays)
@@ -129,15 +131,15 @@ class Trainer:
         self.steps += 1
         if not arrays:
             self.position += batch
-            for i, value in enumerate(self._read_losses()):
-                self._sums[i] += value * batch
+            for i, loss in enumerate(self._read_losses()):
+                self._sums[i] += loss * batch
 
     def _host_prior(self, batch: int) -> np.ndarray:
         assert isinstance(self.model.prior, priors.CallablePrior)
         return self.model.prior.draw(batch, self.model.latent_dim, self.model.seed, self.model.generator.counter)
 
-    def _step_for(self, batch: int, given: int) -> tuple[Callable[[], None], list[Buffer]]:
-        """The step for a batch size, and its inputs; `given` says whether x and the prior sample come from the caller."""
+    def _step_for(self, batch: int, given: int) -> Step:
+        """The step for a batch size, its inputs and its x; `given`: how many of x, z_prior the caller gives."""
         key = (batch, given)
         if key not in self._plans:
             x = self.backend.empty((batch, self.model.input_dim))
@@ -147,13 +149,14 @@ class Trainer:
                 z = self.backend.empty((batch, self.model.latent_dim))
                 inputs.append(z)
             step = partial(self._launch_step, x, z, from_data=not given)
-            self._plans[key] = (self.backend.capture(step).replay if self.record else step, inputs)
+            self._plans[key] = (self.backend.capture(step).replay if self.record else step, inputs, x)
         return self._plans[key]
 
     def _launch_step(self, x: Buffer, z: Buffer | None, *, from_data: bool) -> None:
         """The launches of one step, run or recorded."""
         model, launch = self.model, self.backend.launch
         batch = x.shape[0]
+        model.generator.restart()
         if from_data:
             assert self._source is not None
             assert self._order is not None
@@ -178,7 +181,7 @@ class Trainer:
     def _read_losses(self) -> list[float]:
         return [float(v) for v in self.backend.to_host(self._losses)]
 
-    # --- many steps -------------------------------------------------------------------------------------------------------
+    # --- many steps -------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -252,8 +255,7 @@ class Trainer:
         assert self._order is not None
         self.backend.upload(self._order, epoch_order(self.rows, self.model.seed, self.epoch))
         self.backend.upload(self._cursor, np.array([self.position]))
-        if self.guard:
-            self._rollback.snapshot()  # so that what is repeated after a bad step lies within one order of the rows
+        self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
         while self.position < self.rows:
             losses = self._guarded(partial(self._run, min(self.batch_size, self.rows - self.position)))
             wishes = [c.on_step_end(self, losses) for c in listeners]
@@ -261,7 +263,8 @@ class Trainer:
                 break
         if self.position < self.rows:
             return False
-        self._check_weights()
+        if self.guard and not self._is_good():
+            self._fail("weights gone bad", self.names[-1])
         row = self._end_epoch(validation)
         wishes = [c.on_epoch_end(self, row) for c in listeners]
         return not any(wishes)
@@ -278,7 +281,7 @@ class Trainer:
         self._sums = [0.0] * len(self.phases)
         return row
 
-    # --- the guard --------------------------------------------------------------------------------------------------------
+    # --- the guard --------------------------------------------------------------------------------
 
     def _state(self) -> list[Buffer]:
         """Every device buffer that a step changes and the next one reads."""
@@ -293,39 +296,49 @@ class Trainer:
     def _set_host_state(self, state: tuple[int, int, list[float]]) -> None:
         self.steps, self.position, self._sums = state[0], state[1], list(state[2])
 
-    def _finite(self) -> bool:
-        return all(np.isfinite(p.buffer.storage).all() for p in self.model.parameters.values())
+    def _is_good(self) -> bool:
+        """Whether the weights are finite, and the first loss that they give on the last batch."""
+        if not all(np.isfinite(p.buffer.storage).all() for p in self.model.parameters.values()):
+            return False
+        if self._last_x is None:
+            return True
+        x = Tensor(self._last_x)
+        return math.isfinite(float(self.phases[0].loss(Batch(x, x))))
 
-    def _check_weights(self) -> None:
-        if self.guard and not self._finite():
-            self._fail("some weights are not finite", self.names[-1])
+    def _snapshot(self) -> None:
+        """Keeps the current state to come back to, if it is a good one."""
+        if self.guard:
+            if not self._is_good():
+                self._fail("weights gone bad", self.names[-1])
+            self._rollback.snapshot()
 
     def _guarded(self, step: Callable[[], None], held_bytes: int = 0) -> Losses:
         """Makes a step; if a loss is not finite, goes back to the state before it and raises."""
         if self.guard:
             if self._rollback.due:
-                self._check_weights()
-                self._rollback.snapshot()
+                self._snapshot()
             self._rollback.record(step, held_bytes)
         step()
         losses = Losses(self.names, self._read_losses())
         if self.guard:
             for name, value in losses.items():
                 if not math.isfinite(value):
-                    self._fail(f"{name} loss is {value}", name)
+                    self._fail(f"a loss of {value}", name)
         return losses
 
     def _fail(self, what: str, phase: str) -> None:
-        step, lr = self.steps, self.optimizers[phase].lr
-        self._rollback.undo(self._finite)
+        step = self.steps
+        self._rollback.undo(self._is_good)
+        rates = ", ".join(f"{name} {lr * self.schedule(self.steps):g}" for name, lr in self.base_lr.items())
         raise FloatingPointError(
-            f"{what} at step {step} (phase {phase}, learning rate {lr:g}); the weights are those after step {self.steps}"
+            f"{what} in phase {phase} of step {step}; the weights are those after step {self.steps}, the last good one "
+            f"(learning rates of step {self.steps + 1}: {rates})"
         )
 
-    # --- checkpoints ------------------------------------------------------------------------------------------------------
+    # --- checkpoints ------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Writes everything that a resume needs, atomically: after a crash at any moment the old file or the new one is there.
+        """Writes everything that a resume needs; after a crash at any moment the old file or the new one is there.
 
         Raises:
             CheckpointError: the file could not be written; an old one is intact.
@@ -334,7 +347,11 @@ class Trainer:
 
     @classmethod
     def resume(
-        cls, path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, schedule: schedules.Schedule | None = None
+        cls,
+        path: Path,
+        *,
+        prior: priors.Prior | priors.HostSampler | None = None,
+        schedule: schedules.Schedule | None = None,
     ) -> Trainer:
         """The trainer that was saved; it continues bit for bit, also in the middle of an epoch.
 

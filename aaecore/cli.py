@@ -1,0 +1,367 @@
+"""The command line: `aaecore train`, `resume`, `encode`, `sample`, `plot` and `info`.
+
+click, rich and matplotlib come with the extra "app" and are imported only when a command runs. A run is a folder that
+holds config.toml, one checkpoint and one history per model, and pictures: `train` fills it, `resume` completes it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from . import _version, checkpoint, config
+from ._info import show_config
+from .aae import AAE
+from .cpu import set_num_threads
+from .errors import CheckpointError, DataError, DeviceError
+from .trainer import Trainer, load
+
+if TYPE_CHECKING:
+    import click
+
+NO_APP = "aaecore: the command line needs click, rich and matplotlib: pip install 'aaecore[app]'"
+ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceError, FloatingPointError, MemoryError)
+CONFIG = "config.toml"
+CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
+HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
+PICTURES = ("reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png")
+RECONSTRUCTED, SAMPLED, SCATTERED = 30, 100, 5000  # rows in a picture
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def main() -> NoReturn:
+    """The program: exits with 0, 1 after an error, 2 after wrong usage, 130 after SIGINT and 143 after SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and gives its exit status; an error of the library becomes one line on standard error."""
+    try:
+        import click
+        import matplotlib  # noqa: F401
+        import rich  # noqa: F401
+    except ImportError:
+        print(NO_APP, file=sys.stderr)
+        return 1
+    try:
+        return _commands().main(list(arguments), "aaecore", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ERRORS as error:
+        print(f"aaecore: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 1
+    except click.Abort:  # click's KeyboardInterrupt
+        return 130
+    except Terminated:
+        return 143
+
+
+def _commands() -> click.Group:
+    import click
+
+    def command(function: Callable[..., None], *params: click.Parameter) -> click.Command:
+        return click.Command(function.__name__, callback=function, params=list(params), help=function.__doc__)
+
+    path = click.Path()
+    model = click.Argument(["model"], metavar="RUN_OR_CHECKPOINT", type=path)
+    out = click.Argument(["out"], type=path)
+    number = click.Option(["-n", "n"], type=click.IntRange(1), default=64, show_default=True)
+    dataset = click.Option(["--dataset"], default="x", metavar="NAME", help="Name inside an HDF5 input.  [x]")
+    shape = click.Option(["--image-shape"], callback=_parse_flag, metavar="H,W", help="For a .png; square by default.")
+    flags = [_flag(name) for name in config.KEYS]
+    commands = [
+        command(
+            train,
+            click.Argument(["toml"], metavar="[CONFIG.toml]", required=False, type=path),
+            *flags,
+            click.Option(["--folder"], metavar="RUN", type=path, help="Where to write.  [runs/<date-time>]"),
+            click.Option(["--overwrite"], is_flag=True, help="Replace the run in that folder."),
+        ),
+        command(resume, model, _flag("epochs", "Epochs in all of the run's first model.")),
+        command(encode, model, click.Argument(["input"], type=path), out, dataset),
+        command(sample, model, out, number, shape),
+        command(plot, click.Argument(["folder"], metavar="RUN", type=path)),
+        command(info, click.Argument(["model"], metavar="[RUN_OR_CHECKPOINT]", required=False, type=path)),
+    ]  # fmt: skip
+    group = click.Group("aaecore", {c.name: c for c in commands if c.name}, help="Adversarial autoencoders.")
+    return click.version_option(_version.__version__, prog_name="aaecore", message="%(prog)s %(version)s")(group)
+
+
+def _flag(name: str, help: str = "") -> click.Option:
+    """The flag of a key of the configuration."""
+    import click
+
+    key, default = config.KEYS[name], getattr(config.RunConfig(), name)
+    flag, text = "--" + name.replace("_", "-"), key.metadata["help"]
+    if key.metadata["kind"] is config.SWITCH:
+        return click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=f"{text}  [{'on' if default else 'off'}]")
+    shown = "" if default is None else "  [" + str(default).strip("(){}").replace("'", "").replace(": ", "=") + "]"
+    return click.Option([flag], callback=_parse_flag, help=help or text + shown)
+
+
+def _parse_flag(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    import click
+
+    try:
+        return None if text is None else config.flag_value(str(parameter.name), text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def train(toml: str | None, folder: str | None, overwrite: bool, **flags: Any) -> None:
+    """Train on a data set and write a run folder: checkpoints, histories, config.toml and pictures.
+
+    Without arguments the digits that come with the package. Flags override the TOML file, which has the same keys
+    (latent_dim for --latent-dim).
+    """
+    values = config.read_values(toml) if toml else {}
+    given = {k: v for k, v in flags.items() if v is not None}
+    if isinstance(values.get("lr"), dict) and isinstance(given.get("lr"), dict):
+        given["lr"] = {**values["lr"], **given["lr"]}
+    options = config.from_values({**values, **given}, toml or "options")
+    folder = folder or time.strftime("runs/%Y%m%d-%H%M%S")
+    if os.path.exists(os.path.join(folder, CHECKPOINT)) and not overwrite:
+        raise ValueError(
+            f"{folder} already holds a run: continue it with 'aaecore resume {folder}', replace it with --overwrite, "
+            "or give another --folder"
+        )
+    source = config.load_data(options)
+    trainers = {model.file: _new_trainer(options, model, source) for model in _models(options, source)}
+    os.makedirs(folder, exist_ok=True)
+    for name in (CONFIG, *HISTORIES, *HISTORIES.values(), *PICTURES):  # of an overwritten run
+        if os.path.exists(os.path.join(folder, name)):
+            os.unlink(os.path.join(folder, name))
+    config.write_file(os.path.join(folder, CONFIG), config.to_toml(options).encode())
+    _complete(folder, options, source, trainers)
+
+
+def resume(model: str, epochs: int | None) -> None:
+    """Continue a run from its checkpoint, bit for bit as if it had not been stopped."""
+    folder = model if os.path.isdir(model) else os.path.dirname(model) or "."
+    options = _read_config(folder)
+    made = checkpoint.peek(os.path.join(folder, CHECKPOINT))["position"]["epoch"]
+    if epochs is not None and epochs > made:
+        options = replace(options, epochs=epochs)
+    source = config.load_data(options)
+    trainers = {}
+    for m in _models(options, source):
+        path = os.path.join(folder, m.file)
+        trainers[m.file] = Trainer.resume(path) if os.path.exists(path) else _new_trainer(options, m, source)
+    if all(trainers[m.file].epoch >= m.epochs for m in _models(options, source)):
+        print(f"{folder} is already complete, with {made} epochs; --epochs makes more")
+        return
+    config.write_file(os.path.join(folder, CONFIG), config.to_toml(options).encode())
+    _complete(folder, options, source, trainers)
+
+
+def encode(model: str, input: str, out: str, dataset: str) -> None:
+    """Write the codes of INPUT (.npy, .h5 or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
+    kind = _suffix(out, ".npy", ".h5")
+    codes = load(_checkpoint(model)).encode(config.as_rows(config.load_array(input, dataset)))
+    buffer = io.BytesIO()
+    if kind == ".npy":
+        np.save(buffer, codes)
+    else:
+        import h5py
+
+        with h5py.File(buffer, "w") as file:
+            file.create_dataset("z", data=codes, track_times=False)
+    config.write_file(out, buffer.getvalue())
+    print(f"{out}: codes of shape {codes.shape}")
+
+
+def sample(model: str, out: str, n: int, image_shape: list[int] | None) -> None:
+    """Write N decoded samples of the prior to OUT: .npy, or .png for images.
+
+    The same checkpoint gives the same samples.
+    """
+    from . import plots
+
+    kind = _suffix(out, ".npy", ".png")
+    network = load(_checkpoint(model))
+    if kind == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, network.sample(n))
+        config.write_file(out, buffer.getvalue())
+    else:
+        side = round(network.input_dim**0.5)
+        if image_shape is None and side * side != network.input_dim:
+            raise ValueError(f"--image-shape: needed for a .png, since {network.input_dim} features are no square")
+        plots.save(plots.samples(network, n, image_shape or (side, side)), out)
+    print(f"{out}: {n} samples")
+
+
+def plot(folder: str) -> None:
+    """Draw the pictures of a run again."""
+    options = _read_config(folder)
+    source = config.load_data(options)
+    models = [m.file for m in _models(options, source) if os.path.exists(os.path.join(folder, m.file))]
+    _draw(folder, source, [Trainer.resume(os.path.join(folder, file)) for file in models or [CHECKPOINT]])
+
+
+def info(model: str | None) -> None:
+    """Say what this installation is made of, or what a checkpoint holds."""
+    if model is None:
+        return show_config()
+    path = _checkpoint(model)
+    meta = checkpoint.peek(path)
+    try:
+        position, rows = meta["position"], meta["history"]
+        table = {**meta["model"], "batch_size": meta["trainer"]["batch_size"], "schedule": meta["trainer"]["schedule"]}
+        table |= {f"lr, {phase}": o["lr"] for phase, o in meta["trainer"]["optimizers"].items()}
+        table |= {"epochs made": position["epoch"], "steps made": position["steps"]}
+        table |= {f"last {name}": value for name, value in (rows[-1] if rows else {}).items()}
+    except (LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: expected the checkpoint of a trainer: {error!r}") from None
+    for name, value in table.items():
+        print(f"{name:<22} {f'{value:.6g}' if isinstance(value, float) else value}")
+
+
+# --- data and models of a run -----------------------------------------------------------------------------------------
+
+
+class Model(NamedTuple):
+    """One of the models that a run trains."""
+
+    file: str
+    latent_dim: int
+    prior: str
+    epochs: int
+
+
+def _models(options: config.RunConfig, source: config.Source) -> list[Model]:
+    models = [Model(CHECKPOINT, options.latent_dim, options.prior, options.epochs)]
+    if options.two_dimensional and source.image_shape and options.latent_dim != 2:
+        models.append(Model(CHECKPOINT_2D, 2, options.two_dimensional_prior, options.two_dimensional_epochs))
+    return models
+
+
+def _new_trainer(options: config.RunConfig, model: Model, source: config.Source) -> Trainer:
+    network = AAE(
+        source.train.shape[1], model.latent_dim, options.hidden, options.posterior, config.make_prior(model.prior),
+        options.reconstruction, output=options.output, device=options.device, seed=options.seed,
+    )  # fmt: skip
+    network.check_data(source.train, "data")
+    steps = -(-len(source.train) // options.batch_size)
+    schedule = config.make_schedule(options.schedule, model.epochs, steps)
+    return Trainer(network, options.batch_size, options.lr, schedule=schedule)
+
+
+def _read_config(folder: str) -> config.RunConfig:
+    path = os.path.join(folder, CONFIG)
+    if not os.path.exists(path):
+        raise ValueError(f"{folder}: expected the folder of a run or a checkpoint in it, but it has no {CONFIG}")
+    return config.read(path)
+
+
+def _checkpoint(path: str) -> str:
+    return os.path.join(path, CHECKPOINT) if os.path.isdir(path) else path
+
+
+def _suffix(path: str, *known: str) -> str:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in known:
+        raise ValueError(f"out: expected a file name that ends in {' or '.join(known)}, got {path!r}")
+    return suffix
+
+
+# --- training and what it leaves --------------------------------------------------------------------------------------
+
+
+def _complete(folder: str, options: config.RunConfig, source: config.Source, trainers: dict[str, Trainer]) -> None:
+    """Trains every model of a run to its end, then draws and prints."""
+    if options.threads is not None:
+        set_num_threads(options.threads)
+    seconds = {}
+    for model in _models(options, source):
+        trainer = trainers[model.file]
+        begun = time.monotonic()
+        if trainer.epoch < model.epochs:
+            rows = f"{len(source.train)} rows of {options.data}"
+            print(f"training the {model.latent_dim}-D model on {rows}", file=sys.stderr)
+            _fit(folder, trainer, source, model)
+        seconds[model.file] = time.monotonic() - begun
+    _print_table(source, list(trainers.values()), list(seconds.values()))
+    if options.plots:
+        _draw(folder, source, list(trainers.values()))
+
+
+def _fit(folder: str, trainer: Trainer, source: config.Source, model: Model) -> None:
+    history = os.path.join(folder, HISTORIES[model.file])
+    try:
+        trainer.fit(source.train, model.epochs, validation=source.test, checkpoint=os.path.join(folder, model.file))
+    except (KeyboardInterrupt, Terminated):
+        print(f"stopped after step {trainer.steps}; continue with: aaecore resume {folder}", file=sys.stderr)
+        raise
+    finally:
+        if len(trainer.history):
+            trainer.history.to_csv(history + ".tmp")
+            os.replace(history + ".tmp", history)
+
+
+def _print_table(source: config.Source, trainers: Sequence[Trainer], seconds: Sequence[float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def spread(z: np.ndarray) -> str:
+        return f"{z.mean():.2f}, {z.std(axis=0).mean():.2f}"
+
+    table = Table("", *(f"{t.model.latent_dim}-D model" for t in trainers))
+    last = [t.history.rows[-1] for t in trainers]
+    rows = {
+        "reconstruction loss, training data": [f"{t.model.evaluate(source.train):.1f}" for t in trainers],
+        "reconstruction loss, test data": [f"{t.model.evaluate(source.test):.1f}" for t in trainers],
+        "codes of test data: mean, std": [spread(t.model.encode(source.test)) for t in trainers],
+        "prior: mean, std": [spread(t.model.sample_prior(10000)) for t in trainers],
+        "discriminator loss (equilibrium 1.39)": [f"{row['discriminator']:.2f}" for row in last],
+        "generator loss (equilibrium 0.69)": [f"{row['generator']:.2f}" for row in last],
+        "parameters": [f"{sum(v.size for v in t.model.state_dict().values()):,}" for t in trainers],
+        "steps": [str(t.steps) for t in trainers],
+        "training, seconds": [f"{s:.1f}" for s in seconds],
+    }
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    Console().print(table)
+
+
+def _draw(folder: str, source: config.Source, trainers: Sequence[Trainer]) -> None:
+    """Draws what suits the data and the models, and prints the paths."""
+    from . import plots, priors
+
+    model, shape = trainers[0].model, source.image_shape
+    flat = next((t.model for t in trainers if t.model.latent_dim == 2), None)
+    figures: dict[str, Callable[[], Any]] = {}
+    if shape:
+        figures["reconstructions.png"] = lambda: plots.reconstructions(model, source.test[:RECONSTRUCTED], shape)
+        figures["samples.png"] = lambda: plots.samples(model, SAMPLED, shape)
+    if shape and flat is not None and isinstance(flat.prior, priors.Normal):
+        figures["manifold.png"] = lambda: plots.manifold(flat, shape)
+    if flat is not None:
+        labels = None if source.test_labels is None else source.test_labels[:SCATTERED]
+        figures["latent.png"] = lambda: plots.latent_scatter(flat, source.test[:SCATTERED], labels)
+    figures["losses.png"] = lambda: plots.loss_curves(trainers[0].history)
+    for name, figure in figures.items():
+        path = os.path.join(folder, name)
+        plots.save(figure(), path)
+        print(path)

@@ -1,0 +1,159 @@
+"""Named image sets: a sample of MNIST that comes with the package, and MNIST and Fashion-MNIST from IDX files."""
+
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data import load_hdf5, read_idx, reading
+from ..errors import DataError
+
+__all__ = ["Dataset", "Split", "load"]
+
+SAMPLE = "mnist-sample"
+SAMPLE_FILE = "mnist_sample.h5"
+SAMPLE_ARRAYS = ("train/x", "train/y", "test/x", "test/y")
+DATA_VARIABLE = "AAECORE_DATA"
+
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+# Of the decompressed files, in the order of IDX_FILES: the gzip bytes differ from mirror to mirror.
+IDX_MD5 = {
+    "mnist": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "fashion-mnist": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
+NAMES = (SAMPLE, *IDX_MD5)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images `x` (N, pixels), float32 in [0, 1] or uint8, and their labels `y` (N,), int64."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named set of images with its training and test part; a row of `x` is an image of `image_shape`, row by row."""
+
+    name: str
+    train: Split
+    test: Split
+    image_shape: tuple[int, ...]
+
+
+def load(name: str, folder: str | os.PathLike[str] | None = None, *, dtype: str = "float32") -> Dataset:
+    """Load a named set of 28 x 28 grey images with 10 classes.
+
+    Args:
+        name: "mnist-sample" (comes with the package: 5000 + 1000 images of MNIST, each class equally often), or
+            "mnist" or "fashion-mnist" (60000 + 10000), read from their four IDX files, plain or .gz.
+        folder: where these files are, themselves or in a folder called `name`; without it the environment variable
+            AAECORE_DATA is used. The sample needs neither.
+        dtype: "float32" for pixels in [0, 1], the stored byte times float32(1/255), or "uint8" for 0..255.
+
+    Raises:
+        ValueError: the name or the dtype is not one of these.
+        DataError: files are missing, damaged or not those of this set (their md5 is checked).
+    """
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+    if dtype not in ("float32", "uint8"):
+        raise ValueError(f"dtype must be 'float32' or 'uint8', got {dtype!r}")
+    train_x, train_y, test_x, test_y = _load_sample() if name == SAMPLE else _load_idx(name, folder)
+
+    def split(x: np.ndarray, y: np.ndarray) -> Split:
+        x = x.reshape(len(x), -1)
+        return Split(x if dtype == "uint8" else x.astype(np.float32) * np.float32(1 / 255), y.astype(np.int64))
+
+    return Dataset(name, split(train_x, train_y), split(test_x, test_y), image_shape=(28, 28))
+
+
+def sample_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over the name, dtype, shape and bytes of the sample's arrays: {name in SAMPLE_ARRAYS: array}."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in SAMPLE_ARRAYS:
+        values = arrays[name]
+        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def read_sample(path: str | os.PathLike[str]) -> tuple[np.ndarray, ...]:
+    """The arrays of a sample file in the order of SAMPLE_ARRAYS, uint8, checked against the digest stored with them."""
+    import h5py
+
+    with reading(path, "sample") as file, h5py.File(file, "r") as f:
+        expected = f.attrs["sha256"]
+    arrays = {name: load_hdf5(path, name) for name in SAMPLE_ARRAYS}
+    got = sample_digest(arrays)
+    if got != expected:
+        raise DataError(f"{file}: the sample is damaged (sha256 {got}, expected {expected}); install the package again")
+    return tuple(arrays.values())
+
+
+def _load_sample() -> tuple[np.ndarray, ...]:
+    from importlib import resources
+
+    with resources.as_file(resources.files(__name__).joinpath(SAMPLE_FILE)) as path:
+        return read_sample(path)
+
+
+def _load_idx(name: str, folder: str | os.PathLike[str] | None) -> tuple[np.ndarray, ...]:
+    root = os.fspath(folder) if folder is not None else os.environ.get(DATA_VARIABLE)
+    if not root:
+        raise DataError(
+            f"dataset {name!r} is read from the IDX files {', '.join(IDX_FILES)} (plain or .gz): "
+            f"give folder=... or set the environment variable {DATA_VARIABLE}"
+        )
+    missing, error = [], None
+    for place in (root, os.path.join(root, name)):
+        files = [_find_idx(place, file) for file in IDX_FILES]
+        if not all(files):
+            names = (wanted for wanted, found in zip(IDX_FILES, files, strict=True) if not found)
+            missing.append(f"{place} has no {', '.join(names)}")
+            continue
+        try:
+            return tuple(_read_checked(file, md5) for file, md5 in zip(files, IDX_MD5[name], strict=True) if file)
+        except DataError as problem:  # MNIST and Fashion-MNIST share their file names: the other place may be right
+            error = error or problem
+    raise error or DataError(
+        f"dataset {name!r} not found: {'; '.join(missing)} (plain or .gz); "
+        f"give folder=... or set the environment variable {DATA_VARIABLE}"
+    )
+
+
+def _find_idx(place: str, file: str) -> str | None:
+    for path in (os.path.join(place, file), os.path.join(place, file + ".gz")):
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def _read_checked(path: str, md5: str) -> np.ndarray:
+    """Read an IDX file whose decompressed bytes have this md5; `read_idx` is strict, so the array gives them back."""
+    import hashlib
+
+    values = read_idx(path)
+    header = struct.pack(f">I{values.ndim}I", 0x800 | values.ndim, *values.shape)
+    digest = hashlib.md5(header, usedforsecurity=False)
+    digest.update(values.data)
+    if digest.hexdigest() != md5:
+        raise DataError(
+            f"{path}: damaged, or a file of another set (md5 of its content {digest.hexdigest()}, expected {md5})"
+        )
+    return values

@@ -1,0 +1,424 @@
+"""Training: the same bits however it is run, the loop around it, and what happens when numbers go bad or a signal comes."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+from aaecore import AAE, Trainer, callbacks, priors, schedules, set_num_threads
+from aaecore.backend import get_backend
+from aaecore.cpu import get_num_threads
+from aaecore.optim import SGD, Adam
+
+D = 20
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).random((130, D), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = get_num_threads()
+    yield
+    set_num_threads(before)
+
+
+def model(**options):
+    return AAE(D, options.pop("latent_dim", 3), options.pop("hidden", (33, 17)), **{"seed": 1, **options})
+
+
+def state(trainer):
+    weights = trainer.model.state_dict()
+    moments = {
+        (phase, moment, i): trainer.backend.to_host(b)
+        for phase, o in trainer.optimizers.items()
+        for moment, table in o.moments.items()
+        for i, b in enumerate(table.values())
+    }
+    return [*weights.values(), *moments.values(), *(o.state.storage.copy() for o in trainer.optimizers.values())]
+
+
+def same(a, b):
+    return all(np.array_equal(u, v) for u, v in zip(state(a), state(b), strict=True))
+
+
+def train(x, epochs=3, threads=1, *, batch_size=32, trainer_options=None, **options):
+    set_num_threads(threads)
+    trainer = Trainer(model(**options), batch_size, **(trainer_options or {}))
+    trainer.fit(x, epochs, progress=False)
+    return trainer
+
+
+class StopAt(callbacks.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, trainer, losses):
+        return trainer.steps >= self.step
+
+
+# --- the same bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("posterior", ["deterministic", "gaussian", "universal"])
+def test_threads_and_replay_do_not_change_a_bit(posterior, x):
+    """100 steps at layers wide enough that every one of them is split between threads."""
+    options = {"posterior": posterior, "hidden": (150, 130), "batch_size": 65}
+    one = train(x, 50, 1, **options)
+    assert one.steps == 100
+    assert same(one, train(x, 50, 2, **options))
+    assert same(one, train(x, 50, 3, **options))
+    assert same(one, train(x, 50, 2, **options, trainer_options={"record": False}))
+    assert same(one, train(x, 50, 1, **options, trainer_options={"clip_norm": 1e9}))
+
+
+def test_large_batches_do_not_change_a_bit_either():
+    """Batch 2048: above every blocking threshold of the kernels."""
+    many = np.random.default_rng(0).random((2048, D), np.float32)
+    options = {"batch_size": 2048, "hidden": (70, 40)}
+    one = train(many, 100, 1, **options)
+    for threads in (2, 3):
+        assert same(one, train(many, 100, threads, **options))
+    assert same(one, train(many, 100, 2, **options, trainer_options={"record": False}))
+
+
+def test_the_reference_backend_agrees(x):
+    """float32 kernels against float64 NumPy through whole steps, where chaos has not yet grown the difference."""
+    cpu, reference = train(x, 1), train(x, 1, device="reference")
+    for name, value in cpu.model.state_dict().items():
+        np.testing.assert_allclose(value, reference.model.state_dict()[name], atol=2e-6)
+    for phase in cpu.names:
+        assert cpu.history[phase] == pytest.approx(reference.history[phase], rel=1e-5)
+
+
+def test_two_models_in_two_threads(x):
+    alone = [train(x, 4, 2, seed=s) for s in (1, 2)]
+    together = [Trainer(model(seed=s), 32) for s in (1, 2)]
+    workers = [threading.Thread(target=t.fit, args=(x, 4), kwargs={"progress": False}) for t in together]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert all(same(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_a_child_after_fork_trains_to_the_same_bits(x):
+    expected = train(x, 2, 2, hidden=(150, 130))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"1" if same(expected, train(x, 2, 2, hidden=(150, 130))) else b"0")
+        os._exit(0)
+    os.close(writer)
+    assert os.read(reader, 1) == b"1"
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_step_and_fit_make_the_same_steps(x):
+    fitted = train(x[:64], 1, batch_size=64)
+    stepped = Trainer(model(), 64)
+    from aaecore.data import epoch_order
+
+    stepped.step(x[:64][epoch_order(64, 1, 0)])
+    assert all(np.array_equal(a, b) for a, b in zip(state(fitted), state(stepped), strict=True))
+
+
+def test_bytes_train_like_floats():
+    pixels = np.random.default_rng(0).integers(0, 256, (64, D), np.uint8)
+    assert same(train(pixels, 2), train(pixels.astype(np.float32) * np.float32(1 / 255), 2))
+
+
+def test_a_given_prior_sample_is_used(x):
+    z = np.random.default_rng(3).standard_normal((32, 3)).astype(np.float32)
+    a, b, c = (Trainer(model(), 32) for _ in range(3))
+    la, lb, lc = a.step(x[:32], z_prior=z), b.step(x[:32], z_prior=z), c.step(x[:32], z_prior=z + 1)
+    assert dict(la) == dict(lb)
+    assert la.discriminator != lc.discriminator
+    assert la.reconstruction == lc.reconstruction
+    with pytest.raises(ValueError, match=r"z_prior: expected finite real numbers of shape \(32, 3\), got float32 \(31, 3\)"):
+        a.step(x[:32], z_prior=z[1:])
+
+
+# --- the loop --------------------------------------------------------------------------------------------------------
+
+
+def test_history_is_the_mean_over_rows(x):
+    """130 rows in batches of 32: the last one has 2 rows and must weigh 2/130."""
+    seen = []
+
+    class Watch(callbacks.Callback):
+        def on_step_end(self, trainer, losses):
+            seen.append((losses.reconstruction, min(32, 130 - 32 * len(seen))))
+
+    trainer = Trainer(model(), 32)
+    history = trainer.fit(x, 1, validation=x[:7], callbacks=[Watch()], progress=False)
+    assert [n for _, n in seen] == [32, 32, 32, 32, 2]
+    assert history["reconstruction"][0] == pytest.approx(sum(v * n for v, n in seen) / 130, rel=1e-12)
+    assert history["validation"][0] == pytest.approx(trainer.model.evaluate(x[:7]))
+    assert history.rows[0]["step"] == 5
+
+
+def test_a_batch_larger_than_the_data(x):
+    assert train(x, 2, batch_size=1000).steps == 2
+
+
+def test_training_learns(x):
+    """Rows that are 0 or 1 by the sign of one hidden number: the entropy of 20 coins falls towards that of one."""
+    bits = np.repeat((x[:, :1] > 0.5).astype(np.float32), D, axis=1)
+    h = train(bits, 60, 2, trainer_options={"lr": 3e-3}).history["reconstruction"]
+    assert h[0] > 0.5 * D * np.log(2)
+    assert h[-1] < 0.1 * h[0]
+
+
+def test_epochs_count_in_all(x):
+    trainer = Trainer(model(), 32)
+    trainer.fit(x, 2, progress=False)
+    trainer.fit(x, 3, progress=False)
+    assert same(trainer, train(x, 3))
+    for bad in (3, 0, 2.5, True):
+        with pytest.raises(ValueError, match="epochs: expected an integer > 3"):
+            trainer.fit(x, bad, progress=False)
+
+
+def test_schedules():
+    step_wise, cosine = schedules.StepWise([10, 20], 0.5), schedules.Cosine(100, floor=0.1)
+    assert [step_wise(s) for s in (0, 9, 10, 19, 20, 99)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert cosine(0) == 1
+    assert cosine(50) == pytest.approx(0.55)
+    assert cosine(100) == cosine(10**6) == pytest.approx(0.1)
+    assert schedules.Constant()(123) == 1
+    for s in (step_wise, cosine, schedules.Constant()):
+        assert schedules.from_config(schedules.config(s)) == s
+    with pytest.raises(ValueError, match="milestones: expected an integer >= 1, got 0"):
+        schedules.StepWise([0])
+    with pytest.raises(ValueError, match="steps: expected an integer >= 1"):
+        schedules.Cosine(0)
+
+
+def test_the_schedule_scales_every_phase(x):
+    rates = []
+
+    class Watch(callbacks.Callback):
+        def on_step_end(self, trainer, losses):
+            rates.append([o.lr for o in trainer.optimizers.values()])
+
+    options = {"lr": {"reconstruction": 1e-3, "discriminator": 2e-3, "generator": 4e-3}}
+    trainer = Trainer(model(), 65, schedule=schedules.StepWise([1, 3]), **options)
+    trainer.fit(x, 2, callbacks=[Watch()], progress=False)
+    np.testing.assert_allclose(rates, np.outer([1, 0.1, 0.1, 0.01], [1e-3, 2e-3, 4e-3]), rtol=1e-12)
+
+
+def test_a_step_by_hand_against_numpy_sgd(x):
+    """Phase 1 with plain SGD on a linear autoencoder without hidden layers, gradients by hand."""
+    rate = {p: partial(SGD, lr=r) for p, r in (("reconstruction", 0.01), ("discriminator", 0.0), ("generator", 0.0))}
+    m = AAE(D, 3, (), reconstruction="mse", output="linear", seed=4)
+    s = {k: v.astype(float) for k, v in m.state_dict().items()}
+    z = x @ s["encoder.0.weight"].T + s["encoder.0.bias"]
+    dy = (z @ s["decoder.0.weight"].T + s["decoder.0.bias"] - x) / len(x)
+    dz = dy @ s["decoder.0.weight"]
+    Trainer(m, 130, optimizers=rate).step(x)
+    new = m.state_dict()
+    np.testing.assert_allclose(new["decoder.0.weight"], s["decoder.0.weight"] - 0.01 * dy.T @ z, atol=1e-6)
+    np.testing.assert_allclose(new["encoder.0.weight"], s["encoder.0.weight"] - 0.01 * dz.T @ x, atol=1e-6)
+    np.testing.assert_allclose(new["encoder.0.bias"], s["encoder.0.bias"] - 0.01 * dz.sum(0), atol=1e-6)
+
+
+def test_each_phase_moves_its_own_networks(x):
+    moved = {}
+    for phase in ("reconstruction", "discriminator", "generator"):
+        m = model()
+        before = m.state_dict()
+        zero = {p: 0.0 for p in ("reconstruction", "discriminator", "generator")}
+        Trainer(m, 32, {**zero, phase: 1e-3}).step(x[:32])
+        moved[phase] = {k.split(".")[0] for k, v in m.state_dict().items() if not np.array_equal(v, before[k])}
+    assert moved == {
+        "reconstruction": {"encoder", "decoder"}, "discriminator": {"discriminator"}, "generator": {"encoder"},
+    }  # fmt: skip
+
+
+def test_early_stopping_is_a_function_of_the_history():
+    stop = callbacks.EarlyStopping("loss", patience=2, min_delta=0.5)
+
+    class Trained:
+        history = type("History", (), {"rows": []})()
+
+    stopped = []
+    for value in (10, 9, 8.8, 8.6, 8.5):
+        Trained.history.rows.append({"loss": value})
+        stopped.append(stop.on_epoch_end(Trained, Trained.history.rows[-1]))
+    assert stopped == [False, False, False, True, True]
+    with pytest.raises(ValueError, match="monitor: expected one of loss, got 'lost'"):
+        callbacks.EarlyStopping("lost").on_epoch_end(Trained, {"loss": 1.0})
+    with pytest.raises(ValueError, match="patience: expected an integer >= 1"):
+        callbacks.EarlyStopping(patience=0)
+
+
+def test_early_stopping_ends_fit(x):
+    trainer = Trainer(model(), 65, lr=0.0)
+    trainer.fit(x, 50, validation=x, callbacks=[callbacks.EarlyStopping(patience=3)], progress=False)
+    assert trainer.epoch == 4
+
+
+def test_progress_off_a_terminal_is_one_line_per_epoch(x, capsys):
+    Trainer(model(), 65).fit(x, 2, validation=x)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert "validation" in lines[0]
+
+
+def test_progress_on_a_terminal_draws_a_bar(x):
+    class Terminal:
+        text = ""
+
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    terminal = Terminal()
+    Trainer(model(), 65).fit(x, 1, callbacks=[callbacks.Progress(terminal)], progress=False)
+    assert "\r" in terminal.text
+    assert "[############" in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: expected an integer >= 1, got 0"),
+        ({"batch_size": 2.0}, "batch_size: expected an integer >= 1, got 2.0"),
+        ({"lr": -1.0}, "lr: expected a number >= 0"),
+        ({"lr": {"encoder": 1e-3}}, "lr: expected phases among reconstruction, discriminator, generator, got encoder"),
+        ({"optimizers": {"gan": Adam}}, "optimizers: expected phases among"),
+        ({"clip_norm": 0.0}, "clip_norm: expected a number > 0"),
+    ],
+)
+def test_bad_trainer_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        Trainer(model(), **options)
+
+
+# --- numbers that are not finite -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad_step", [0, 1, 6, 9, 14])
+@pytest.mark.parametrize("phase", ["reconstruction", "discriminator", "generator"])
+def test_the_guard_goes_back_to_the_last_good_step(phase, bad_step, x):
+    """One absurd learning rate at a known step, five steps to an epoch; the weights must be those before it."""
+
+    def explode(step):
+        return 1e30 if step == bad_step else 1.0
+
+    rates = {p: 1e-3 if p == phase else 0.0 for p in ("reconstruction", "discriminator", "generator")}
+    trainer = Trainer(model(), 32, rates, schedule=explode)
+    with pytest.raises(FloatingPointError) as info:
+        trainer.fit(x, 4, progress=False)
+    assert trainer.steps == bad_step
+    assert f"the weights are those after step {bad_step}, the last good one" in str(info.value)
+    assert f"(learning rates of step {bad_step + 1}: " in str(info.value)
+    assert f"{phase} 1e+27" in str(info.value)
+    good = Trainer(model(), 32, rates)
+    if bad_step:
+        good.fit(x, 4, callbacks=[StopAt(bad_step)], progress=False)
+    assert same(trainer, good)
+
+
+def test_a_user_can_go_on_after_the_guard(x):
+    trainer = Trainer(model(), 32, schedule=lambda step: 1e30 if step == 7 else 1.0)
+    with pytest.raises(FloatingPointError):
+        trainer.fit(x, 3, progress=False)
+    trainer.schedule = schedules.Constant()
+    trainer.fit(x, 3, progress=False)
+    assert same(trainer, train(x, 3))
+
+
+def test_the_guard_in_single_steps(x):
+    trainer = Trainer(model(), 32, schedule=lambda step: 1e30 if step == 3 else 1.0)
+    with pytest.raises(FloatingPointError):
+        for _ in range(10):
+            trainer.step(x[:32])
+    good = Trainer(model(), 32)
+    for _ in range(trainer.steps):
+        good.step(x[:32])
+    assert trainer.steps == 3
+    for name, value in good.model.state_dict().items():
+        assert np.array_equal(trainer.model.state_dict()[name], value)
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+    import signal, sys
+    import numpy as np
+    from aaecore import AAE, Trainer, callbacks
+    x = np.random.default_rng(0).random((200, 8), np.float32)
+    class Ready(callbacks.Callback):
+        def on_step_end(self, trainer, losses):
+            if trainer.steps == 3:
+                print("ready", flush=True)
+    mine = lambda number, frame: print("mine", number, flush=True)
+    if sys.argv[2] == "own":
+        signal.signal(signal.SIGTERM, mine)
+    try:
+        Trainer(AAE(8, 2, (16,)), 20).fit(x, 100000, callbacks=[Ready()], progress=False, checkpoint=sys.argv[1])
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        sys.exit(130)
+    print("handler restored", signal.getsignal(signal.SIGTERM) is mine, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "handler", "code", "says"),
+    [
+        (signal.SIGINT, "default", 130, "interrupted"),
+        (signal.SIGTERM, "default", -signal.SIGTERM, ""),
+        (signal.SIGTERM, "own", 0, "mine 15\nhandler restored True"),
+    ],
+)
+def test_signals_leave_a_checkpoint(number, handler, code, says, tmp_path):
+    path = tmp_path / "c.h5"
+    arguments = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), handler]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(number)
+        rest = child.stdout.read()
+    assert child.returncode == code
+    assert says in rest
+    trainer = Trainer.resume(path)
+    assert trainer.steps >= 3
+    assert [p.name for p in tmp_path.iterdir()] == ["c.h5"]
+
+
+def test_handlers_are_back_after_fit(x):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(x, 1)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_prior_is_matched():
+    """The point of it all: after training, the codes of data that is easy to encode look like the prior."""
+    rng = np.random.default_rng(0)
+    x = 1 / (1 + np.exp(-rng.standard_normal((2000, 2)) @ rng.standard_normal((2, D)))).astype(np.float32)
+    m = AAE(D, 2, (64, 64), prior=priors.Uniform(-2, 2), seed=0)
+    before = m.encode(x)
+    Trainer(m, 100, {"reconstruction": 1e-3, "discriminator": 1e-3, "generator": 1e-3}).fit(x, 30, progress=False)
+    z = m.encode(x)
+    target = np.sqrt(16 / 12)  # the standard deviation of U(-2, 2)
+    assert np.abs(before.std(0) - target).max() > 0.5
+    assert np.abs(z.std(0) - target).max() < 0.35
+    assert np.abs(z.mean(0)).max() < 0.4
+
+
+def test_backends_are_separate():
+    assert get_backend("cpu") is not get_backend("cpu")
