@@ -187,9 +187,8 @@ def _image(datasets: Mapping[str, NDArray[Any]]) -> memoryview:
             h5g.create(file.id, parent.encode(), gcpl=group)
         for name in sorted(datasets):
             file.create_dataset(name, data=datasets[name], track_times=False)
-        file.attrs.create("format", np.bytes_(FORMAT))
-        file.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
-        file.attrs.create("sha256", np.bytes_(_digest(datasets)))
+        file.attrs.update(format=np.bytes_(FORMAT), format_version=np.array(FORMAT_VERSION, "<i8"))
+        file.attrs["sha256"] = np.bytes_(_digest(datasets))
     return buffer.getbuffer()
 
 
@@ -361,8 +360,7 @@ def _find(root: Any, names: set[str]) -> dict[str, Any]:
                 found[name] = child
             else:
                 raise ValueError(f"expected the model's {len(names) - 1} tensors only, got the unexpected {name!r}")
-    missing = sorted(names - found.keys())
-    if missing:
+    if missing := sorted(names - found.keys()):
         raise ValueError(f"expected the tensor {missing[0]!r}, got none of that name ({len(missing)} missing in all)")
     return found
 

@@ -109,12 +109,12 @@ def _flag(name: str, help: str = "") -> click.Option:
     """The flag of a key of the configuration."""
     import click
 
-    key, default = config.KEYS[name], getattr(config.RunConfig(), name)
-    flag, text = "--" + name.replace("_", "-"), key.metadata["help"]
-    if key.metadata["kind"] is config.SWITCH:
+    key, default = config.KEYS[name].metadata, getattr(config.RunConfig(), name)
+    flag, text = "--" + name.replace("_", "-"), key["help"]
+    if key["kind"] is config.SWITCH:
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=f"{text}  [{'on' if default else 'off'}]")
     shown = "" if default is None else "  [" + str(default).strip("(){}").replace("'", "").replace(": ", "=") + "]"
-    return click.Option([flag], callback=_parse_flag, help=help or text + shown)
+    return click.Option([flag], callback=_parse_flag, metavar=key["kind"].metavar, help=help or text + shown)
 
 
 def _parse_flag(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:

@@ -20,7 +20,7 @@ from . import data, datasets, priors, schedules
 
 PHASES = ("reconstruction", "discriminator", "generator")
 # The discriminator learns easily: with equal rates it wins, and the codes never reach the prior.
-RATES = {"reconstruction": 1e-3, "discriminator": 2e-4, "generator": 5e-4}
+RATES = {"reconstruction": 1e-3, "discriminator": 2e-4, "generator": 3e-4}
 FLOOR = 0.05  # the factor at which a cosine schedule ends
 
 
@@ -29,6 +29,7 @@ class Kind(NamedTuple):
 
     expected: str
     accepts: Callable[[Any], bool]
+    metavar: str
     quoted: bool = False  # a flag's text is the value
     brackets: str = ""  # put around a flag's text to make it TOML
 
@@ -50,12 +51,12 @@ def _rates(value: Any) -> bool:
     return table or _number(value)
 
 
-TEXT = Kind("a string", lambda v: isinstance(v, str) and v != "", quoted=True)
-SWITCH = Kind("true or false", lambda v: isinstance(v, bool))
-COUNT = Kind("an integer >= 1", _integer(1))
-SEED = Kind("an integer >= 0", _integer(0))
-COUNTS = Kind("a list of integers >= 1", _list_of_counts, brackets="[]")
-RATE = Kind(f"a number, or numbers by phase ({', '.join(PHASES)})", _rates, brackets="{}")
+TEXT = Kind("a string", lambda v: isinstance(v, str) and v != "", "TEXT", quoted=True)
+SWITCH = Kind("true or false", lambda v: isinstance(v, bool), "")
+COUNT = Kind("an integer >= 1", _integer(1), "N")
+SEED = Kind("an integer >= 0", _integer(0), "N")
+COUNTS = Kind("a list of integers >= 1", _list_of_counts, "N,N", brackets="[]")
+RATE = Kind(f"a number, or numbers by phase ({', '.join(PHASES)})", _rates, "X", brackets="{}")
 
 
 def _key(kind: Kind, help: str, default: Any = None) -> Any:
@@ -73,7 +74,9 @@ class RunConfig:
     hidden: tuple[int, ...] = _key(COUNTS, "features of the hidden layers", (1000, 1000))
     posterior: str = _key(TEXT, "deterministic, gaussian or universal", "deterministic")
     prior: str = _key(
-        TEXT, "normal[:STD[:MEAN]], uniform[:LOW:HIGH], ring[:N], swissroll, hypersphere[:RADIUS], categorical", "normal:1"
+        TEXT,
+        "normal[:STD[:MEAN]], uniform[:LOW:HIGH], ring[:COMPONENTS], swissroll, hypersphere[:RADIUS] or categorical",
+        "normal:2",
     )
     reconstruction: str = _key(TEXT, "bce (data in [0, 1]) or mse", "bce")
     output: str = _key(TEXT, "of the decoder: sigmoid or linear", "sigmoid")
@@ -87,7 +90,7 @@ class RunConfig:
     plots: bool = _key(SWITCH, "draw pictures at the end", True)
     two_dimensional: bool = _key(SWITCH, "for images, also train a model with a 2-D code to draw its manifold", True)
     two_dimensional_epochs: int = _key(COUNT, "passes over the data for that model", 10)
-    two_dimensional_prior: str = _key(TEXT, "of that model", "normal:1")
+    two_dimensional_prior: str = _key(TEXT, "of that model", "normal:2")
 
 
 KEYS = {f.name: f for f in fields(RunConfig)}

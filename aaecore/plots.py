@@ -41,7 +41,7 @@ def reconstructions(model: AAE, x: np.ndarray, image_shape: Sequence[int], *, co
     originals = x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
-    figure = _figure(columns * INCHES + 1.2, rows * 2 * INCHES + 0.25 * rows + 0.4)
+    figure = _figure(columns * INCHES + 1.2, rows * (2 * INCHES + 0.1) + 0.4)
     axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
     for row, start in zip(axes, range(0, len(x), columns), strict=True):
         part = slice(start, start + columns)
@@ -132,7 +132,7 @@ def loss_curves(history: History) -> Figure:
     """
     if not len(history):
         raise ValueError("history: expected at least one epoch, got none")
-    figure = _figure(9.0, 3.6)
+    figure = _figure(9.0, 4.2)
     left, right = figure.subplots(1, 2)
     epochs = history["epoch"]
     marker = "o" if len(epochs) < 30 else ""
@@ -144,15 +144,15 @@ def loss_curves(history: History) -> Figure:
     for i, column in enumerate(others):
         right.plot(epochs, history[column], color=COLOURS[i], marker=marker, markersize=3, label=column)
         if column in CHANCE:
-            right.axhline(CHANCE[column], color=COLOURS[i], linestyle=":", label=f"{column}, equilibrium")
-    left.set(title="Reconstruction", ylabel="loss per example (nats or half squared error)")
+            right.axhline(CHANCE[column], color=COLOURS[i], linestyle=":", label="in equilibrium")
+    left.set(title="Reconstruction", ylabel="loss per example")
     right.set(title="Adversarial losses", ylabel="binary cross-entropy (nats)")
     right.set_ylim(bottom=0)
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.locator_params(axis="x", integer=True)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     return figure
 
 

@@ -67,6 +67,8 @@ def expected(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
         KeyError, TypeError, ValueError: the description is not that of a trainer.
     """
     real = DTYPES[meta["model"]["device"]]
+    for described in (meta["model"]["prior"], meta["trainer"]["schedule"]):
+        str(described["type"])
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for network, sizes in network_sizes(meta["model"]).items():
         shapes[network] = {}
@@ -80,6 +82,16 @@ def expected(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
             for network in networks:
                 spec |= {f"optimizer/{phase}/{moment}/{name}": (shape, real) for name, shape in shapes[network].items()}
     return spec
+
+
+def check_callables(meta: Mapping[str, Any], prior: object, schedule: object) -> None:
+    """ValueError if the saved run used a callable, which a file cannot hold, and none is given."""
+    for what, given, config in (
+        ("prior", prior, meta["model"]["prior"]),
+        ("schedule", schedule, meta["trainer"]["schedule"]),
+    ):
+        if given is None and config["type"] == "callable":
+            raise ValueError(f"{what}: {config['name']!r} was a callable, which a file cannot hold; pass it as {what}=")
 
 
 def restore(trainer: Trainer, values: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:

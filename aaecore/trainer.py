@@ -18,6 +18,7 @@ from .aae import AAE, Batch
 from .backend import Buffer
 from .callbacks import Callback, Progress
 from .data import epoch_order
+from .errors import CheckpointError
 from .guard import Rollback, StopSignals
 from .history import History, Losses, Row
 from .optim import OPTIMIZERS, Adam, Optimizer, check_number, clip_grad_norm
@@ -256,18 +257,18 @@ class Trainer:
         self.backend.upload(self._order, epoch_order(self.rows, self.model.seed, self.epoch))
         self.backend.upload(self._cursor, np.array([self.position]))
         self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
-        while self.position < self.rows:
+        going = True
+        while going and self.position < self.rows:
             losses = self._guarded(partial(self._run, min(self.batch_size, self.rows - self.position)))
             wishes = [c.on_step_end(self, losses) for c in listeners]
-            if stop.received or any(wishes):
-                break
+            going = not stop.received and not any(wishes)
         if self.position < self.rows:
             return False
         if self.guard and not self._is_good():
             self._fail("weights gone bad", self.names[-1])
         row = self._end_epoch(validation)
         wishes = [c.on_epoch_end(self, row) for c in listeners]
-        return not any(wishes)
+        return going and not any(wishes)
 
     def _end_epoch(self, validation: np.ndarray | None) -> Row:
         means = [total / self.rows for total in self._sums]
@@ -362,12 +363,16 @@ class Trainer:
             ValueError: a callable is missing.
         """
         tensors, meta = checkpoint.read(path, state.expected)
-        model = AAE.from_config(meta["model"], prior=prior)
-        options = dict(meta["trainer"])
-        options["optimizers"] = {name: _remake(config) for name, config in options["optimizers"].items()}
-        options["schedule"] = schedule if schedule is not None else schedules.from_config(options["schedule"])
-        trainer = cls(model, **options)
-        state.restore(trainer, tensors, meta)
+        state.check_callables(meta, prior, schedule)
+        try:
+            model = AAE.from_config(meta["model"], prior=prior)
+            options = dict(meta["trainer"])
+            options["optimizers"] = {name: _remake(config) for name, config in options["optimizers"].items()}
+            options["schedule"] = schedule if schedule is not None else schedules.from_config(options["schedule"])
+            trainer = cls(model, **options)
+            state.restore(trainer, tensors, meta)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{os.fspath(path)}: the description does not fit a trainer: {error}") from error
         return trainer
 
 

@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
+
 from aaecore import functions as F
 from aaecore import nn, reference
 from aaecore.backend import get_backend
@@ -133,7 +134,11 @@ def make(optimizer, seed=3):
     rng = np.random.default_rng(seed)
     net = nn.MLP(backend, (37, 50, 33), rng=rng)
     x = Tensor(backend.from_host(rng.random((20, 37))))
-    return net, optimizer(net.parameters), lambda: F.bce_with_logits(net(x), Tensor(backend.from_host(np.full((20, 33), 0.3))))
+    return (
+        net,
+        optimizer(net.parameters),
+        lambda: F.bce_with_logits(net(x), Tensor(backend.from_host(np.full((20, 33), 0.3)))),
+    )
 
 
 @pytest.mark.parametrize("optimizer", [Adam, lambda p: SGD(p, 0.1, 0.9)])
@@ -183,7 +188,9 @@ def test_clipping_bounds_the_global_norm():
     norm = np.sqrt(sum(np.sum(p.backend.to_host(p.grad).astype(float) ** 2) for p in net.parameters))
     clip_grad_norm(sgd, norm / 4)
     sgd.step()
-    moved = np.sqrt(sum(np.sum((p.numpy() - b).astype(float) ** 2) for p, b in zip(net.parameters, before, strict=True)))
+    moved = np.sqrt(
+        sum(np.sum((p.numpy() - b).astype(float) ** 2) for p, b in zip(net.parameters, before, strict=True))
+    )
     assert moved == pytest.approx(norm / 4, rel=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from aaecore import AAE, CaptureError, DeviceError, Trainer
 from aaecore.backend import get_backend
 from aaecore.cpu import CpuBackend

@@ -1,0 +1,322 @@
+"""The one list of shapes: every op of the table with the sizes at which its kernels could go wrong.
+
+`tests/test_ops.py` runs all of them against the reference, the benchmarks time those marked `bench`. A new op needs one
+row in `CASES`. The sizes stand around every boundary of the kernels: vectors of 4, 8 and 16 floats, weight panels of 8,
+16 and 32 columns, register tiles of 6 and 14 rows, blocks of 28, 56 and 112 rows, eight panels (from where matrix work
+is split by panels alone), and chunks of 8192 elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aaecore.ops import ACTIVATIONS, BETA1, BETA2, EPS, GRAD_SCALE, LR, OPS, RELU, STATE_SIZE, STEP, Arg
+from aaecore.reference import FUNCTIONS
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One launch: its dims and scalars, and what its buffers hold.
+
+    fill: "normal", "zeros", "large" (inputs around +-1e4), "nan" (one NaN in every floating input), or "fresh" (the
+    moments of an optimizer at zero).
+    given: contents of some buffers, by name. parallel: enough work that every kernel shares it among threads.
+    bench: a shape of the real networks, timed as well.
+    """
+
+    dims: Mapping[str, int] = field(default_factory=dict)
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    fill: str = "normal"
+    given: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    parallel: bool = False
+    bench: bool = False
+
+
+def case_id(case: Case) -> str:
+    """For example ``B3-I5-O17-relu-beta1-nan``: unique within an op."""
+    names = list(ACTIVATIONS)
+    parts = [names[n] if k == "act" else f"{k}{n}" for k, n in case.dims.items()]
+    parts += [case.fill] * (case.fill != "normal") + [case.note] * bool(case.note)
+    return "-".join(parts) or "plain"
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def _around(*sizes: int) -> list[int]:
+    return sorted({n + d for n in sizes for d in (-1, 0, 1)})
+
+
+CHUNK = 8192
+MANY = 32 * CHUNK + 3  # elements: enough chunks and work for threads, and a tail for every vector
+NETWORK = [  # (batch, inputs, outputs) of the networks that are benchmarked
+    (100, 784, 1000), (100, 1000, 1000), (100, 1000, 8), (100, 8, 1000), (100, 1000, 784), (100, 1000, 1),
+    (64, 128, 128), (32, 32, 32),
+]  # fmt: skip
+
+_LENGTHS = [1, 2, *_around(4, 8, 16, 32), *_around(CHUNK), 2 * CHUNK + 1]
+_EDGES = _around(4, 6, 8, 14, 16, 28, 32, 56, 64, 112)
+_EIGHT_PANELS = [n for columns in (8, 16, 32) for n in _around(7 * columns)]
+_SHARED = [(113, 33, 65), (29, 257, 65), (57, 65, 257), (225, 130, 129), (230, 59, 14)]  # > 200 kflop: for threads
+_ACT = list(ACTIVATIONS.values())
+_BETA = [0, 1]
+
+
+def _matrix_shapes() -> Iterator[tuple[int, int, int]]:
+    """(B, I, O), each letter crossing every boundary while the other two are small and odd; then mixed sizes."""
+    yield from [(1, 1, 1), (2, 2, 2), (1, 1, 257), (1, 257, 1), (257, 1, 1)]
+    for n in _EDGES:
+        yield from [(n, 5, 9), (7, n, 17), (3, 11, n)]
+    for n in _EIGHT_PANELS:
+        yield from [(29, n, 3), (29, 3, n)]
+    rng = np.random.default_rng(0)
+    yield from map(tuple, rng.integers(1, 80, (12, 3)).tolist())
+
+
+# --- lists of cases ---------------------------------------------------------------------------------------------------
+
+
+def _cycled(cases: Sequence[Case], **choices: list[int]) -> list[Case]:
+    """Gives the cases the listed dims in turn: 5 activations and 2 betas share no factor, so all pairs turn up."""
+    turns = {k: cycle(v) for k, v in choices.items()}
+    return [replace(c, dims={**c.dims, **{k: next(t) for k, t in turns.items()}}) for c in cases]
+
+
+def _rows(
+    names: str, shapes: Sequence[tuple[int, ...]], scalars: Mapping[str, float] | None = None, **settings: Any
+) -> list[Case]:
+    """One case per row of dims, the columns named in one string."""
+    return [Case(dict(zip(names.split(), s, strict=True)), scalars or {}, **settings) for s in shapes]
+
+
+def _times(case: Case, count: int) -> list[Case]:
+    """The case once per combination that `_cycled` will give it."""
+    return [replace(case, note=f"{'parallel' if case.parallel else 'turn'}{i}") for i in range(count)]
+
+
+def _matrix(fills: str, **choices: list[int]) -> list[Case]:
+    """The shapes above, the special values, work for threads, and the real networks."""
+    turns = int(np.prod([len(v) for v in choices.values()]))
+    cases = _rows("B I O", list(_matrix_shapes())) + _times(Case({"B": 19, "I": 21, "O": 23}), turns)
+    for fill in fills.split():
+        cases += _times(Case({"B": 15, "I": 9, "O": 33}, fill=fill), turns)
+    cases += _times(Case({"B": 113, "I": 33, "O": 65}, parallel=True), turns)
+    cases = _cycled([*cases, *_rows("B I O", _SHARED, parallel=True)], **choices)
+    usual = {k: v for k, v in {"act": RELU, "beta": 0}.items() if k in choices}
+    cases += [replace(c, dims={**c.dims, **usual}) for c in _rows("B I O", NETWORK, bench=True)]
+    return [replace(c, scalars={"slope": 0.2} if "act" in choices else {}) for c in cases]
+
+
+def _flat(bench: int, fills: str = "", scalars: Mapping[str, float] | None = None, **choices: list[int]) -> list[Case]:
+    """Cases of an element-wise op of N elements."""
+    turns = int(np.prod([len(v) for v in choices.values()]))
+    cases = [Case({"N": n}) for n in _LENGTHS] + _times(Case({"N": MANY}, parallel=True), min(turns, 5))
+    for fill in fills.split():
+        cases += _times(Case({"N": 37}, fill=fill), turns)
+    cases = _cycled([*cases, Case({"N": bench}, bench=True)], **choices)
+    return [replace(c, scalars=scalars or {}) for c in cases]
+
+
+def _loss(scalars: Mapping[str, float], **choices: list[int]) -> list[Case]:
+    shapes: list[tuple[int, ...]] = [
+        (1, 1), (1, 7), (3, 5), (7, 1), (2, 8), (5, 15), (3, 17), (9, 33), (1, CHUNK - 1), (1, CHUNK), (2, CHUNK // 2),
+        (1, CHUNK + 1), (3, 5462), (100, 83),
+    ]  # fmt: skip
+    turns = len(_ACT) if choices else 1
+    cases = _rows("B N", shapes, scalars) + _times(Case({"B": 131, "N": 2003}, scalars, parallel=True), turns)
+    for fill in ("zeros", "large", "nan"):
+        cases += _times(Case({"B": 5, "N": 19}, scalars, fill=fill), turns)
+    return _cycled([*cases, Case({"B": 100, "N": 784}, scalars, bench=True)], **choices)
+
+
+def _adversarial() -> list[Case]:
+    shapes: list[tuple[int, ...]] = [
+        (1, 0), (1, 1), (2, 1), (5, 0), (5, 5), (7, 3), (8, 4), (9, 8), (16, 1), (17, 9), (33, 16),
+        (CHUNK - 1, 5000), (CHUNK, 4096), (CHUNK + 1, CHUNK),
+    ]  # fmt: skip
+    cases = _rows("B real", shapes, {"weight": 0.75})
+    cases += [Case({"B": 20, "real": 9}, {"weight": 1.0}, fill=f) for f in ("zeros", "large", "nan")]
+    cases += _rows("B real", [(100_003, 50_000)], {"weight": 1.0}, parallel=True)
+    return cases + _rows("B real", [(200, 100), (100, 100)], {"weight": 1.0}, bench=True)
+
+
+def _gaussian(**choices: list[int]) -> list[Case]:
+    shapes: list[tuple[int, ...]] = [
+        (1, 1), (1, 2), (3, 1), (5, 3), (4, 4), (7, 5), (9, 7), (3, 8), (2, 9), (5, 15), (6, 16), (3, 17), (257, 33),
+    ]  # fmt: skip
+    cases = _rows("B Z", shapes) + _times(Case({"B": 4099, "Z": 9}, parallel=True), 2)
+    for fill in ("zeros", "nan"):
+        cases += _times(Case({"B": 5, "Z": 7}, fill=fill), 2)
+    return _cycled([*cases, Case({"B": 100, "Z": 8}, bench=True)], **choices)
+
+
+def _columns() -> list[Case]:
+    names = "B cols src_cols src_at dst_cols dst_at beta"
+    shapes: list[tuple[int, ...]] = [
+        (1, 1, 1, 0, 1, 0, 0), (3, 2, 5, 1, 4, 2, 0), (3, 2, 5, 3, 4, 0, 1), (4, 7, 7, 0, 7, 0, 0),
+        (4, 7, 7, 0, 9, 1, 1), (5, 8, 17, 9, 8, 0, 0), (6, 9, 9, 0, 33, 24, 1), (7, 16, 20, 3, 16, 0, 1),
+        (2, 17, 18, 1, 40, 22, 0), (3, 33, 33, 0, 34, 0, 1),
+    ]  # fmt: skip
+    cases = _rows(names, shapes) + _rows(names, [(401, 509, 511, 1, 520, 3, b) for b in _BETA], parallel=True)
+    cases += _rows(names, [(5, 6, 9, 1, 8, 2, b) for b in _BETA], fill="nan")
+    return cases + _rows(names, [(100, 784, 784, 0, 794, 0, 0)], bench=True)
+
+
+def _gather(scale: float, fills: str = "") -> list[Case]:
+    names, scalars = "M N P B", {"scale": scale}
+    shapes: list[tuple[int, ...]] = [
+        (1, 1, 1, 1), (3, 1, 3, 2), (5, 3, 4, 4), (7, 4, 9, 1), (9, 5, 9, 9), (4, 7, 20, 13), (6, 8, 6, 3),
+        (11, 9, 7, 7), (8, 15, 8, 5), (8, 16, 8, 6), (8, 17, 8, 7), (5, 33, 6, 6),
+    ]  # fmt: skip
+    cases = _rows(names, shapes, scalars) + _rows(names, [(60, 2003, 150, 149)], scalars, parallel=True)
+    cases += [Case({"M": 5, "N": 9, "P": 6, "B": 4}, scalars, fill=f) for f in fills.split()]
+    return cases + _rows(names, [(500, 784, 500, 100)], scalars, bench=True)
+
+
+def _random_flat(*scalars: Mapping[str, float]) -> list[Case]:
+    streams = cycle([0, 1, 7, 2**32 - 1])
+    cases = [Case({"N": n, "stream": s}, scalars[0]) for n, s in zip(_LENGTHS, streams, strict=False)]
+    cases += [Case({"N": 19, "stream": 2}, s, note=f"scalars{i}") for i, s in enumerate(scalars)]
+    cases += [Case({"N": MANY, "stream": 3}, scalars[0], parallel=True)]
+    return [*cases, Case({"N": 800, "stream": 0}, scalars[0], bench=True)]
+
+
+def _random_rows(
+    names: str, tails: Sequence[tuple[int, ...]], scalars: Mapping[str, float] | None = None
+) -> list[Case]:
+    """The first tail of dims with many row counts, the others with nine, the last with work for threads."""
+    shapes = [(b, *tails[0]) for b in (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 33)] + [(9, *t) for t in tails]
+    cases = _rows(names, shapes, scalars)
+    cases += _rows(names, [(CHUNK + 1, *tails[0]), (20011, *tails[-1])], scalars, parallel=True)
+    return cases + _rows(names, [(100, *tails[-1])], scalars, bench=True)
+
+
+_TURNS = {"turns_from": 0.25, "turns_to": 2.25, "radius": 5.0, "noise": 0.1}
+_UNUSED_COMPONENTS = {"cumulative": [0.0, 0.25, 0.25, 1.0, 1.0]}
+
+CASES: dict[str, list[Case]] = {
+    "linear_forward": _matrix("zeros large nan", act=_ACT),
+    "linear_backward_input": _matrix("zeros large nan", act=_ACT, beta=_BETA),
+    "linear_backward_weight": _matrix("zeros large nan", beta=_BETA),
+    "linear_backward_weight_adam": _matrix("zeros large nan fresh"),
+    "activation_backward": _flat(100_000, "zeros large nan", {"slope": 0.2}, act=_ACT, beta=_BETA),
+    "half_squared_error": _loss({"slope": 0.2, "weight": 0.75}, act=_ACT),
+    "bce_logits": _loss({"weight": 0.75}),
+    "adversarial_bce": _adversarial(),
+    "gaussian_sample": _gaussian(),
+    "gaussian_sample_backward": _gaussian(beta=_BETA),
+    "copy_columns": _columns(),
+    "copy": _flat(100_000, "zeros nan", beta=_BETA),
+    "fill": _flat(100_000, scalars={"value": -1.5}),
+    "scale": _flat(100_000, "zeros nan", {"factor": 0.3}),
+    "gather_rows_u8": _gather(1 / 255),
+    "gather_rows": _gather(0.3, "nan"),
+    "cursor_advance": [Case({"by": n}) for n in (100, 0, -7)],
+    "adam_advance": [
+        Case(note=f"step{n}", given={"state": [n, 1e-3, 0.9, 0.999, 1e-8, 1, 7, 7]}) for n in (0, 1, 999, 10**6)
+    ],
+    "adam_step": _flat(1_000_000, "zeros large nan fresh"),
+    "sgd_advance": [Case()],
+    "sgd_step": _flat(1_000_000, "zeros large nan fresh"),
+    "sum_squares": _flat(1_000_000, "zeros large nan", beta=_BETA),
+    "clip_scale": [Case({}, {"max_norm": n}, note=f"max{n:g}") for n in (1e-3, 1.0, 1e3)]
+    + [Case({}, {"max_norm": 1.0}, fill=f) for f in ("zeros", "nan")],
+    "random_uniform": _random_flat({"low": 0.0, "high": 1.0}, {"low": -3.0, "high": 2.0}),
+    "random_normal": _random_flat({"mean": 0.0, "std": 1.0}, {"mean": 2.0, "std": 5.0}),
+    "random_mixture": [
+        Case({"B": 99, "Z": 2, "C": 5, "stream": 9}, note="unused-components", given=_UNUSED_COMPONENTS),
+        *_random_rows("B Z C stream", [(3, 2, 1), (1, 1, 0), (2, 10, 1), (4, 3, 2), (5, 4, 3), (7, 1, 4), (8, 5, 5),
+                                       (9, 40, 6), (2, 10, 7)]),
+    ],
+    "random_swiss_roll": _random_rows("B stream", [(1,), (0,)], _TURNS),
+    "random_hypersphere": _random_rows(
+        "B Z stream", [(3, 1), (1, 0), (2, 1), (4, 2), (5, 3), (9, 5), (33, 6), (8, 7)], {"radius": 2.5}
+    ),
+    "random_categorical": [
+        Case({"B": 99, "C": 5, "stream": 9}, note="unused-classes", given=_UNUSED_COMPONENTS),
+        *_random_rows("B C stream", [(5, 1), (1, 0), (2, 1), (3, 2), (33, 3), (10, 7)]),
+    ],
+    "rng_advance": [
+        Case(note=k, given={"rng": [7, n]}) for k, n in {"middle": 41, "carry": 2**32 - 1, "wrap": 2**64 - 1}.items()
+    ],
+}  # fmt: skip
+
+
+# --- buffers ----------------------------------------------------------------------------------------------------------
+
+
+def _activated(x: Array, act: int) -> Array:
+    """What a layer hands on: relu outputs with exact zeros, sigmoid outputs in (0, 1), and so on."""
+    y = np.empty((x.size, 1))
+    FUNCTIONS["linear_forward"](x.reshape(-1, 1), np.ones((1, 1)), np.zeros(1), y, x.size, 1, 1, act, 0.2)
+    return y.reshape(x.shape)
+
+
+def _state() -> Array:
+    """Adam's state after three steps. The rate is large, so that a wrong update shows beside the parameter."""
+    state = np.zeros(STATE_SIZE)
+    state[[STEP, LR, BETA1, BETA2, EPS, GRAD_SCALE]] = 2, 0.5, 0.9, 0.999, 1e-8, 0.7
+    FUNCTIONS["adam_advance"](state)
+    return state
+
+
+def _cumulative(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    sums = rng.uniform(0.1, 1, shape).cumsum()
+    return np.asarray(sums / sums[-1])  # the last is exactly 1
+
+
+_Maker = Callable[[tuple[int, ...], Mapping[str, int], np.random.Generator], Array]
+_MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard normal
+    "weight": lambda shape, dims, rng: rng.standard_normal(shape) / np.sqrt(shape[-1]),
+    "target": lambda shape, dims, rng: rng.uniform(0, 1, shape),
+    "logits": lambda shape, dims, rng: 3 * rng.standard_normal(shape),
+    "total": lambda shape, dims, rng: rng.uniform(1, 9, shape),
+    "state": lambda shape, dims, rng: _state(),
+    "cumulative": lambda shape, dims, rng: _cumulative(shape, rng),
+    "factors": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)),
+    "rng": lambda shape, dims, rng: rng.integers(0, 2**64, shape, np.uint64),
+    "index": lambda shape, dims, rng: rng.integers(0, dims["M"], shape),
+    "cursor": lambda shape, dims, rng: np.full(shape, rng.integers(0, dims.get("P", 50) - dims.get("B", 0) + 1)),
+    # not near 0, where m is not: no gradients lead there, and m / sqrt(v) is ill-conditioned
+    **dict.fromkeys(["v", "v_weight", "v_bias"], lambda shape, dims, rng: rng.uniform(0.2, 3, shape)),
+}
+_MOMENTS = {"m", "v", "velocity", "m_weight", "v_weight", "m_bias", "v_bias"}
+_ACTIVATED = {("linear_backward_input", "x"), ("activation_backward", "y"), ("half_squared_error", "y")}
+
+
+def _make(op: str, arg: Arg, case: Case, rng: np.random.Generator) -> Array:
+    shape = tuple(case.dims[d] if isinstance(d, str) else d for d in arg.shape)
+    floating = arg.kind in ("real", "weight") or arg.name == "total"
+    reads = arg.role == "in" or all(a.role != "in" for a in OPS[op].args)
+    if arg.name in case.given:
+        return np.array(case.given[arg.name], np.float64 if floating else arg.kind)
+    if arg.kind == "uint8":
+        return rng.integers(0, 256, shape, np.uint8)
+    maker = _MAKERS.get(arg.name, lambda shape, dims, rng: rng.standard_normal(shape))
+    array = maker(shape, case.dims, rng)
+    if floating and (case.fill == "zeros" or (case.fill == "fresh" and arg.name in _MOMENTS)):
+        array = np.zeros(shape)
+    if floating and case.fill == "large" and reads:
+        array *= 1e4
+    if (op, arg.name) in _ACTIVATED:
+        array = _activated(array, case.dims["act"])
+    if floating and case.fill == "nan" and reads:
+        array.reshape(-1)[rng.integers(array.size)] = np.nan
+    return array.astype(np.float32).astype(np.float64) if arg.kind in ("real", "weight") else array.astype(arg.kind)
+
+
+def make_buffers(op: str, case: Case, rng: np.random.Generator) -> list[Array]:
+    """Contents of all buffers of the op in table order: float64 (weights too), or the integer kind.
+
+    The values of kinds real and weight are exact in float32, so that every backend computes from the same numbers.
+    """
+    return [_make(op, arg, case, rng) for arg in OPS[op].args]

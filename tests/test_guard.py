@@ -1,0 +1,117 @@
+"""What happens when numbers go bad or a signal comes: the last good step, a checkpoint, the old handlers."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from training import StopAt, model, rows, same, train
+
+from aaecore import Trainer, schedules
+
+
+@pytest.fixture
+def x():
+    return rows()
+
+
+# --- numbers that are not finite -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad_step", [0, 1, 6, 9, 14])
+@pytest.mark.parametrize("phase", ["reconstruction", "discriminator", "generator"])
+def test_the_guard_goes_back_to_the_last_good_step(phase, bad_step, x):
+    """One absurd learning rate at a known step, five steps to an epoch; the weights must be those before it."""
+
+    def explode(step):
+        return 1e30 if step == bad_step else 1.0
+
+    rates = {p: 1e-3 if p == phase else 0.0 for p in ("reconstruction", "discriminator", "generator")}
+    trainer = Trainer(model(), 32, rates, schedule=explode)
+    with pytest.raises(FloatingPointError) as info:
+        trainer.fit(x, 4, progress=False)
+    assert trainer.steps == bad_step
+    assert f"the weights are those after step {bad_step}, the last good one" in str(info.value)
+    assert f"(learning rates of step {bad_step + 1}: " in str(info.value)
+    assert f"{phase} 1e+27" in str(info.value)
+    good = Trainer(model(), 32, rates)
+    if bad_step:
+        good.fit(x, 4, callbacks=[StopAt(bad_step)], progress=False)
+    assert same(trainer, good)
+
+
+def test_a_user_can_go_on_after_the_guard(x):
+    trainer = Trainer(model(), 32, schedule=lambda step: 1e30 if step == 7 else 1.0)
+    with pytest.raises(FloatingPointError):
+        trainer.fit(x, 3, progress=False)
+    trainer.schedule = schedules.Constant()
+    trainer.fit(x, 3, progress=False)
+    assert same(trainer, train(x, 3))
+
+
+def test_the_guard_in_single_steps(x):
+    trainer = Trainer(model(), 32, schedule=lambda step: 1e30 if step == 3 else 1.0)
+    for _ in range(3):
+        trainer.step(x[:32])
+    with pytest.raises(FloatingPointError):  # noqa: PT012 - the bad step may show itself only in the next one
+        trainer.step(x[:32])
+        trainer.step(x[:32])
+    good = Trainer(model(), 32)
+    for _ in range(trainer.steps):
+        good.step(x[:32])
+    assert trainer.steps == 3
+    for name, value in good.model.state_dict().items():
+        assert np.array_equal(trainer.model.state_dict()[name], value)
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+    import signal, sys
+    import numpy as np
+    from aaecore import AAE, Trainer, callbacks
+    x = np.random.default_rng(0).random((200, 8), np.float32)
+    class Ready(callbacks.Callback):
+        def on_step_end(self, trainer, losses):
+            if trainer.steps == 3:
+                print("ready", flush=True)
+    mine = lambda number, frame: print("mine", number, flush=True)
+    if sys.argv[2] == "own":
+        signal.signal(signal.SIGTERM, mine)
+    try:
+        Trainer(AAE(8, 2, (16,)), 20).fit(x, 100000, callbacks=[Ready()], progress=False, checkpoint=sys.argv[1])
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        sys.exit(130)
+    print("handler restored", signal.getsignal(signal.SIGTERM) is mine, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "handler", "code", "says"),
+    [
+        (signal.SIGINT, "default", 130, "interrupted"),
+        (signal.SIGTERM, "default", -signal.SIGTERM, ""),
+        (signal.SIGTERM, "own", 0, "mine 15\nhandler restored True"),
+    ],
+)
+def test_signals_leave_a_checkpoint(number, handler, code, says, tmp_path):
+    path = tmp_path / "c.h5"
+    arguments = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), handler]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(number)
+        rest = child.stdout.read()
+    assert child.returncode == code
+    assert says in rest
+    trainer = Trainer.resume(path)
+    assert trainer.steps >= 3
+    assert [p.name for p in tmp_path.iterdir()] == ["c.h5"]
+
+
+def test_handlers_are_back_after_fit(x):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(x, 1)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,0 +1,380 @@
+"""Every op of every device backend against the reference, on all shapes of cases.py.
+
+A kernel may err by twice the error of a plain NumPy float32 implementation (the reference functions on float32 arrays)
+plus a floor of four units of float32 rounding of the natural magnitude of its result. Around that: guard words on both
+sides of every buffer, outputs poisoned with NaN, inputs untouched, the same bits for any number of threads, and tests
+that the checks themselves notice what they are for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import CASES, Case, case_id, make_buffers
+from numpy.typing import NDArray
+
+from aaecore import cpu, reference
+from aaecore.backend import Backend, Buffer
+from aaecore.ops import IDENTITY, OPS, SIGMOID, Arg
+
+compiled = cpu.compiled
+Array = NDArray[Any]
+Launch = Callable[[str, Sequence[Buffer], Sequence[int], Sequence[float]], None]
+
+DEVICES: dict[str, Backend] = {f"cpu-{isa}": cpu.CpuBackend(isa) for isa in compiled.supported()}
+BEST = next(iter(DEVICES))
+KERNELS = Path(__file__).parent.parent / "kernels"
+
+# Results of one correctly rounded operation: they must equal NumPy's float32, not only come near.
+EXACT = {"copy_columns", "copy", "fill", "scale", "gather_rows_u8", "gather_rows", "random_categorical"}
+FLOOR_REAL = 4 * float(np.finfo(np.float32).eps)
+# Buffers that are float64 on every device: powers by repeated squaring and sums of 10^6 terms lose up to three digits.
+FLOOR_DOUBLE = 4096 * float(np.finfo(np.float64).eps)
+TINY = float(np.finfo(np.float32).tiny)  # below it results may be flushed to 0
+
+GUARD = np.uint32(0xFFE5A5A5)  # as a float a NaN: what is read beyond an end spoils the result
+GUARD_BYTES = 512
+
+
+# --- what is expected -------------------------------------------------------------------------------------------------
+
+
+def _written(arg: Arg) -> bool:
+    return arg.role != "in"
+
+
+def _poison(op: str, case: Case, arrays: list[Array]) -> list[Array]:
+    """NaN wherever the op must not read: outputs, and what beta 0 overwrites."""
+    for arg, array in zip(OPS[op].args, arrays, strict=True):
+        if arg.role == "out" or (arg.role == "beta" and not case.dims["beta"]):
+            array[...] = np.nan
+        if op == "copy_columns" and arg.name == "dst" and not case.dims["beta"]:
+            at = case.dims["dst_at"]
+            array[:, at : at + case.dims["cols"]] = np.nan
+    return arrays
+
+
+def _run_reference(op: str, case: Case, arrays: list[Array], real: type, **dims: int) -> list[Array]:
+    floating = [arg.kind in ("real", "weight") for arg in OPS[op].args]
+    arrays = [a.astype(real) if f else a.copy() for a, f in zip(arrays, floating, strict=True)]
+    with np.errstate(all="ignore"):
+        reference.FUNCTIONS[op](*arrays, *{**case.dims, **dims}.values(), *case.scalars.values())
+    return arrays
+
+
+def _magnitudes(op: str, case: Case, arrays: list[Array], exact: list[Array]) -> list[Array]:
+    """The natural magnitude of each result: its own, that of its neighbours, and for a sum of products theirs."""
+    sizes = [np.abs(e) + np.mean(np.abs(e), where=np.isfinite(e)) if np.isfinite(e).any() else np.abs(e) for e in exact]
+    if op.startswith("linear"):
+        absolute = [np.abs(a) for a in arrays]
+        linear = {"act": IDENTITY} if "act" in case.dims else {}
+        sums = [np.abs(a) for a in _run_reference(op, case, absolute, np.float64, **linear)]
+        if op == "linear_forward" and case.dims["act"] >= SIGMOID:  # where it saturates, it forgives the sum's error
+            y, act = exact[-1], case.dims["act"]
+            reference.activation_backward(sums[-1].copy(), y, sums[-1], y.size, act, 0, 0.0)
+        sizes = [size + total for size, total in zip(sizes, sums, strict=True)]
+    return sizes
+
+
+@lru_cache(maxsize=2)  # the devices of a case follow each other
+def _expected(op: str, index: int) -> tuple[list[Array], list[Array], list[Array], list[Array]]:
+    """(buffers before, float64 results, float32 results, magnitudes) of a case."""
+    case = CASES[op][index]
+    arrays = make_buffers(op, case, np.random.default_rng(index))
+    poisoned = _poison(op, case, [a.copy() for a in arrays])
+    exact = _run_reference(op, case, poisoned, np.float64)
+    plain = _run_reference(op, case, poisoned, np.float32)
+    return poisoned, exact, plain, _magnitudes(op, case, arrays, exact)
+
+
+def _compare(what: str, kind: str, got: Array, exact: Array, plain: Array, magnitude: Array, equal: bool) -> None:
+    if equal or kind not in ("real", "weight", "float64"):
+        np.testing.assert_array_equal(got, plain, err_msg=what)
+        return
+    assert np.array_equal(np.isnan(got), np.isnan(exact)), f"{what}: NaN in the wrong places"
+    finite = np.isfinite(exact)
+    got, exact, plain, magnitude = (a[finite].astype(np.float64) for a in (got, exact, plain, magnitude))
+    yardstick = np.max(np.abs(plain - exact) / (magnitude + TINY), initial=0)
+    assert yardstick < 1e-4, f"{what}: a poor case, float32 itself is off by {yardstick:.1e}"
+    allowed = magnitude * (2 * yardstick + (FLOOR_DOUBLE if kind == "float64" else FLOOR_REAL)) + TINY
+    error = np.abs(got - exact)
+    if not (error <= allowed).all():
+        worst = np.argmax(error / allowed)
+        raise AssertionError(
+            f"{what}: expected {exact[worst]!r}, got {got[worst]!r}, error {error[worst]:.2e} of {allowed[worst]:.2e} "
+            f"allowed, {(error > allowed).sum()} of {error.size} wrong, the first at {np.argmax(error > allowed)}"
+        )
+
+
+# --- launching between guards -----------------------------------------------------------------------------------------
+
+
+class Guarded:
+    """A buffer between guard words, at the worst alignment that its kind allows, with a copy of what it held."""
+
+    def __init__(self, backend: Backend, arg: Arg, array: Array) -> None:
+        packed = backend.from_host(array, arg.kind)
+        size = packed.storage.nbytes
+        offset = GUARD_BYTES + (0 if arg.kind == "weight" else packed.storage.itemsize)  # weights are 64-byte aligned
+        total = 2 * GUARD_BYTES + -(-size // 64) * 64
+        raw = np.empty(total + 64, np.uint8)
+        self.raw = raw[-raw.ctypes.data % 64 :][:total]
+        self.raw.view(np.uint32)[:] = GUARD
+        storage = self.raw[offset : offset + size].view(packed.storage.dtype)
+        storage[...] = packed.storage
+        if _written(arg) and arg.kind == "weight" and np.isnan(array).all():
+            storage[...] = np.nan  # the padding as well
+        self.buffer = Buffer(backend, array.shape, arg.kind, storage)
+        self.before = self.raw.copy()
+        self.inside = slice(offset, offset + size)
+
+    def check_guards(self, what: str) -> None:
+        for side, outside in (("before", slice(None, self.inside.start)), ("after", slice(self.inside.stop, None))):
+            untouched = np.array_equal(self.raw[outside], self.before[outside])
+            assert untouched, f"{what}: written out of bounds, {side} the buffer"
+
+    def check_unchanged(self, what: str) -> None:
+        assert np.array_equal(self.raw, self.before), f"{what}: an input was changed"
+
+    def check_padding(self, what: str) -> None:
+        buffer = self.buffer
+        again = buffer.backend.from_host(buffer.backend.to_host(buffer), buffer.kind)
+        assert np.array_equal(buffer.storage, again.storage, equal_nan=True), f"{what}: the padding must hold zeros"
+
+
+def check(backend: Backend, op: str, index: int, launch: Launch | None = None) -> None:
+    """Runs case `index` of the op and checks everything that one launch can show."""
+    case = CASES[op][index]
+    arrays, exact, plain, magnitudes = _expected(op, index)
+    guarded = [Guarded(backend, arg, a) for arg, a in zip(OPS[op].args, arrays, strict=True)]
+    launch = launch or backend.launch
+    launch(op, [g.buffer for g in guarded], list(case.dims.values()), list(case.scalars.values()))
+    for i, (arg, g) in enumerate(zip(OPS[op].args, guarded, strict=True)):
+        what = f"{op} {arg.name}"
+        g.check_guards(what)
+        if not _written(arg):
+            g.check_unchanged(what)
+            continue
+        _compare(what, arg.kind, backend.to_host(g.buffer), exact[i], plain[i], magnitudes[i], op in EXACT)
+        if arg.kind == "weight" and case.fill != "nan":  # 0 * NaN in the padding harms nobody: the sums are NaN anyway
+            g.check_padding(what)
+
+
+def _all_cases() -> list[Any]:
+    return [
+        pytest.param(device, op, index, id=f"{op}-{case_id(case)}-{device}")
+        for op, cases in CASES.items()
+        for index, case in enumerate(cases)
+        for device in DEVICES
+    ]
+
+
+@pytest.mark.parametrize(("device", "op", "index"), _all_cases())
+def test_op_agrees_with_the_reference(device: str, op: str, index: int) -> None:
+    check(DEVICES[device], op, index)
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads():
+    """A function that sets the number of threads; the old number comes back afterwards."""
+    before = cpu.get_num_threads()
+    yield cpu.set_num_threads
+    cpu.set_num_threads(before)
+
+
+def _bits(backend: Backend, op: str, index: int) -> list[bytes]:
+    """All bytes of all buffers after a launch."""
+    case = CASES[op][index]
+    arrays = _poison(op, case, make_buffers(op, case, np.random.default_rng(index)))
+    guarded = [Guarded(backend, arg, a) for arg, a in zip(OPS[op].args, arrays, strict=True)]
+    backend.launch(op, [g.buffer for g in guarded], list(case.dims.values()), list(case.scalars.values()))
+    return [g.raw.tobytes() for g in guarded]
+
+
+def _shared_cases() -> list[Any]:
+    return [
+        pytest.param(device, op, i, id=f"{op}-{case_id(case)}-{device}")
+        for op, cases in CASES.items()
+        for i, case in enumerate(cases)
+        for device in DEVICES
+        if case.parallel
+    ]
+
+
+@pytest.mark.parametrize(("device", "op", "index"), _shared_cases())
+def test_threads_give_the_same_bits(device: str, op: str, index: int, threads: Callable[[int], None]) -> None:
+    threads(1)
+    alone = _bits(DEVICES[device], op, index)
+    for n in (2, 3, 2, 3):
+        threads(n)
+        assert _bits(DEVICES[device], op, index) == alone, f"{n} threads"
+
+
+@pytest.mark.parametrize(
+    "op", ["linear_forward", "linear_backward_input", "linear_backward_weight_adam", "sum_squares"]
+)
+def test_launches_from_several_threads_at_once(op: str, threads: Callable[[int], None]) -> None:
+    """One of them gets the pool, the others work alone: the same bits."""
+    threads(3)
+    index = max(i for i, case in enumerate(CASES[op]) if case.parallel)
+    alone = _bits(DEVICES[BEST], op, index)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(bits == alone for bits in pool.map(lambda _: _bits(DEVICES[BEST], op, index), range(24)))
+
+
+# --- nothing is missing -----------------------------------------------------------------------------------------------
+
+
+def _kernel_bodies() -> dict[str, str]:
+    text = "\n".join(path.read_text() for path in sorted(KERNELS.glob("*.hpp")))
+    parts = re.split(r"^KERNEL\((\w+)\)", text, flags=re.MULTILINE)[1:]
+    bodies = [re.split(r"^\}|\}$", body, maxsplit=1, flags=re.MULTILINE)[0] for body in parts[1::2]]
+    assert len(bodies) == len(set(parts[0::2])), "a kernel is defined twice"
+    return dict(zip(parts[0::2], bodies, strict=True))
+
+
+def test_every_op_has_a_reference_cases_and_kernels() -> None:
+    names = set(OPS)
+    assert set(reference.FUNCTIONS) == names
+    assert set(CASES) == names
+    assert set(_kernel_bodies()) == names
+    assert set(re.findall(r"X\((\w+)\)", (KERNELS / "table.h").read_text())) == names
+    for isa in compiled.supported():
+        assert set(compiled.Kernels(isa).index) == names
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_arguments_agree_with_the_table(op: Any) -> None:
+    parameters = list(inspect.signature(reference.FUNCTIONS[op.name]).parameters)
+    assert parameters == [*(a.name for a in op.args), *op.dims, *op.scalars]
+    for case in CASES[op.name]:
+        assert tuple(case.dims) == op.dims
+        assert tuple(case.scalars) == op.scalars
+    ids = [case_id(case) for case in CASES[op.name]]
+    assert len(set(ids)) == len(ids)
+    body = _kernel_bodies()[op.name]
+    for pattern, count in (
+        (r"\(buf, (\d+)\)", len(op.args)),
+        (r"\bdim\[(\d+)\]", len(op.dims)),
+        (r"\bscalar\[(\d+)\]", len(op.scalars)),
+    ):
+        assert all(int(i) < count for i in re.findall(pattern, body)), pattern
+
+
+def test_every_op_that_can_be_shared_has_a_case_for_threads() -> None:
+    small = {"cursor_advance", "adam_advance", "sgd_advance", "clip_scale", "rng_advance"}
+    assert {op for op, cases in CASES.items() if not any(c.parallel for c in cases)} == small
+
+
+# --- the checks notice ------------------------------------------------------------------------------------------------
+
+_WRITTEN = [(op.name, i) for op in OPS.values() for i, arg in enumerate(op.args) if _written(arg)]
+_FLOATING = [(op, i) for op, i in _WRITTEN if OPS[op].args[i].kind in ("real", "weight", "float64")]
+_READ = [(op.name, i) for op in OPS.values() for i, arg in enumerate(op.args) if not _written(arg)]
+_OUT = [(op, i) for op, i in _WRITTEN if OPS[op].args[i].role == "out"]
+_BETA = [op.name for op in OPS.values() if "beta" in op.dims]
+
+
+def _ids(value: Any) -> str:
+    return str(value)
+
+
+def _case_index(op: str, **dims: int) -> int:
+    """The last small case of ordinary numbers: not one element, not special values."""
+    return max(
+        i
+        for i, c in enumerate(CASES[op])
+        if c.fill == "normal" and not c.parallel and not c.bench and dims.items() <= dict(c.dims).items()
+    )
+
+
+def _sabotaged(op: str, harm: Callable[[Sequence[Buffer], list[Array]], None], **dims: int) -> None:
+    """Checks a launch that is right, except that `harm(buffers, storages before)` comes after it."""
+    backend = DEVICES[BEST]
+
+    def launch(name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
+        before = [b.storage.copy() for b in buffers]
+        backend.launch(name, buffers, dims, scalars)
+        harm(buffers, before)
+
+    check(backend, op, _case_index(op, **dims), launch)
+
+
+@pytest.mark.parametrize(("op", "i"), _FLOATING, ids=_ids)
+def test_a_result_wrong_by_a_thousandth_is_noticed(op: str, i: int) -> None:
+    def harm(buffers: Sequence[Buffer], before: list[Array]) -> None:
+        buffers[i].storage[...] *= 1.001
+
+    with pytest.raises(AssertionError, match=r"allowed|not equal"):
+        _sabotaged(op, harm)
+
+
+@pytest.mark.parametrize(("op", "i"), _WRITTEN, ids=_ids)
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_write_out_of_bounds_is_noticed(op: str, i: int, side: str) -> None:
+    def harm(buffers: Sequence[Buffer], before: list[Array]) -> None:
+        at = -4 if side == "before" else buffers[i].storage.nbytes
+        ctypes.memset(buffers[i].pointer + at, 0, 4)
+
+    with pytest.raises(AssertionError, match=f"{OPS[op].args[i].name}: written out of bounds, {side}"):
+        _sabotaged(op, harm)
+
+
+@pytest.mark.parametrize(("op", "i"), _OUT, ids=_ids)
+def test_a_read_of_an_output_is_noticed(op: str, i: int) -> None:
+    def harm(buffers: Sequence[Buffer], before: list[Array]) -> None:
+        buffers[i].storage[...] += 0 * before[i]
+
+    with pytest.raises(AssertionError, match=r"NaN in the wrong places|not equal"):
+        _sabotaged(op, harm)
+
+
+@pytest.mark.parametrize(("op", "i"), _OUT, ids=_ids)
+def test_an_element_left_out_is_noticed(op: str, i: int) -> None:
+    def harm(buffers: Sequence[Buffer], before: list[Array]) -> None:
+        buffers[i].storage[-1] = before[i][-1]
+
+    with pytest.raises(AssertionError, match=r"NaN in the wrong places|not equal"):
+        _sabotaged(op, harm)
+
+
+@pytest.mark.parametrize(("op", "i"), _READ, ids=_ids)
+def test_a_changed_input_is_noticed(op: str, i: int) -> None:
+    def harm(buffers: Sequence[Buffer], before: list[Array]) -> None:
+        buffers[i].storage.view(np.uint8)[0] ^= 1
+
+    with pytest.raises(AssertionError, match=f"{OPS[op].args[i].name}: an input was changed"):
+        _sabotaged(op, harm)
+
+
+@pytest.mark.parametrize("op", _BETA)
+@pytest.mark.parametrize("beta", [0, 1])
+def test_the_other_beta_is_noticed(op: str, beta: int) -> None:
+    backend, at = DEVICES[BEST], OPS[op].dims.index("beta")
+
+    def launch(name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
+        backend.launch(name, buffers, [*dims[:at], 1 - beta, *dims[at + 1 :]], scalars)
+
+    with pytest.raises(AssertionError, match=r"allowed|NaN in the wrong places|not equal"):
+        check(backend, op, _case_index(op, beta=beta), launch)
+
+
+@pytest.mark.parametrize("op", ["linear_backward_weight", "linear_backward_weight_adam"])
+def test_a_number_in_the_padding_is_noticed(op: str) -> None:
+    def harm(buffers: Sequence[Buffer], before: list[Array]) -> None:
+        buffers[2].storage[-1] = 1.0
+
+    with pytest.raises(AssertionError, match="padding"):
+        _sabotaged(op, harm)

@@ -1,0 +1,158 @@
+"""The package as a whole: layering, what an import does to its process, stubs, forbidden calls."""
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aaecore
+from aaecore.kernels import cpu as compiled
+
+PACKAGE = Path(aaecore.__file__).parent
+
+# A module may import those of earlier rows, and within a row those before it.
+LAYERS = [
+    ["_version", "errors", "ops", "history", "data", "datasets", "checkpoint"],
+    ["reference", "plan", "backend", "cpu", "_info"],
+    ["tensor", "functions"],
+    ["optim", "nn", "random", "schedules", "priors", "posteriors"],
+    ["aae", "guard", "callbacks", "state", "trainer"],
+    ["config", "plots", "cli"],
+]
+ORDER = {name: i for i, name in enumerate(n for row in LAYERS for n in row)}
+
+
+def imports_at_load(tree):
+    """The aaecore modules that a module imports when it is loaded: not those in functions or for type checkers."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aaecore."):
+            yield node.module.split(".")[1]
+
+
+def test_imports_point_one_way():
+    for path in PACKAGE.glob("*.py"):
+        if path.stem in ("__init__", "__main__"):
+            continue
+        assert path.stem in ORDER, f"{path.name}: give it a place in LAYERS"
+        for name in imports_at_load(ast.parse(path.read_text())):
+            if name != "kernels":
+                assert ORDER[name] < ORDER[path.stem], f"{path.name} imports {name}"
+
+
+def run(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_loads_no_optional_package():
+    heavy = ["h5py", "cupy", "matplotlib", "click", "rich", "scipy", "torch", "jax"]
+    assert run(f"import sys, aaecore; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+def test_import_changes_no_global_state():
+    """Random state, floating-point flags (denormals and errstate), handlers, warnings, threads, files."""
+    print_state = """
+import numpy as np, signal, warnings, os, threading, random, locale
+def state():
+    tiny = float(np.float32(1e-38) * np.float32(1e-3)), 1e-310 * 0.5
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    tasks = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()
+    return repr((np.random.get_state()[1].tolist(), random.getstate(), tiny, np.geterr(), handlers, warnings.filters,
+                 tasks, sorted(os.environ), os.getcwd(), locale.getlocale(), sorted(os.listdir("."))))
+before = state()
+import aaecore
+print(before == state() and "e-4" in before)
+"""
+    assert run(print_state) == "True"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("3", "3"), ("", None), ("nonsense", None), ("0", None)])
+def test_number_of_threads_from_the_environment(value, expected):
+    got = run("import aaecore; print(aaecore.get_num_threads())", AAECORE_NUM_THREADS=value)
+    assert got == (expected or str(aaecore.cpu.default_num_threads()))
+
+
+@pytest.mark.parametrize("isa", compiled.supported())
+def test_every_instruction_set_can_be_forced_and_trains(isa):
+    code = """
+import numpy as np, aaecore
+m = aaecore.AAE(33, 2, (20,), seed=0)
+losses = aaecore.Trainer(m, 8).step(np.full((8, 33), 0.25, np.float32))
+print(m.backend.isa, round(losses.reconstruction, 3))
+"""
+    assert run(code, AAECORE_CPU_ISA=isa).split()[0] == isa
+    assert run(code, AAECORE_CPU_ISA=isa).split()[1] == run(code).split()[1]
+
+
+def test_an_unknown_instruction_set_is_one_clear_error():
+    code = "import aaecore\ntry: aaecore.AAE(3, 2, (4,))\nexcept aaecore.DeviceError as e: print(e)"
+    assert "AAECORE_CPU_ISA: expected one of" in run(code, AAECORE_CPU_ISA="v9")
+
+
+def test_set_num_threads():
+    before = aaecore.get_num_threads()
+    aaecore.set_num_threads(3)
+    assert aaecore.get_num_threads() == 3
+    aaecore.set_num_threads(before)
+    for bad in (0, -1, 257, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="n: expected an integer from 1 to 256"):
+            aaecore.set_num_threads(bad)
+
+
+def test_show_config(capsys):
+    aaecore.show_config()
+    text = capsys.readouterr().out
+    for word in ("aaecore", "compiler", "instruction set", "threads", "numpy", "h5py", "cupy"):
+        assert word in text
+    assert np.__version__ in text
+
+
+def test_stubs_name_what_the_module_has():
+    tree = ast.parse((Path(inspect.getfile(aaecore.kernels)).parent / "cpu.pyi").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            assert callable(getattr(compiled, node.name))
+        elif isinstance(node, ast.ClassDef):
+            for member in node.body:
+                name = member.name if isinstance(member, ast.FunctionDef) else member.target.id
+                assert hasattr(getattr(compiled, node.name), name)
+    stubbed = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    public = {n for n in vars(compiled) if not n.startswith("_") and not inspect.ismodule(getattr(compiled, n))}
+    assert public == stubbed
+
+
+def test_every_public_name_exists_and_is_documented():
+    for name in aaecore.__all__:
+        value = getattr(aaecore, name)
+        assert name == "__version__" or value.__doc__, name
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)
+def test_no_dangerous_calls(path):
+    """No code is loaded from data."""
+    text = path.read_text()
+    for pattern in (
+        r"\bpickle\b",
+        r"\beval\(",
+        r"\bexec\(",
+        r"allow_pickle=True",
+        r"yaml\.load",
+        r"shell=True",
+        r"os\.system",
+    ):
+        assert not re.search(pattern, text), pattern
