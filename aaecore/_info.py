@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import platform
-from importlib import metadata
-
 from ._version import __version__
 
 
 def _version(package: str) -> str:
+    from importlib import metadata  # slow to import, so only when asked
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -17,6 +16,8 @@ def _version(package: str) -> str:
 
 def config() -> dict[str, str]:
     """Compiler, instruction sets, threads and versions, as text."""
+    import platform
+
     from .cpu import default_isa, get_num_threads
     from .kernels import cpu
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from . import reference
 from .errors import CaptureError, DeviceError
 from .ops import OPS, Op
 from .plan import Call, Plan
@@ -185,29 +184,6 @@ class Backend(ABC):
     def _compile(self, calls: Sequence[Call]) -> Callable[[], None]: ...
 
 
-class ReferenceBackend(Backend):
-    """NumPy in float64: the specification that the device backends are tested against."""
-
-    name = "reference"
-    real = np.dtype(np.float64)
-
-    def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
-        op = OPS[name]
-        named = dict(zip(op.dims, dims, strict=True))
-        arrays = [
-            buffer.storage.reshape([named[d] if isinstance(d, str) else d for d in arg.shape])
-            for arg, buffer in zip(op.args, buffers, strict=True)
-        ]
-        reference.FUNCTIONS[name](*arrays, *dims, *scalars)
-
-    def _compile(self, calls: Sequence[Call]) -> Callable[[], None]:
-        def run() -> None:
-            for call in calls:
-                self._run(call.name, call.buffers, call.dims, call.scalars)
-
-        return run
-
-
 def get_backend(device: str = "cpu") -> Backend:
     """A new backend: "cpu" or "reference".
 
@@ -219,6 +195,8 @@ def get_backend(device: str = "cpu") -> Backend:
 
         return CpuBackend()
     if device == "reference":
+        from .reference import ReferenceBackend
+
         return ReferenceBackend()
     if device == "cuda" or (isinstance(device, str) and device.startswith("cuda:")):
         raise DeviceError(f"device={device!r}: this version of aaecore has no CUDA backend yet; use device='cpu'")

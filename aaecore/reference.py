@@ -9,13 +9,14 @@ functions on float32 arrays are the "plain NumPy float32 implementation" that se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .backend import Backend, Buffer
 from .ops import (
     BETA1,
     BETA2,
@@ -32,6 +33,7 @@ from .ops import (
     STEP_SIZE,
     TANH,
 )
+from .plan import Call
 
 Array = NDArray[Any]
 
@@ -346,3 +348,26 @@ def rng_advance(rng: Array) -> None:
 
 
 FUNCTIONS: Final[Mapping[str, Callable[..., None]]] = MappingProxyType({name: globals()[name] for name in OPS})
+
+
+class ReferenceBackend(Backend):
+    """These functions in float64: what the device backends are tested against."""
+
+    name = "reference"
+    real = np.dtype(np.float64)
+
+    def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
+        op = OPS[name]
+        named = dict(zip(op.dims, dims, strict=True))
+        arrays = [
+            buffer.storage.reshape([named[d] if isinstance(d, str) else d for d in arg.shape])
+            for arg, buffer in zip(op.args, buffers, strict=True)
+        ]
+        FUNCTIONS[name](*arrays, *dims, *scalars)
+
+    def _compile(self, calls: Sequence[Call]) -> Callable[[], None]:
+        def run() -> None:
+            for call in calls:
+                self._run(call.name, call.buffers, call.dims, call.scalars)
+
+        return run

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, priors, schedules, state
+from . import priors, schedules, state
 from .aae import AAE, Batch
 from .backend import Buffer
 from .callbacks import Callback, Progress
@@ -344,6 +344,8 @@ class Trainer:
         Raises:
             CheckpointError: the file could not be written; an old one is intact.
         """
+        from . import checkpoint  # json and hashlib are slow to import
+
         checkpoint.write(path, state.tensors(self), state.describe(self))
 
     @classmethod
@@ -362,6 +364,8 @@ class Trainer:
             CheckpointError: the file is missing, damaged, of a newer format or not of a trainer.
             ValueError: a callable is missing.
         """
+        from . import checkpoint
+
         tensors, meta = checkpoint.read(path, state.expected)
         state.check_callables(meta, prior, schedule)
         try:

@@ -19,7 +19,7 @@ PACKAGE = Path(aaecore.__file__).parent
 # A module may import those of earlier rows, and within a row those before it.
 LAYERS = [
     ["_version", "errors", "ops", "history", "data", "datasets", "checkpoint"],
-    ["reference", "plan", "backend", "cpu", "_info"],
+    ["plan", "backend", "reference", "cpu", "_info"],
     ["tensor", "functions"],
     ["optim", "nn", "random", "schedules", "priors", "posteriors"],
     ["aae", "guard", "callbacks", "state", "trainer"],

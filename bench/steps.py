@@ -1,0 +1,43 @@
+"""One training step of aaecore from its public parts: what `Trainer` launches, without its checks and its guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sizes import Size
+
+from aaecore import AAE, priors
+from aaecore.aae import Batch
+from aaecore.backend import Buffer
+from aaecore.ops import OPS
+from aaecore.optim import Adam
+from aaecore.plan import Plan
+from aaecore.tensor import Tensor
+
+
+def make_model(size: Size, seed: int = 0) -> AAE:
+    """The model of a size: Bernoulli cross-entropy, prior N(0, I)."""
+    return AAE(size.inputs, size.latent, (size.hidden, size.hidden), prior=priors.Normal(std=1.0), seed=seed)
+
+
+def make_step(model: AAE, batch: int) -> tuple[Callable[[], None], Buffer, Buffer]:
+    """(the launches of one step, its input x (batch, features), its three losses), with optimizers of its own."""
+    backend = model.backend
+    x, losses = backend.empty((batch, model.input_dim)), backend.zeros((len(model.phases),))
+    phases = [(phase, Adam(phase.parameters)) for phase in model.phases]
+
+    def step() -> None:
+        shared = Batch(Tensor(x), Tensor(model.draw_prior(model.generator, batch)))
+        for i, (phase, optimizer) in enumerate(phases):
+            loss = phase.loss(shared)
+            optimizer.advance()
+            loss.backward(optimizer)
+            backend.launch("copy", (loss.buffer, losses.rows(i, i + 1)), (1, 0))
+        model.generator.advance()
+
+    return step, x, losses
+
+
+def plan_bytes(plan: Plan) -> int:
+    """Bytes that the launches of a plan must move at least, each by itself, from the op table."""
+    return sum(OPS[c.name].bytes(dict(zip(OPS[c.name].dims, c.dims, strict=True))) for c in plan.calls)
