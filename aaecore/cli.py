@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -23,6 +24,7 @@ from ._info import show_config
 from .aae import AAE
 from .cpu import set_num_threads
 from .errors import CheckpointError, DataError, DeviceError
+from .optim import Adam
 from .trainer import Trainer, load
 
 if TYPE_CHECKING:
@@ -265,7 +267,9 @@ def _new_trainer(options: config.RunConfig, model: Model, source: config.Source)
     network.check_data(source.train, "data")
     steps = -(-len(source.train) // options.batch_size)
     schedule = config.make_schedule(options.schedule, model.epochs, steps)
-    return Trainer(network, options.batch_size, options.lr, schedule=schedule)
+    beta1 = dict.fromkeys(config.PHASES, options.adversarial_beta1) | {"reconstruction": 0.9}
+    makers = {phase: partial(Adam, lr=rate, betas=(beta1[phase], 0.999)) for phase, rate in options.lr.items()}
+    return Trainer(network, options.batch_size, optimizers=makers, schedule=schedule)
 
 
 def _read_config(folder: str) -> config.RunConfig:

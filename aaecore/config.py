@@ -19,7 +19,8 @@ import numpy as np
 from . import data, datasets, priors, schedules
 
 PHASES = ("reconstruction", "discriminator", "generator")
-# The discriminator learns easily: with equal rates it wins, and the codes never reach the prior.
+# The discriminator learns easily: with equal rates it wins, and the codes never reach the prior. A short memory of the
+# adversarial gradients (`adversarial_beta1`) keeps the two from circling around each other.
 RATES = {"reconstruction": 1e-3, "discriminator": 2e-4, "generator": 3e-4}
 FLOOR = 0.05  # the factor at which a cosine schedule ends
 
@@ -56,6 +57,7 @@ SWITCH = Kind("true or false", lambda v: isinstance(v, bool), "")
 COUNT = Kind("an integer >= 1", _integer(1), "N")
 SEED = Kind("an integer >= 0", _integer(0), "N")
 COUNTS = Kind("a list of integers >= 1", _list_of_counts, "N,N", brackets="[]")
+NUMBER = Kind("a number", _number, "X")
 RATE = Kind(f"a number, or numbers by phase ({', '.join(PHASES)})", _rates, "X", brackets="{}")
 
 
@@ -80,17 +82,18 @@ class RunConfig:
     )
     reconstruction: str = _key(TEXT, "bce (data in [0, 1]) or mse", "bce")
     output: str = _key(TEXT, "of the decoder: sigmoid or linear", "sigmoid")
-    epochs: int = _key(COUNT, "passes over the training data", 20)
+    epochs: int = _key(COUNT, "passes over the training data", 18)
     batch_size: int = _key(COUNT, "rows of a mini-batch", 100)
     lr: dict[str, float] = _key(RATE, "learning rate, or one per phase: generator=5e-4,discriminator=2e-4", RATES)  # noqa: RUF009
+    adversarial_beta1: float = _key(NUMBER, "decay of Adam's first moment in the adversarial phases", 0.5)
     schedule: str = _key(TEXT, "constant, cosine[:FLOOR], or step:EPOCH[:EPOCH...], a tenth from each on", "cosine")
     seed: int = _key(SEED, "of weights, noise and the order of the data", 0)
     device: str = _key(TEXT, "cpu, or reference for float64 NumPy", "cpu")
     threads: int | None = _key(COUNT, "of the CPU kernels; all cores by default")
     plots: bool = _key(SWITCH, "draw pictures at the end", True)
     two_dimensional: bool = _key(SWITCH, "for images, also train a model with a 2-D code to draw its manifold", True)
-    two_dimensional_epochs: int = _key(COUNT, "passes over the data for that model", 10)
-    two_dimensional_prior: str = _key(TEXT, "of that model", "normal:2")
+    two_dimensional_epochs: int = _key(COUNT, "passes over the data for that model", 11)
+    two_dimensional_prior: str = _key(TEXT, "of that model", "normal:3")
 
 
 KEYS = {f.name: f for f in fields(RunConfig)}
@@ -112,7 +115,7 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
         if name == "lr":
             value = {**RATES, **value} if isinstance(value, dict) else dict.fromkeys(PHASES, value)
             value = {phase: float(rate) for phase, rate in value.items()}
-        checked[name] = tuple(value) if isinstance(value, list) else value
+        checked[name] = tuple(value) if isinstance(value, list) else float(value) if kind is NUMBER else value
     return RunConfig(**checked)
 
 

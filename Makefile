@@ -1,0 +1,42 @@
+# Everything runs in .venv, which is made when it is first needed: `make train` in a fresh clone is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RUN ?= runs/digits
+
+.PHONY: help venv train test bench lint clean
+
+help:
+	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
+	@echo "make test    run the whole test suite"
+	@echo "make bench   run the benchmarks"
+	@echo "make lint    check style and types"
+	@echo "make venv    make $(VENV) and install the package with all its tools (PYTHON=... for another Python)"
+	@echo "make clean   remove what these commands made, but no runs"
+
+venv: $(INSTALLED)
+
+# Changed kernels or build settings need a new build; changed Python code is seen at once by an editable installation.
+$(INSTALLED): pyproject.toml setup.py $(wildcard $(addprefix kernels/*.,cpp h hpp inc pyx py))
+	$(PYTHON) -c 'import sys; sys.exit("aaecore needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+train: $(INSTALLED)
+	$(BIN)/aaecore train --folder $(RUN) --overwrite
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest tests bench --benchmark-disable
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pytest bench
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info kernels/*.so .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

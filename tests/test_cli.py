@@ -1,0 +1,318 @@
+"""The command line from its arguments to the files it leaves, with small networks on few images."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+import aaecore
+from aaecore import cli, config
+from aaecore.callbacks import Callback
+
+for package in ("click", "rich", "matplotlib"):
+    pytest.importorskip(package, reason="the command line needs the extra: pip install 'aaecore[app]'")
+
+SMALL = ("--hidden", "16", "--batch-size", "20", "--latent-dim", "3", "--epochs", "2", "--two-dimensional-epochs", "1")
+BETA1 = {"reconstruction": 0.9, "discriminator": 0.5, "generator": 0.5}
+PICTURES = {"reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png"}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A file of 60 images, 4 x 5."""
+    path = tmp_path_factory.mktemp("data") / "images.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(images, tmp_path_factory):
+    """A finished run."""
+    folder = str(tmp_path_factory.mktemp("runs") / "run")
+    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 0
+    return folder
+
+
+def fails(capsys, arguments, message, status=1):
+    """The command prints nothing but one line on standard error; click's usage errors have more of them."""
+    assert cli.run([str(a) for a in arguments]) == status
+    out, err = capsys.readouterr()
+    assert message in err
+    assert out == ""
+    if status == 1:
+        assert err.startswith("aaecore: ")
+        assert err.count("\n") == 1
+
+
+def content(folder, name):
+    with open(f"{folder}/{name}", "rb") as file:
+        return file.read()
+
+
+def table(folder):
+    """The rows of the history by column."""
+    with open(f"{folder}/history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_writes_the_run_folder(finished):
+    checkpoints = {"checkpoint.h5", "checkpoint_2d.h5", "history.csv", "history_2d.csv"}
+    assert set(os.listdir(finished)) == {"config.toml", *checkpoints, *PICTURES}
+    options = config.read(f"{finished}/config.toml")
+    assert (options.hidden, options.latent_dim, options.epochs) == ((16,), 3, 2)
+    assert [(row["epoch"], row["step"]) for row in table(finished)] == [("1", "3"), ("2", "6")]
+    trained = aaecore.Trainer.resume(f"{finished}/checkpoint.h5")
+    assert trained.model.latent_dim == 3
+    assert {name: o.config()["betas"][0] for name, o in trained.optimizers.items()} == BETA1
+    assert trained.base_lr == config.RATES
+    assert aaecore.load(f"{finished}/checkpoint_2d.h5").latent_dim == 2
+
+
+def test_train_without_data_takes_the_embedded_digits_and_ends_with_numbers(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["train", "--hidden", "16", "--epochs", "1", "--no-two-dimensional"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    out, err = capsys.readouterr()
+    assert "reconstruction loss, test data" in out
+    assert "5000 rows of mnist-sample" in err
+    paths = out.splitlines()[-3:]
+    assert paths == [f"runs/{folder.name}/{name}" for name in ("reconstructions.png", "samples.png", "losses.png")]
+    assert all(os.path.getsize(path) > 1000 for path in paths)
+
+
+def test_flags_override_the_file(tmp_path, images):
+    toml = tmp_path / "run.toml"
+    toml.write_text(f'data = "{images}"\nepochs = 9\nhidden = [8]\nplots = false\n[lr]\ngenerator = 1e-5\n')
+    folder = tmp_path / "run"
+    arguments = ["train", toml, "--folder", folder, "--epochs", 1, "--lr", "discriminator=2e-5", "--latent-dim", 2]
+    assert cli.run([str(a) for a in arguments]) == 0
+    options = config.read(folder / "config.toml")
+    assert (options.epochs, options.hidden, options.plots) == (1, (8,), False)
+    assert (options.lr["generator"], options.lr["discriminator"]) == (1e-5, 2e-5)
+    assert set(os.listdir(folder)) == {"config.toml", "checkpoint.h5", "history.csv"}  # its code is 2-D already
+
+
+def test_a_2d_model_serves_for_all_pictures(tmp_path, images):
+    assert cli.run(["train", "--data", images, "--folder", str(tmp_path), *SMALL, "--latent-dim", "2"]) == 0
+    assert set(os.listdir(tmp_path)) == {"config.toml", "checkpoint.h5", "history.csv", *PICTURES}
+
+
+def test_rows_that_are_no_images(tmp_path):
+    data = str(tmp_path / "rows.npy")
+    np.save(data, np.random.default_rng(0).normal(size=(40, 7)))
+    arguments = ["train", "--data", data, "--folder", str(tmp_path / "run"), *SMALL, "--prior", "uniform:-1:1"]
+    assert cli.run([*arguments, "--reconstruction", "mse", "--output", "linear"]) == 0
+    assert set(os.listdir(tmp_path / "run")) == {"config.toml", "checkpoint.h5", "history.csv", "losses.png"}
+
+
+def test_a_run_is_not_overwritten_unless_asked(tmp_path, images, finished, capsys):
+    before = {name: os.stat(f"{finished}/{name}").st_mtime_ns for name in os.listdir(finished)}
+    capsys.readouterr()
+    fails(capsys, ["train", "--data", images, "--folder", finished, *SMALL], "already holds a run: continue it with")
+    assert {name: os.stat(f"{finished}/{name}").st_mtime_ns for name in os.listdir(finished)} == before
+    folder = str(tmp_path)
+    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 0
+    (tmp_path / "notes.txt").write_text("mine")
+    again = [
+        "train",
+        "--data",
+        images,
+        "--folder",
+        folder,
+        *SMALL,
+        "--overwrite",
+        "--seed",
+        "7",
+        "--no-two-dimensional",
+    ]
+    assert cli.run(again) == 0
+    assert config.read(tmp_path / "config.toml").seed == 7
+    names = {"config.toml", "checkpoint.h5", "history.csv", "reconstructions.png", "samples.png", "losses.png"}
+    assert set(os.listdir(folder)) == {*names, "notes.txt"}  # nothing of the old run stays beside the new one
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "cifar"], "data: expected one of mnist-sample"),
+        (["--data", "two\nlines.npy"], "two lines.npy: no such file"),
+        (["--prior", "ring"], "prior: GaussianMixture has dimension 2, but latent_dim is 8"),
+        (["--posterior", "laplace"], "posterior: expected one of deterministic, gaussian, universal, got 'laplace'"),
+        (["--two-dimensional-prior", "normal:-1"], "prior 'normal:-1': std"),
+        (["--device", "tpu"], "tpu"),
+        (["none.toml"], "No such file or directory: 'none.toml'"),
+        (["--adversarial-beta1", "1"], "betas[0]"),
+        (["--output", "linear"], "output: reconstruction='bce' works on the logits"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    fails(capsys, ["train", "--folder", "run", *arguments], message)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_option_in_a_file(tmp_path, capsys):
+    toml = tmp_path / "run.toml"
+    toml.write_text("epoch = 3\n")
+    fails(capsys, ["train", toml], f"{toml}: unknown option 'epoch'; expected one of data, dataset")
+
+
+def test_wrong_usage(capsys):
+    fails(capsys, ["train", "--epochs", "many"], "'--epochs': expected an integer >= 1, got 'many'", status=2)
+    fails(capsys, ["train", "--epoch", "1"], "No such option", status=2)
+    fails(capsys, ["paint"], "No such command 'paint'", status=2)
+
+
+def test_resume_equals_a_run_without_a_stop(tmp_path, images, finished, capsys):
+    folder = str(tmp_path / "run")
+    start = ["train", "--data", images, "--folder", folder, "--no-plots", "--schedule", "constant", *SMALL]
+    assert cli.run([*start, "--epochs", "1"]) == 0
+    assert cli.run(["resume", folder, "--epochs", "3"]) == 0
+    other = str(tmp_path / "other")
+    assert cli.run([*start[:4], other, *start[5:], "--epochs", "3"]) == 0
+    for name in ("checkpoint.h5", "config.toml", "checkpoint_2d.h5"):
+        assert content(folder, name) == content(other, name), name
+    assert table(folder) == table(other)
+    capsys.readouterr()
+    assert cli.run(["resume", f"{folder}/checkpoint.h5"]) == 0
+    assert capsys.readouterr().out == f"{folder} is already complete, with 3 epochs; --epochs makes more\n"
+
+
+def test_resume_makes_a_missing_second_model(tmp_path, images):
+    folder = str(tmp_path)
+    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 0
+    before = content(folder, "checkpoint_2d.h5")
+    os.unlink(f"{folder}/checkpoint_2d.h5")
+    assert cli.run(["resume", folder]) == 0
+    assert content(folder, "checkpoint_2d.h5") == before
+
+
+def test_resume_and_plot_need_a_run(tmp_path, capsys):
+    fails(capsys, ["resume", tmp_path], "expected the folder of a run or a checkpoint in it, but it has no config.toml")
+    fails(capsys, ["plot", tmp_path], "it has no config.toml")
+    (tmp_path / "config.toml").write_text("")
+    fails(
+        capsys, ["resume", tmp_path], "checkpoint.h5: cannot load as an aaecore checkpoint: No such file or directory"
+    )
+
+
+def test_plot_draws_again(finished, capsys):
+    os.unlink(f"{finished}/manifold.png")
+    assert cli.run(["plot", finished]) == 0
+    assert {os.path.basename(path) for path in capsys.readouterr().out.split()} == PICTURES
+    assert os.path.exists(f"{finished}/manifold.png")
+
+
+def test_encode(tmp_path, finished, images, capsys):
+    expected = aaecore.load(f"{finished}/checkpoint.h5").encode(np.load(images).reshape(60, 20))
+    assert cli.run(["encode", finished, images, str(tmp_path / "z.npy")]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), expected)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["group/rows"] = np.load(images)
+    arguments = ["encode", f"{finished}/checkpoint.h5", tmp_path / "x.h5", tmp_path / "z.h5", "--dataset", "group/rows"]
+    assert cli.run([str(a) for a in arguments]) == 0
+    with h5py.File(tmp_path / "z.h5") as file:
+        np.testing.assert_array_equal(file["z"][:], expected)
+    capsys.readouterr()
+    fails(
+        capsys, ["encode", finished, images, tmp_path / "z.txt"], "out: expected a file name that ends in .npy or .h5"
+    )
+    np.save(tmp_path / "narrow.npy", np.zeros((2, 3)))
+    fails(capsys, ["encode", finished, tmp_path / "narrow.npy", tmp_path / "new.npy"], "x must have 20 features")
+    assert not (tmp_path / "new.npy").exists()
+
+
+def test_sample(tmp_path, finished, capsys):
+    assert cli.run(["sample", finished, str(tmp_path / "s.npy"), "-n", "5"]) == 0
+    expected = aaecore.load(f"{finished}/checkpoint.h5").sample(5)
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), expected)
+    capsys.readouterr()
+    fails(
+        capsys,
+        ["sample", finished, tmp_path / "s.png"],
+        "--image-shape: needed for a .png, since 20 features are no square",
+    )
+    assert cli.run(["sample", finished, str(tmp_path / "s.png"), "--image-shape", "4,5"]) == 0
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_info(finished, capsys):
+    assert cli.run(["info"]) == 0
+    assert f"aaecore          {aaecore.__version__}" in capsys.readouterr().out
+    assert cli.run(["info", finished]) == 0
+    lines = dict(line.split(None, 1) for line in capsys.readouterr().out.replace(" made", "_made").splitlines())
+    assert (lines["latent_dim"], lines["steps_made"], lines["epochs_made"]) == ("3", "6", "2")
+
+
+def test_info_on_something_else(tmp_path, capsys):
+    fails(capsys, ["info", tmp_path / "none.h5"], "none.h5: cannot load as an aaecore checkpoint")
+    aaecore.checkpoint.write(tmp_path / "other.h5", {}, {"model": {}})
+    fails(capsys, ["info", tmp_path / "other.h5"], "other.h5: expected the checkpoint of a trainer")
+
+
+def test_a_loss_that_is_not_finite_is_one_line(tmp_path, images, capsys):
+    fails_with = ["train", "--data", images, "--folder", str(tmp_path), *SMALL, "--lr", "1e30", "--no-plots"]
+    assert cli.run(fails_with) == 1
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].startswith("aaecore: ")
+    assert "Traceback" not in err
+    assert os.path.exists(tmp_path / "checkpoint.h5")
+
+
+class Stop(Callback):
+    def on_step_end(self, trainer, losses):
+        if trainer.steps == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, images, monkeypatch, capsys, finished):
+    monkeypatch.setattr("aaecore.trainer.Progress", Stop)
+    folder = str(tmp_path)
+    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 130
+    assert f"stopped after step 2; continue with: aaecore resume {folder}\n" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert cli.run(["resume", folder]) == 0
+    for name in ("checkpoint.h5", "checkpoint_2d.h5", "history.csv"):
+        assert content(folder, name) == content(finished, name), name
+
+
+def test_sigterm_ends_with_143(tmp_path, images):
+    code = "from aaecore import cli; cli.main()"
+    arguments = [
+        "train",
+        "--data",
+        images,
+        "--folder",
+        "run",
+        "--hidden",
+        "16",
+        "--epochs",
+        "1000000",
+        "--threads",
+        "1",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not os.path.exists(tmp_path / "run" / "checkpoint.h5") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.endswith("continue with: aaecore resume run\n")
+    assert aaecore.Trainer.resume(tmp_path / "run" / "checkpoint.h5").steps > 0
+
+
+@pytest.mark.parametrize("missing", ["click", "rich", "matplotlib"])
+def test_without_the_extra_one_line_says_what_to_install(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; from aaecore import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "aaecore: the command line needs click, rich and matplotlib: pip install 'aaecore[app]'\n"

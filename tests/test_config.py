@@ -1,0 +1,191 @@
+"""The configuration of a run: TOML there and back, flags, and what its strings stand for."""
+
+import os
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from aaecore import config, priors, schedules
+from aaecore.config import RunConfig, from_values
+from aaecore.errors import DataError
+
+UNUSUAL = RunConfig(
+    data='a "quoted" \\ path\n\x7fé\U0001f600.npy', image_shape=(4, 5), hidden=(16,), prior="uniform:-1:1", epochs=3,
+    lr={"reconstruction": 1e-5, "discriminator": 2.0, "generator": 0.0}, threads=2, plots=False, seed=2**63,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [RunConfig(), UNUSUAL], ids=["defaults", "unusual"])
+def test_toml_round_trip(tmp_path, given):
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(given), encoding="utf-8")
+    assert config.read(path) == given
+
+
+def test_every_key_is_written_unless_it_is_none():
+    values = config.to_toml(replace(RunConfig(), threads=None, image_shape=None))
+    assert [name for name in config.KEYS if f"\n{name} = " not in f"\n{values}" and f"[{name}]" not in values] == [
+        "image_shape",
+        "threads",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"latent": 8}, "unknown option 'latent'; expected one of data, dataset, .*latent_dim"),
+        ({"epochs": "20"}, "epochs: expected an integer >= 1, got '20'"),
+        ({"epochs": True}, "epochs: expected an integer >= 1, got True"),
+        ({"epochs": 2.0}, "epochs: expected an integer >= 1, got 2.0"),
+        ({"batch_size": 0}, "batch_size: expected an integer >= 1, got 0"),
+        ({"seed": -1}, "seed: expected an integer >= 0, got -1"),
+        ({"hidden": 1000}, "hidden: expected a list of integers >= 1, got 1000"),
+        ({"hidden": []}, "hidden: expected a list of integers >= 1"),
+        ({"hidden": [10, "x"]}, "hidden: expected a list of integers >= 1"),
+        ({"plots": 1}, "plots: expected true or false, got 1"),
+        ({"prior": 5}, "prior: expected a string, got 5"),
+        ({"lr": "fast"}, "lr: expected a number, or numbers by phase .*, got 'fast'"),
+        (
+            {"lr": {"encoder": 1e-3}},
+            "lr: expected a number, or numbers by phase .reconstruction, discriminator, generator",
+        ),
+        ({"lr": {"generator": "x"}}, "lr: expected a number, or numbers by phase"),
+    ],
+)
+def test_a_bad_value_is_one_error_that_names_it(values, message):
+    with pytest.raises(ValueError, match=f"^run.toml: {message}") as caught:
+        from_values(values, "run.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_phases_without_a_rate_keep_their_default():
+    assert from_values({"lr": {"generator": 1}}).lr == {**config.RATES, "generator": 1.0}
+    assert from_values({"lr": 0.5}).lr == dict.fromkeys(config.PHASES, 0.5)
+
+
+@pytest.mark.parametrize("content", [b"epochs = ", b"epochs = 1\nepochs = 2", b"data = '\xff'"])
+def test_a_file_that_is_not_toml(tmp_path, content):
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.toml: not a TOML file: "):
+        config.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("epochs", "20", 20),
+        ("hidden", "1000,500", [1000, 500]),
+        ("hidden", "[7]", [7]),
+        ("hidden", "7", [7]),
+        ("lr", "1e-3", 1e-3),
+        ("lr", "generator=1e-4,discriminator=2", {"generator": 1e-4, "discriminator": 2}),
+        ("prior", "normal:5", "normal:5"),
+        ("data", "7", "7"),
+    ],
+)
+def test_flags_stand_for_toml_values(name, text, value):
+    assert config.flag_value(name, text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("epochs", "2.5"), ("epochs", ""), ("hidden", "a,b"), ("epochs", "1\nseed = 3"), ("lr", "encoder=1")],
+)
+def test_flags_that_stand_for_nothing(name, text):
+    with pytest.raises(ValueError, match=r"^expected .*, got "):
+        config.flag_value(name, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "prior"),
+    [
+        ("normal", priors.Normal()),
+        ("normal:5", priors.Normal(5.0)),
+        ("normal:5:-1", priors.Normal(5.0, -1.0)),
+        ("uniform:-2:3", priors.Uniform(-2.0, 3.0)),
+        ("ring", priors.GaussianMixture.ring()),
+        ("ring:4", priors.GaussianMixture.ring(4)),
+        ("swissroll", priors.SwissRoll()),
+        ("hypersphere:2", priors.Hypersphere(2.0)),
+        ("categorical", priors.Categorical()),
+    ],
+)
+def test_priors(text, prior):
+    assert config.make_prior(text) == prior
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gauss", "normal:x", "normal:-1", "normal:nan", "swissroll:1", "ring:2.5", "ring:inf", "uniform:1:-1", "normal:"],
+)
+def test_priors_that_do_not_exist(text):
+    with pytest.raises(ValueError, match=r"^prior"):
+        config.make_prior(text)
+
+
+def test_schedules():
+    assert config.make_schedule("constant", 4, 10) == schedules.Constant()
+    assert config.make_schedule("cosine", 4, 10) == schedules.Cosine(40, config.FLOOR)
+    assert config.make_schedule("cosine:0.5", 4, 10) == schedules.Cosine(40, 0.5)
+    assert config.make_schedule("step:2:3", 4, 10) == schedules.StepWise((20, 30))
+
+
+@pytest.mark.parametrize("text", ["linear", "step", "cosine:1:2", "constant:1", "step:1.5", "cosine:x"])
+def test_schedules_that_do_not_exist(text):
+    with pytest.raises(ValueError, match="expected"):
+        config.make_schedule(text, 4, 10)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+def test_a_tenth_of_a_file_is_kept_for_testing(tmp_path, suffix):
+    rows = np.arange(40 * 6, dtype=np.float32).reshape(40, 2, 3)
+    path = str(tmp_path / f"rows{suffix}")
+    if suffix == ".npy":
+        np.save(path, rows)
+    else:
+        with h5py.File(path, "w") as file:
+            file["x"] = rows
+    source = config.load_data(RunConfig(data=path, image_shape=(2, 3)))
+    assert (source.train.shape, source.test.shape, source.image_shape) == ((36, 6), (4, 6), (2, 3))
+    together = np.concatenate([source.train, source.test])
+    np.testing.assert_array_equal(together[np.argsort(together[:, 0])], rows.reshape(40, 6))
+    again = config.load_data(RunConfig(data=path, seed=1))
+    assert not np.array_equal(again.test, source.test)
+    assert again.image_shape == ((2, 3) if suffix == ".npy" else None)  # the HDF5 reader gives rows
+
+
+def test_data_that_cannot_be_used(tmp_path):
+    with pytest.raises(ValueError, match=r"^data: expected one of mnist-sample.*, got 'cifar'"):
+        config.load_data(RunConfig(data="cifar"))
+    with pytest.raises(DataError, match="no such file"):
+        config.load_data(RunConfig(data=str(tmp_path / "none.npy")))
+    path = str(tmp_path / "x.npy")
+    np.save(path, np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match=r"x\.npy: not a readable NumPy file"):
+        config.load_data(RunConfig(data=path))
+    np.save(path, np.zeros((5, 6)))
+    with pytest.raises(ValueError, match=r"^image_shape: expected .* of 6 values, got \(2, 2\)"):
+        config.load_data(RunConfig(data=path, image_shape=(2, 2)))
+    np.save(path, np.zeros((1, 6)))
+    with pytest.raises(ValueError, match=r"^data: expected at least 2 rows, got 1"):
+        config.load_data(RunConfig(data=path))
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    config.write_file(path, b"old")
+
+    def fail(*_):
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="no space"):
+            config.write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out"]
+    config.write_file(path, b"new")
+    assert path.read_bytes() == b"new"
