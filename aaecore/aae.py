@@ -54,6 +54,12 @@ def _count(name: str, value: Any) -> int:
     return int(value)
 
 
+def _counts(name: str, values: Any) -> tuple[int, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+        raise ValueError(f"{name}: expected a sequence of integers >= 1, got {values!r}")
+    return tuple(_count(name, value) for value in values)
+
+
 def _choice(name: str, value: Any, options: Sequence[str]) -> str:
     if value not in options:
         raise ValueError(f"{name}: expected one of {', '.join(options)}, got {value!r}")
@@ -111,10 +117,9 @@ class AAE:
     ) -> None:
         self.input_dim = _count("input_dim", input_dim)
         self.latent_dim = _count("latent_dim", latent_dim)
-        self.hidden = tuple(_count("hidden", h) for h in hidden)
-        self.discriminator_hidden = tuple(
-            _count("discriminator_hidden", h) for h in discriminator_hidden or self.hidden
-        )
+        self.hidden = _counts("hidden", hidden)
+        given = self.hidden if discriminator_hidden is None else discriminator_hidden
+        self.discriminator_hidden = _counts("discriminator_hidden", given)
         self.posterior_name = _choice("posterior", posterior, tuple(POSTERIORS))
         self.reconstruction = _choice("reconstruction", reconstruction, RECONSTRUCTIONS)
         self.output = _choice("output", output, tuple(OUTPUTS))

@@ -77,7 +77,8 @@ class Progress(Callback):
             self._write(f"\r\033[K{self._epoch(trainer, trainer.epoch + 1)} [{bar:<{self.WIDTH}}] {done:4.0%}  {text}")
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
-        text = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("epoch", "step"))
+        shown = {k: v for k, v in row.items() if k not in ("epoch", "step") and not k.startswith("lr_")}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         seconds = time.monotonic() - self._begun
         start = "\r\033[K" if self.live else ""
         self._write(f"{start}{self._epoch(trainer, int(row['epoch']))}  {text}  {seconds:.1f} s\n")

@@ -229,12 +229,12 @@ def info(model: str | None) -> None:
     path = _checkpoint(model)
     meta = checkpoint.peek(path)
     try:
-        position, rows = meta["position"], meta["history"]
+        position, rows = meta["position"], [dict(row) for row in meta["history"]]
         table = {**meta["model"], "batch_size": meta["trainer"]["batch_size"], "schedule": meta["trainer"]["schedule"]}
         table |= {f"lr, {phase}": o["lr"] for phase, o in meta["trainer"]["optimizers"].items()}
         table |= {"epochs made": position["epoch"], "steps made": position["steps"]}
         table |= {f"last {name}": value for name, value in (rows[-1] if rows else {}).items()}
-    except (LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: expected the checkpoint of a trainer: {error!r}") from None
     for name, value in table.items():
         print(f"{name:<22} {f'{value:.6g}' if isinstance(value, float) else value}")
@@ -320,8 +320,7 @@ def _fit(folder: str, trainer: Trainer, source: config.Source, model: Model) -> 
         raise
     finally:
         if len(trainer.history):
-            trainer.history.to_csv(history + ".tmp")
-            os.replace(history + ".tmp", history)
+            trainer.history.to_csv(history)
 
 
 def _print_table(source: config.Source, trainers: Sequence[Trainer], seconds: Sequence[float]) -> None:

@@ -54,8 +54,14 @@ class History:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes all rows; numbers as Python prints them, so that they read back exactly."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        """Writes all rows, replacing an old file whole; numbers as Python prints them, so that they read back exactly."""
+        temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+        try:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows)
+            os.replace(temporary, path)
+        finally:
+            if os.path.exists(temporary):
+                os.unlink(temporary)

@@ -137,7 +137,7 @@ def loss_curves(history: History) -> Figure:
     epochs = history["epoch"]
     marker = "o" if len(epochs) < 30 else ""
     names = {"reconstruction": "training", "validation": "test"}
-    others = [c for c in history.columns if c not in ("epoch", "step", "lr", *names)]
+    others = [c for c in history.columns if c not in ("epoch", "step", *names) and not c.startswith("lr_")]
     for i, (column, label) in enumerate(names.items()):
         if column in history.columns:
             left.plot(epochs, history[column], color=COLOURS[i], marker=marker, markersize=3, label=label)

@@ -56,7 +56,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
             "steps": trainer.steps, "epoch": trainer.epoch, "rows_used": trainer.position, "rows": trainer.rows,
             "sums": list(trainer._sums),
         },
-        "history": trainer.history.rows,
+        "history": [list(row.items()) for row in trainer.history.rows],  # pairs: JSON keys would come back sorted
     }  # fmt: skip
 
 
@@ -102,4 +102,4 @@ def restore(trainer: Trainer, values: Mapping[str, np.ndarray], meta: Mapping[st
     trainer.steps, trainer.epoch = int(position["steps"]), int(position["epoch"])
     trainer.position, trainer.rows = int(position["rows_used"]), int(position["rows"])
     trainer._sums = [float(v) for v in position["sums"]]
-    trainer.history = History(meta["history"])
+    trainer.history = History([dict(row) for row in meta["history"]])

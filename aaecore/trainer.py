@@ -275,7 +275,7 @@ class Trainer:
         row: Row = {"epoch": self.epoch + 1, "step": self.steps, **dict(zip(self.names, means, strict=True))}
         if validation is not None:
             row["validation"] = self.model.evaluate(validation)
-        row["lr"] = self.optimizers[self.names[0]].lr
+        row |= {f"lr_{name}": optimizer.lr for name, optimizer in self.optimizers.items()}
         self.history.rows.append(row)
         self.epoch += 1
         self.position = 0

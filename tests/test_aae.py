@@ -222,6 +222,8 @@ def test_bad_priors(make, message):
         ({"latent_dim": -3}, "latent_dim: expected an integer >= 1, got -3"),
         ({"latent_dim": 2.5}, "latent_dim: expected an integer >= 1, got 2.5"),
         ({"hidden": (10, 0)}, "hidden: expected an integer >= 1, got 0"),
+        ({"hidden": 10}, "hidden: expected a sequence of integers >= 1, got 10"),
+        ({"discriminator_hidden": "64"}, "discriminator_hidden: expected a sequence of integers >= 1, got '64'"),
         ({"posterior": "laplace"}, "posterior: expected one of deterministic, gaussian, universal, got 'laplace'"),
         ({"reconstruction": "l1"}, "reconstruction: expected one of bce, mse, got 'l1'"),
         ({"output": "tanh"}, "output: expected one of sigmoid, linear, got 'tanh'"),
