@@ -144,6 +144,7 @@ class AAE:
         self.encoder = nn.MLP(self.backend, sizes["encoder"], self.activation, rng=rng)
         self.decoder = nn.MLP(self.backend, sizes["decoder"], self.activation, decoder_output, rng=rng)
         self.discriminator = nn.MLP(self.backend, sizes["discriminator"], self.activation, rng=rng)
+        self.loads = 0  # how often weights came from outside; a trainer that can go back must notice
         self.draw_prior = self.prior.bind(self.backend, self.latent_dim)
         self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
         self._sampler = Generator(self.backend, self.seed, first=1 << 16)  # of encode(sample=True) and sample()
@@ -273,6 +274,7 @@ class AAE:
     def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
         """Sets all parameters; ValueError, and nothing changed, if names or shapes differ or a value is not finite."""
         nn.load_state_dict(self.parameters, values)
+        self.loads += 1
 
     def config(self) -> dict[str, Any]:
         """What `from_config` makes an equal, freshly initialised model of."""

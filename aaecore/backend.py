@@ -38,6 +38,8 @@ class Buffer:
         """A view of rows `start` to `stop` of the first axis; not for weights, whose layout is the backend's."""
         if self.kind == "weight":
             raise TypeError("rows: a weight has no rows in memory; expected a buffer of another kind")
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise ValueError(f"rows: expected 0 <= start <= stop <= {self.shape[0]}, got {start} and {stop}")
         width = self.size // self.shape[0]
         part = self.storage[start * width : stop * width]
         return Buffer(self.backend, (stop - start, *self.shape[1:]), self.kind, part)
@@ -67,14 +69,14 @@ class Backend(ABC):
 
     def zeros(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
         """A buffer of zeros; not while recording, where it would be zeroed once and never again."""
-        self._host_access("zeros")
+        self.host_access("zeros")
         buffer = self.empty(shape, kind)
         buffer.storage[...] = 0
         return buffer
 
     def from_host(self, array: np.ndarray, kind: str = "real") -> Buffer:
         """A new buffer with a copy of `array`."""
-        self._host_access("from_host")
+        self.host_access("from_host")
         buffer = self.empty(np.shape(array), kind)
         self.upload(buffer, array)
         return buffer
@@ -87,17 +89,18 @@ class Backend(ABC):
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:
         """Copies a host array of the same shape into `buffer`."""
-        self._host_access("upload")
+        self.host_access("upload")
         if np.shape(array) != buffer.shape:
             raise ValueError(f"upload: expected shape {buffer.shape}, got {np.shape(array)}")
         self._pack(np.asarray(array, self._dtype(buffer.kind)), buffer)
 
     def to_host(self, buffer: Buffer) -> np.ndarray:
         """A copy of the buffer as a plain array of its logical shape; weights as (out, in)."""
-        self._host_access("to_host")
+        self.host_access("to_host")
         return self._unpack(buffer)
 
-    def _host_access(self, what: str) -> None:
+    def host_access(self, what: str) -> None:
+        """CaptureError while a step is being recorded: called by whatever reads or writes device memory on the host."""
         if self._calls is not None:
             raise CaptureError(
                 f"{what}: the host cannot read or write device memory while a step is being recorded; "
@@ -132,6 +135,8 @@ class Backend(ABC):
             if len(expected) != len(got):
                 raise ValueError(f"{op.name}: expected {len(expected)} {what}, got {len(got)}")
         named = dict(zip(op.dims, dims, strict=True))
+        if any(d < 0 for d in dims) or not op.valid(named):
+            raise ValueError(f"{op.name}: sizes that do not fit together: {named}")
         for arg, buffer in zip(op.args, buffers, strict=True):
             if buffer.backend is not self:
                 raise ValueError(f"{op.name}: {arg.name} lives on another backend ({buffer.backend.name})")

@@ -19,7 +19,7 @@ class Callback:
         """`fit` starts."""
 
     def on_step_end(self, trainer: Trainer, losses: Losses) -> bool | None:
-        """One step was made; `losses` are read from the device only if looked at."""
+        """One step was made, with these losses."""
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> bool | None:
         """One epoch was made; `row` is its line of the history."""
@@ -42,6 +42,10 @@ class EarlyStopping(Callback):
     def __post_init__(self) -> None:
         if not isinstance(self.patience, int) or self.patience < 1:
             raise ValueError(f"patience: expected an integer >= 1, got {self.patience!r}")
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        if self.monitor == "validation" and not trainer.validating:
+            raise ValueError("monitor: 'validation' needs fit(..., validation=...), which was not given")
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> bool:
         if self.monitor not in row:

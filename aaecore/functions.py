@@ -19,7 +19,7 @@ def activation_code(name: str) -> int:
     Raises:
         ValueError: not one of identity, relu, leaky_relu, sigmoid, tanh.
     """
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return ACTIVATIONS[name]
 

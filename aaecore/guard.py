@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -29,7 +30,7 @@ class Rollback:
         self._host, self._restore_host = host, restore_host
         self._copies: list[np.ndarray] = []
         self._kept: Any = None
-        self._journal: list[Callable[[], None]] = []
+        self._journal: list[partial[None]] = []
         self._bytes = 0
 
     @property
@@ -47,31 +48,38 @@ class Rollback:
         self._journal.clear()
         self._bytes = 0
 
-    def record(self, redo: Callable[[], None], held_bytes: int = 0) -> None:
+    def record(self, redo: partial[None], held_bytes: int = 0) -> None:
         """Remembers a step that is about to be made."""
         self._journal.append(redo)
         self._bytes += held_bytes
 
-    def undo(self, finite: Callable[[], bool]) -> None:
-        """Goes back before the last recorded step, or further until `finite()`."""
-        journal = list(self._journal)
+    def forget(self) -> None:
+        """Takes the last recorded step out again: it was not made."""
+        if self._journal:
+            self._journal.pop()
+
+    def undo(self, good_state: Callable[[], bool]) -> partial[None] | None:
+        """Goes back before the last recorded step, or further until `good_state()`; gives the first step undone."""
+        journal, undone = list(self._journal), None
         for good in range(len(journal) - 1, -1, -1):
             for copy, buffer in zip(self._copies, self._state, strict=True):
                 np.copyto(buffer.storage, copy)
             self._restore_host(self._kept)
             for redo in journal[:good]:
                 redo()
-            if finite():
+            undone = journal[good]
+            if good_state():
                 break
         self.snapshot()
+        return undone
 
 
 class StopSignals:
     """A context in which SIGINT and SIGTERM set `received` instead of interrupting; a second one acts at once.
 
-    On leaving, the previous handlers are back. `raise_received` then delivers the signal to them, so a process ends as
-    it would have, after its checkpoint was written. Outside the main thread, where Python allows no handlers, it does
-    nothing.
+    On leaving, also by an error, the previous handlers are back and a signal that came is delivered to them, so a
+    process ends as it would have, after its checkpoint was written. Outside the main thread, where Python allows no
+    handlers, it does nothing.
     """
 
     def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM)) -> None:
@@ -90,6 +98,8 @@ class StopSignals:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if self.received is not None:
+            os.kill(os.getpid(), self.received)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -101,8 +111,3 @@ class StopSignals:
             self._restore()
             os.kill(os.getpid(), number)
         self.received = number
-
-    def raise_received(self) -> None:
-        """Delivers the signal that came, if one did, to the handlers that were there before."""
-        if self.received is not None:
-            os.kill(os.getpid(), self.received)

@@ -54,7 +54,7 @@ class History:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes all rows, replacing an old file whole; numbers as Python prints them, so that they read back exactly."""
+        """Writes all rows, replacing an old file whole; numbers as Python prints them, so they read back exactly."""
         temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
         try:
             with open(temporary, "w", newline="", encoding="utf-8") as file:

@@ -59,6 +59,7 @@ class Op:
     dims: tuple[str, ...]
     scalars: tuple[str, ...] = ()
     flops: Callable[[Mapping[str, int]], int] = lambda d: 0
+    valid: Callable[[Mapping[str, int]], bool] = lambda d: True  # what the sizes of the buffers do not say
 
     def bytes(self, dims: Mapping[str, int]) -> int:
         """Bytes that must move at least: every operand once, and twice where it is read and written."""
@@ -134,6 +135,7 @@ _TABLE = (
        ("B", "N"), ("weight",), flops=lambda d: 30 * d["B"] * d["N"]),
     # Rows below `real` have target 1, the others 0; the mean over each group, added.
     Op("adversarial_bce", (_in("logits", "B"), _out("dlogits", "B"), _out("loss", 1)), ("B", "real"), ("weight",),
+       valid=lambda d: 0 <= d["real"] <= d["B"],
        flops=_per("B", 30)),
     # --- the Gaussian posterior: params = [mean | log variance], z = mean + exp(log variance / 2) e
     Op("gaussian_sample", (_in("params", "B", 2, "Z"), _in("eps", "B", "Z"), _out("z", "B", "Z")), ("B", "Z"),
@@ -144,7 +146,8 @@ _TABLE = (
     # --- moving data ------------------------------------------------------------------------------
     # dst[:, dst_at : dst_at + cols] = beta dst[...] + src[:, src_at : src_at + cols]; only those columns are touched.
     Op("copy_columns", (_in("src", "B", "src_cols"), _inout("dst", "B", "dst_cols")),
-       ("B", "cols", "src_cols", "src_at", "dst_cols", "dst_at", "beta")),
+       ("B", "cols", "src_cols", "src_at", "dst_cols", "dst_at", "beta"),
+       valid=lambda d: 0 <= d["src_at"] <= d["src_cols"] - d["cols"] and 0 <= d["dst_at"] <= d["dst_cols"] - d["cols"]),
     Op("copy", (_in("src", "N"), _beta("dst", "N")), ("N", "beta"), flops=lambda d: d["N"] * d["beta"]),
     Op("fill", (_out("x", "N"),), ("N",), ("value",)),
     Op("scale", (_inout("x", "N"),), ("N",), ("factor",), flops=_per("N", 1)),
@@ -157,11 +160,11 @@ _TABLE = (
         _out("out", "B", "N")), ("M", "N", "P", "B"), ("scale",), flops=lambda d: d["B"] * d["N"]),
     Op("cursor_advance", (_inout("cursor", 1, kind="int64"),), ("by",)),
     # --- optimizers -------------------------------------------------------------------------------
-    # step += 1; step_size = lr / (1 - beta1^step); inv_sqrt_bc2 = 1 / sqrt(1 - beta2^step), all in double.
+    # step += 1; grad_scale = 1; step_size = lr / (1 - beta1^step); inv_sqrt_bc2 = 1 / sqrt(1 - beta2^step), in double.
     Op("adam_advance", (_STATE_INOUT,), ()),
     Op("adam_step", (_inout("p", "N"), _in("g", "N"), _inout("m", "N"), _inout("v", "N"), _STATE_IN), ("N",),
        flops=_per("N", 12)),
-    # velocity = momentum velocity + g; p -= lr velocity (PyTorch's convention, no dampening); sgd_advance counts.
+    # velocity = momentum velocity + g; p -= lr velocity (PyTorch's convention, no dampening).
     Op("sgd_advance", (_STATE_INOUT,), ()),
     Op("sgd_step", (_inout("p", "N"), _in("g", "N"), _inout("velocity", "N"), _STATE_IN), ("N",), flops=_per("N", 4)),
     Op("sum_squares", (_in("x", "N"), _beta("total", 1, kind="float64")), ("N", "beta"), flops=_per("N", 2)),

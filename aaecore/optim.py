@@ -17,13 +17,15 @@ from .backend import Buffer
 from .ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, MOMENTUM, STATE_SIZE, STEP
 from .tensor import Parameter
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
-    """`value` as a finite float in [low, high) (or (low, high) with `open_low`), or one clear error."""
+    """`value` as a float that float32 can hold, in [low, high) (or (low, high) with `open_low`), or one clear error."""
     expected = f"a number {'>' if open_low else '>='} {low:g}" + ("" if high == math.inf else f" and < {high:g}")
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    if not math.isfinite(value) or not low <= value < high or (open_low and value == low):
+    if not abs(float(value)) <= FLOAT32_MAX or not low <= value < high or (open_low and value == low):
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return float(value)
 
@@ -51,15 +53,18 @@ class Optimizer(ABC):
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
+        self.backend.host_access("lr")
         return float(self.state.storage[LR])
 
     @lr.setter
     def lr(self, value: float) -> None:
+        self.backend.host_access("lr")
         self.state.storage[LR] = check_number("lr", value, 0.0)
 
     @property
     def steps(self) -> int:
         """How many steps were made."""
+        self.backend.host_access("steps")
         return int(self.state.storage[STEP])
 
     def advance(self) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 
 from .backend import Backend, Buffer, get_backend
 from .errors import CaptureError
-from .optim import check_number
+from .optim import FLOAT32_MAX, check_number
 from .random import Generator, check_seed
 
 Draw = Callable[[Generator, int], Buffer]  # (generator, n) -> (n, latent_dim) on the generator's backend
-HostSampler = Callable[[int, np.random.Generator], Any]
+HostSampler = Callable[[int, "np.random.Generator"], Any]  # in quotes: numpy.random is slow to import
 
 
 class Prior(ABC):
@@ -126,6 +126,8 @@ class GaussianMixture(Prior):
         weights = _weights("weights", np.ones(len(means)) if self.weights is None else self.weights)
         if len(weights) != len(means):
             raise ValueError(f"weights: expected {len(means)} numbers, got {len(weights)}")
+        if not np.allclose(covariances, covariances.transpose(0, 2, 1)):
+            raise ValueError("covariances: expected symmetric matrices")
         try:
             np.linalg.cholesky(covariances)
         except np.linalg.LinAlgError:
@@ -265,26 +267,28 @@ class CallablePrior(Prior):
                     "prior: a callable draws on the host; give the recorded step its samples as an input"
                 )
             seed, counter = (int(v) for v in backend.to_host(generator.state))
-            return backend.from_host(self.draw(n, latent_dim, seed, counter))
+            return backend.from_host(self.draw(n, latent_dim, seed, counter, generator.stream()))
 
         return draw
 
-    def draw(self, n: int, latent_dim: int, seed: int, counter: int) -> np.ndarray:
+    def draw(self, n: int, latent_dim: int, seed: int, counter: int, stream: int = 0) -> np.ndarray:
         """Calls the function and checks what it returns.
+
+        The words of its generator are Philox4x64 with key (seed, counter), from block 2^192 (1 + stream) on: other ones
+        than those that order the rows.
 
         Raises:
             ValueError: another shape than (n, latent_dim), or values that are not finite real numbers.
         """
-        rng = np.random.Generator(np.random.Philox(key=[check_seed(seed), counter]))
+        rng = np.random.Generator(np.random.Philox(key=[check_seed(seed), counter], counter=[0, 0, 0, 1 + stream]))
         z = np.asarray(self.function(n, rng))
         if z.shape != (n, latent_dim) or z.dtype.kind not in "fiu":
             raise ValueError(
                 f"prior: the callable must return real numbers of shape {(n, latent_dim)}, got {z.dtype} {z.shape}"
             )
-        if not np.isfinite(z).all():
-            raise ValueError(
-                f"prior: the callable returned {int((~np.isfinite(z)).sum())} values that are NaN or infinite"
-            )
+        bad = int((~(np.abs(z) <= FLOAT32_MAX)).sum())
+        if bad:
+            raise ValueError(f"prior: the callable returned {bad} values that are NaN or infinite in float32")
         return z
 
     def config(self) -> dict[str, Any]:
@@ -304,7 +308,7 @@ def as_prior(prior: Prior | HostSampler) -> Prior:
     """
     if isinstance(prior, Prior):
         return prior
-    if callable(prior):
+    if callable(prior) and not isinstance(prior, type):
         return CallablePrior(prior)
     raise TypeError(f"prior: expected a Prior or a callable f(n, rng), got {prior!r}")
 

@@ -33,10 +33,12 @@ class Generator:
     @property
     def counter(self) -> int:
         """How often the generator was advanced."""
+        self.backend.host_access("counter")
         return int(self.state.storage[1])
 
     @counter.setter
     def counter(self, value: int) -> None:
+        self.backend.host_access("counter")
         self.state.storage[1] = value
 
     def stream(self) -> int:

@@ -211,8 +211,9 @@ def cursor_advance(cursor: Array, by: int) -> None:
 
 
 def adam_advance(state: Array) -> None:
-    """step += 1, step_size = lr / (1 - beta1^step), inv_sqrt_bc2 = 1 / sqrt(1 - beta2^step)."""
+    """step += 1, grad_scale = 1, step_size = lr / (1 - beta1^step), inv_sqrt_bc2 = 1 / sqrt(1 - beta2^step)."""
     state[STEP] += 1
+    state[GRAD_SCALE] = 1
     state[STEP_SIZE] = state[LR] / (1 - state[BETA1] ** state[STEP])
     state[INV_SQRT_BC2] = 1 / np.sqrt(1 - state[BETA2] ** state[STEP])
 
@@ -231,8 +232,9 @@ def adam_step(p: Array, g: Array, m: Array, v: Array, state: Array, N: int) -> N
 
 
 def sgd_advance(state: Array) -> None:
-    """step += 1."""
+    """step += 1, grad_scale = 1."""
     state[STEP] += 1
+    state[GRAD_SCALE] = 1
 
 
 def sgd_step(p: Array, g: Array, velocity: Array, state: Array, N: int) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,10 @@ def describe(trainer: Trainer) -> dict[str, Any]:
             "steps": trainer.steps, "epoch": trainer.epoch, "rows_used": trainer.position, "rows": trainer.rows,
             "sums": list(trainer._sums),
         },
-        "history": [list(row.items()) for row in trainer.history.rows],  # pairs: JSON keys would come back sorted
+        "history": [
+            [[name, getattr(value, "item", lambda v=value: v)()] for name, value in row.items()]
+            for row in trainer.history.rows
+        ],  # pairs, since JSON keys would come back sorted; plain numbers, also where a callback added NumPy's
     }  # fmt: skip
 
 
@@ -96,10 +100,13 @@ def check_callables(meta: Mapping[str, Any], prior: object, schedule: object) ->
 
 def restore(trainer: Trainer, values: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
     """Sets a new trainer of the same description to the saved state."""
+    position = meta["position"]
+    steps, epoch, used, rows = (operator.index(position[name]) for name in ("steps", "epoch", "rows_used", "rows"))
+    sums = [float(v) for v in position["sums"]]
+    if not (0 <= used <= rows and steps >= 0 and epoch >= 0 and len(sums) == len(trainer.phases)):
+        raise ValueError(f"expected a position within the data, got {position}")
     for name, buffer in _buffers(trainer).items():
         trainer.backend.upload(buffer, values[name])
-    position = meta["position"]
-    trainer.steps, trainer.epoch = int(position["steps"]), int(position["epoch"])
-    trainer.position, trainer.rows = int(position["rows_used"]), int(position["rows"])
-    trainer._sums = [float(v) for v in position["sums"]]
+    trainer.steps, trainer.epoch, trainer.position, trainer.rows = steps, epoch, used, rows
+    trainer._sums = sums
     trainer.history = History([dict(row) for row in meta["history"]])

@@ -17,7 +17,7 @@ from . import priors, schedules, state
 from .aae import AAE, Batch
 from .backend import Buffer
 from .callbacks import Callback, Progress
-from .data import epoch_order
+from .data import as_matrix, epoch_order
 from .errors import CheckpointError
 from .guard import Rollback, StopSignals
 from .history import History, Losses, Row
@@ -27,6 +27,7 @@ from .tensor import Parameter, Tensor
 Path = str | os.PathLike[str]
 MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
 Step = tuple[Callable[[], None], list[Buffer], Buffer]  # what runs it, its inputs, and its x
+MAX_PLANS = 16  # steps kept for batch sizes seen before; each owns its activations
 
 
 class Trainer:
@@ -42,6 +43,8 @@ class Trainer:
             updates with the gradients.
         guard: on a loss that is not finite, go back to the last good step and raise. False skips the snapshots.
         record: replay recorded steps; False launches op by op, with the same bits.
+
+    To change a learning rate later, change `base_lr` (by phase); the schedule scales it at every step.
 
     Raises:
         ValueError, TypeError: a bad argument.
@@ -59,6 +62,10 @@ class Trainer:
         guard: bool = True,
         record: bool = True,
     ) -> None:
+        if not isinstance(model, AAE):
+            raise TypeError(f"model: expected an AAE, got {type(model).__name__}")
+        if schedule is not None and not callable(schedule):
+            raise TypeError(f"schedule: expected a function of the step, got {schedule!r}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size!r}")
         self.model, self.backend = model, model.backend
@@ -82,7 +89,11 @@ class Trainer:
         self._source: Buffer | None = None
         self._order: Buffer | None = None
         self._last_x: Buffer | None = None
-        self._plans: dict[tuple[int, int], Step] = {}
+        self._values = [0.0] * len(self.phases)  # of the last step
+        self._running = False
+        self._loads_seen = model.loads
+        self.validating = False  # whether the running fit measures the loss on validation data
+        self._plans: dict[tuple[int, bool, bool], Step] = {}
         self._rollback = Rollback(self._state(), self._host_state, self._set_host_state)
 
     def _make_optimizers(
@@ -95,7 +106,13 @@ class Trainer:
         for phase in self.phases:
             rate = lr.get(phase.name, 1e-3) if isinstance(lr, Mapping) else lr
             maker = (makers or {}).get(phase.name, partial(Adam, lr=rate))
-            made[phase.name] = maker(phase.parameters)
+            optimizer = maker(phase.parameters) if callable(maker) else None
+            if type(optimizer) not in OPTIMIZERS.values() or set(optimizer.parameters) != set(phase.parameters):
+                raise ValueError(
+                    f"optimizers: {phase.name} must be a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
+                    f"parameters it is given, such as functools.partial(Adam, lr=1e-3); got {maker!r}"
+                )
+            made[phase.name] = optimizer
         return made
 
     # --- one step ---------------------------------------------------------------------------------
@@ -108,48 +125,40 @@ class Trainer:
         """
         x = self.model.check_data(x, "x")
         x = x.astype(np.float32) * np.float32(1 / 255) if x.dtype == np.uint8 else x
-        arrays = [x]
-        if z_prior is not None:
-            z = np.asarray(z_prior)
-            if z.shape != (len(x), self.model.latent_dim) or z.dtype.kind not in "fiu" or not np.isfinite(z).all():
-                expected = (len(x), self.model.latent_dim)
-                raise ValueError(f"z_prior: expected finite real numbers of shape {expected}, got {z.dtype} {z.shape}")
-            arrays.append(z)
-        kept = [np.array(a, self.backend.real) for a in arrays]  # copies: the guard may have to repeat this step
-        return self._guarded(partial(self._run, len(x), kept), sum(a.nbytes for a in kept))
+        # Copies: the guard may have to repeat this step.
+        kept = np.array(x, self.backend.real)
+        z = None if z_prior is None else np.array(as_matrix(z_prior, "z_prior"), self.backend.real)
+        if z is not None and z.shape != (len(x), self.model.latent_dim):
+            raise ValueError(f"z_prior: expected shape {(len(x), self.model.latent_dim)}, got {z.shape}")
+        return self._guarded(len(x), kept, z)
 
-    def _run(self, batch: int, arrays: Sequence[np.ndarray] = ()) -> None:
-        """Makes one step: on `arrays` = (x,) or (x, z_prior), or without any on the next rows of the data."""
-        run, inputs, self._last_x = self._step_for(batch, len(arrays))
-        for name, optimizer in self.optimizers.items():
-            optimizer.lr = self.base_lr[name] * self.schedule(self.steps)
-        values = list(arrays)
-        if self.model.prior.host and len(arrays) < 2:
-            values.append(self._host_prior(batch))
-        for buffer, value in zip(inputs, values, strict=True):
+    def _run(self, batch: int, rates: Mapping[str, float], x: np.ndarray | None, z: np.ndarray | None) -> None:
+        """Makes one step, on x or without it on the next rows of the data; z, if given, is the prior's sample."""
+        run, inputs, on_device = self._step_for(batch, x is not None, z is not None)
+        for name, rate in rates.items():
+            self.optimizers[name].lr = rate
+        for buffer, value in zip(inputs, (v for v in (x, z) if v is not None), strict=True):
             self.backend.upload(buffer, value)
+        self._running = True  # from here to the end the device and the counts below may disagree
         run()
+        self._last_x = on_device
+        self._values = [float(v) for v in self.backend.to_host(self._losses)]
         self.steps += 1
-        if not arrays:
+        if x is None:
             self.position += batch
-            for i, loss in enumerate(self._read_losses()):
-                self._sums[i] += loss * batch
+            self._sums = [total + value * batch for total, value in zip(self._sums, self._values, strict=True)]
+        self._running = False
 
-    def _host_prior(self, batch: int) -> np.ndarray:
-        assert isinstance(self.model.prior, priors.CallablePrior)
-        return self.model.prior.draw(batch, self.model.latent_dim, self.model.seed, self.model.generator.counter)
-
-    def _step_for(self, batch: int, given: int) -> Step:
-        """The step for a batch size, its inputs and its x; `given`: how many of x, z_prior the caller gives."""
-        key = (batch, given)
+    def _step_for(self, batch: int, x_given: bool, z_given: bool) -> Step:
+        """The step for a batch size, and for who gives x and the prior's sample."""
+        key = (batch, x_given, z_given)
         if key not in self._plans:
+            if len(self._plans) >= MAX_PLANS:
+                del self._plans[next(iter(self._plans))]
             x = self.backend.empty((batch, self.model.input_dim))
-            inputs = [x] if given else []
-            z = None
-            if given == 2 or self.model.prior.host:
-                z = self.backend.empty((batch, self.model.latent_dim))
-                inputs.append(z)
-            step = partial(self._launch_step, x, z, from_data=not given)
+            z = self.backend.empty((batch, self.model.latent_dim)) if z_given else None
+            step = partial(self._launch_step, x, z, from_data=not x_given)
+            inputs = [b for b, given in ((x, x_given), (z, z_given)) if b is not None and given]
             self._plans[key] = (self.backend.capture(step).replay if self.record else step, inputs, x)
         return self._plans[key]
 
@@ -178,9 +187,6 @@ class Trainer:
         model.generator.advance()
         if from_data:
             launch("cursor_advance", (self._cursor,), (batch,))
-
-    def _read_losses(self) -> list[float]:
-        return [float(v) for v in self.backend.to_host(self._losses)]
 
     # --- many steps -------------------------------------------------------------------------------
 
@@ -218,7 +224,9 @@ class Trainer:
             validation = self.model.check_data(validation, "validation")
         if self.position and len(x) != self.rows:
             raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(x)}")
-        self.epochs = int(epochs)
+        if wrong := [c for c in callbacks if not isinstance(c, Callback)]:
+            raise TypeError(f"callbacks: expected objects of Callback, got {wrong[0]!r}")
+        self.epochs, self.validating = int(epochs), validation is not None
         self._bind_data(x)
         listeners = [*callbacks, *([Progress()] if progress else [])]
         with StopSignals() as stop:
@@ -233,7 +241,6 @@ class Trainer:
             finally:
                 for c in listeners:
                     c.on_train_end(self)
-        stop.raise_received()
         return self.history
 
     def _epochs(
@@ -259,13 +266,12 @@ class Trainer:
         self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
         going = True
         while going and self.position < self.rows:
-            losses = self._guarded(partial(self._run, min(self.batch_size, self.rows - self.position)))
+            losses = self._guarded(min(self.batch_size, self.rows - self.position), None, None)
             wishes = [c.on_step_end(self, losses) for c in listeners]
             going = not stop.received and not any(wishes)
+        self._check_state()
         if self.position < self.rows:
             return False
-        if self.guard and not self._is_good():
-            self._fail("weights gone bad", self.names[-1])
         row = self._end_epoch(validation)
         wishes = [c.on_epoch_end(self, row) for c in listeners]
         return going and not any(wishes)
@@ -306,33 +312,57 @@ class Trainer:
         x = Tensor(self._last_x)
         return math.isfinite(float(self.phases[0].loss(Batch(x, x))))
 
+    def _check_state(self) -> None:
+        if self.guard and not self._is_good():
+            bad = {id(p) for p in self.model.parameters.values() if not np.isfinite(p.buffer.storage).all()}
+            named = (phase.name for phase in self.phases if any(id(p) in bad for p in phase.parameters))
+            self._fail("weights gone bad", next(named, self.names[-1]))
+
     def _snapshot(self) -> None:
         """Keeps the current state to come back to, if it is a good one."""
         if self.guard:
-            if not self._is_good():
-                self._fail("weights gone bad", self.names[-1])
+            self._check_state()
             self._rollback.snapshot()
+            self._loads_seen = self.model.loads
 
-    def _guarded(self, step: Callable[[], None], held_bytes: int = 0) -> Losses:
+    def _guarded(self, batch: int, x: np.ndarray | None, z: np.ndarray | None) -> Losses:
         """Makes a step; if a loss is not finite, goes back to the state before it and raises."""
+        if z is None and isinstance(self.model.prior, priors.CallablePrior):
+            generator = self.model.generator
+            z = self.model.prior.draw(batch, self.model.latent_dim, self.model.seed, generator.counter)
+        rates = {name: lr * self.schedule(self.steps) for name, lr in self.base_lr.items()}
+        step = partial(self._run, batch, rates, x, z)
         if self.guard:
-            if self._rollback.due:
+            if self._rollback.due or self._loads_seen != self.model.loads:
                 self._snapshot()
-            self._rollback.record(step, held_bytes)
-        step()
-        losses = Losses(self.names, self._read_losses())
+            self._rollback.record(step, sum(a.nbytes for a in (x, z) if a is not None))
+        try:
+            step()
+        except BaseException:
+            self._take_back()
+            raise
+        losses = Losses(self.names, self._values)
         if self.guard:
             for name, value in losses.items():
                 if not math.isfinite(value):
                     self._fail(f"a loss of {value}", name)
         return losses
 
+    def _take_back(self) -> None:
+        """After an error or an interrupt in a step: as if it had not begun."""
+        if self.guard and self._running:
+            self._rollback.undo(lambda: True)
+        elif self.guard:
+            self._rollback.forget()
+        self._running = False
+
     def _fail(self, what: str, phase: str) -> None:
         step = self.steps
-        self._rollback.undo(self._is_good)
-        rates = ", ".join(f"{name} {lr * self.schedule(self.steps):g}" for name, lr in self.base_lr.items())
+        self._last_x = None  # the batch may be what is bad
+        undone = self._rollback.undo(self._is_good)
+        rates = ", ".join(f"{name} {rate:g}" for name, rate in undone.args[1].items()) if undone else "unknown"
         raise FloatingPointError(
-            f"{what} in phase {phase} of step {step}; the weights are those after step {self.steps}, the last good one "
+            f"{what} in phase {phase} of step {step}; the weights are those after step {self.steps} "
             f"(learning rates of step {self.steps + 1}: {rates})"
         )
 

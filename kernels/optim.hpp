@@ -43,6 +43,7 @@ INLINE double power(double base, double n) {  // base^n for a whole n >= 0, by s
 KERNEL(adam_advance) {
   double* s = out<double>(buf, 0);
   s[STEP] += 1.0;
+  s[GRAD_SCALE] = 1.0;  // clipping holds for one step
   s[STEP_SIZE] = s[LR] / (1.0 - power(s[BETA1], s[STEP]));
   s[INV_SQRT_BC2] = 1.0 / __builtin_sqrt(1.0 - power(s[BETA2], s[STEP]));
 }
@@ -58,7 +59,11 @@ KERNEL(adam_step) {
   });
 }
 
-KERNEL(sgd_advance) { out<double>(buf, 0)[STEP] += 1.0; }
+KERNEL(sgd_advance) {
+  double* s = out<double>(buf, 0);
+  s[STEP] += 1.0;
+  s[GRAD_SCALE] = 1.0;
+}
 
 KERNEL(sgd_step) {
   float *p = out<float>(buf, 0), *velocity = out<float>(buf, 2);

@@ -6,10 +6,17 @@
 #define INLINE_MEMBER inline __attribute__((always_inline))
 #define INLINE static INLINE_MEMBER
 
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Lanes{__VA_ARGS__})
+#endif
+
 #if defined(AAE_AVX512)
 constexpr int VL = 16;
 constexpr int MR_MAX = 14;  // rows of a register tile: 14 x 2 accumulators + 2 operands + 1 broadcast of 32 registers
 typedef float V __attribute__((vector_size(64), may_alias));
+typedef int Lanes __attribute__((vector_size(64)));
 typedef float Unaligned __attribute__((vector_size(64), aligned(4), may_alias));
 INLINE V splat(float x) { return (V)_mm512_set1_ps(x); }
 INLINE V fma(V a, V b, V c) { return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
@@ -17,12 +24,13 @@ INLINE V root(V a) { return (V)_mm512_sqrt_ps((__m512)a); }
 INLINE __mmask16 first(long n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1); }
 INLINE V load_first(const float* p, long n) { return (V)_mm512_maskz_loadu_ps(first(n), p); }
 INLINE void store_first(float* p, V v, long n) { _mm512_mask_storeu_ps(p, first(n), (__m512)v); }
-INLINE V interleave_low(V a, V b) { return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
-INLINE V interleave_high(V a, V b) { return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+INLINE V interleave_low(V a, V b) { return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+INLINE V interleave_high(V a, V b) { return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
 #elif defined(AAE_AVX2)
 constexpr int VL = 8;
 constexpr int MR_MAX = 6;  // 6 x 2 accumulators + 2 operands + broadcasts of 16 registers
 typedef float V __attribute__((vector_size(32), may_alias));
+typedef int Lanes __attribute__((vector_size(32)));
 typedef float Unaligned __attribute__((vector_size(32), aligned(4), may_alias));
 INLINE V splat(float x) { return (V)_mm256_set1_ps(x); }
 INLINE V fma(V a, V b, V c) { return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
@@ -32,12 +40,13 @@ INLINE __m256i first(long n) {
 }
 INLINE V load_first(const float* p, long n) { return (V)_mm256_maskload_ps(p, first(n)); }
 INLINE void store_first(float* p, V v, long n) { _mm256_maskstore_ps(p, first(n), (__m256)v); }
-INLINE V interleave_low(V a, V b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
-INLINE V interleave_high(V a, V b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+INLINE V interleave_low(V a, V b) { return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+INLINE V interleave_high(V a, V b) { return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
 #else
 constexpr int VL = 4;
 constexpr int MR_MAX = 6;
 typedef float V __attribute__((vector_size(16), may_alias));
+typedef int Lanes __attribute__((vector_size(16)));
 typedef float Unaligned __attribute__((vector_size(16), aligned(4), may_alias));
 INLINE V splat(float x) { return V{x, x, x, x}; }
 INLINE V fma(V a, V b, V c) { return a * b + c; }
@@ -50,8 +59,8 @@ INLINE V load_first(const float* p, long n) {
 INLINE void store_first(float* p, V v, long n) {
   for (long i = 0; i < VL && i < n; ++i) p[i] = v[i];
 }
-INLINE V interleave_low(V a, V b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-INLINE V interleave_high(V a, V b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+INLINE V interleave_low(V a, V b) { return SHUFFLE(a, b, 0, 4, 1, 5); }
+INLINE V interleave_high(V a, V b) { return SHUFFLE(a, b, 2, 6, 3, 7); }
 #endif
 
 constexpr int NR = 2 * VL;  // columns of a register tile and of a full weight panel

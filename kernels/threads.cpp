@@ -9,6 +9,7 @@
 #include <atomic>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -79,6 +80,10 @@ void* worker(void* argument) {
 }
 
 void start_workers() {  // called with `busy` held
+  // Workers block all signals, so that a program's own mask decides where they are delivered.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -88,6 +93,7 @@ void start_workers() {  // called with `busy` held
     ++started;
   }
   pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 // fork(): the child has the memory but none of the workers. Holding both locks across the fork makes the copied state that of an idle pool.

@@ -124,7 +124,8 @@ def test_state_dict_round_trip_and_refusals(x):
     for change, message in (
         ({"encoder.9.weight": np.zeros(3)}, "unknown"),
         ({"encoder.0.weight": np.zeros((2, 2))}, r"encoder.0.weight must have shape \(16, 12\), got \(2, 2\)"),
-        ({"encoder.1.bias": nan}, "encoder.1.bias must hold finite"),
+        ({"encoder.1.bias": np.full(10, 1e300)}, "encoder.1.bias must hold real numbers that are finite in float32"),
+        ({"encoder.1.bias": nan}, "encoder.1.bias must hold real numbers that are finite in float32"),
     ):
         with pytest.raises(ValueError, match=message):
             b.load_state_dict({**a.state_dict(), "encoder.0.bias": np.ones(16), **change})
@@ -207,6 +208,9 @@ def test_bad_callable_priors(prior, message, x):
         (lambda: priors.from_config({"type": "Cauchy"}), "expected type to be one of Normal"),
         (lambda: priors.from_config({"type": "Normal", "scale": 2}), "wrong options for Normal"),
         (lambda: priors.as_prior(3), "prior: expected a Prior or a callable"),
+        (lambda: priors.as_prior(priors.Normal), "prior: expected a Prior or a callable"),
+        (lambda: priors.Normal(1e39), "std: expected a number > 0, got 1e"),
+        (lambda: priors.GaussianMixture([[0, 0]], [[[1, 5], [0, 1]]]), "covariances: expected symmetric matrices"),
     ],
 )
 def test_bad_priors(make, message):

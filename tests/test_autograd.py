@@ -217,6 +217,65 @@ def test_only_the_optimizers_parameters_move():
     assert last.weight.grad is None
 
 
+def test_an_optimizer_of_half_a_layer():
+    for chosen in ("weight", "bias"):
+        for optimizer in (Adam, lambda p: SGD(p, 0.1)):
+            backend = get_backend("cpu")
+            rng = np.random.default_rng(0)
+            layer = nn.Linear(backend, 8, 5, rng=rng)
+            x, target = Tensor(backend.from_host(rng.random((4, 8)))), Tensor(backend.from_host(rng.random((4, 5))))
+            before = layer.weight.numpy(), layer.bias.numpy()
+            half = optimizer([getattr(layer, chosen)])
+            half.advance()
+            F.half_squared_error(layer(x), target).backward(half)
+            moved = [
+                not np.array_equal(layer.weight.numpy(), before[0]),
+                not np.array_equal(layer.bias.numpy(), before[1]),
+            ]
+            assert moved == [chosen == "weight", chosen == "bias"]
+
+
+def test_a_bias_shared_by_two_layers(backend, rng):
+    x = leaf(backend, rng.standard_normal((B, I)))
+    first, second = nn.Linear(backend, I, I, "tanh", rng=rng), nn.Linear(backend, I, I, rng=rng)
+    second.bias = first.bias
+    target = Tensor(backend.from_host(rng.random((B, I))))
+    check_gradients(
+        [x, first.weight, second.weight, first.bias], lambda: [F.half_squared_error(second(first(x)), target)]
+    )
+
+
+def test_an_update_with_accumulated_gradients():
+    nets = []
+    for fused in (True, False):
+        net, adam, loss = make(Adam)
+        loss().backward()
+        adam.advance()
+        if fused:
+            loss().backward(adam, accumulate=True)
+        else:
+            loss().backward(accumulate=True)
+            adam.step()
+        nets.append(net)
+    for a, b in zip(*(n.parameters for n in nets), strict=True):
+        assert np.array_equal(a.numpy(), b.numpy())
+
+
+def test_clipping_holds_for_one_step():
+    moved = []
+    for clipped in (True, False):
+        net, sgd, loss = make(lambda p: SGD(p, 0.1))
+        for step in range(2):
+            sgd.advance()
+            loss().backward()
+            if clipped and step == 0:
+                clip_grad_norm(sgd, 1e-9)
+            before = net.parameters[0].numpy()
+            sgd.step()
+        moved.append(np.abs(net.parameters[0].numpy() - before).max())
+    assert moved[0] > 0.1 * moved[1]
+
+
 def test_misuse():
     net, adam, loss = make(Adam)
     walked = loss()

@@ -90,6 +90,9 @@ def test_a_tensor_cannot_be_read_while_recording():
 
     with pytest.raises(CaptureError, match="to_host"):
         model.backend.capture(read)
+    optimizer = trainer.optimizers["generator"]
+    with pytest.raises(CaptureError, match="lr"):
+        model.backend.capture(lambda: setattr(optimizer, "lr", 0.1))
 
 
 def test_describe_is_a_table(backend):
@@ -121,6 +124,14 @@ def test_launch_checks(backend):
         launch("copy", (x, backend.zeros((4,), "int64")), (4, 0))
     with pytest.raises(ValueError, match="lives on another backend"):
         launch("copy", (x, get_backend(backend.name).zeros((4,))), (4, 0))
+    wide = backend.zeros((2, 4))
+    for dims in ((2, 3, 4, 0, 4, 2, 0), (2, 3, 4, 2, 4, 0, 0), (2, 3, 4, -1, 4, 0, 0)):
+        with pytest.raises(ValueError, match="copy_columns: sizes that do not fit together"):
+            launch("copy_columns", (wide, wide), dims)
+    with pytest.raises(ValueError, match="adversarial_bce: sizes that do not fit"):
+        launch("adversarial_bce", (x, x, backend.zeros((1,))), (4, 5), (1.0,))
+    with pytest.raises(ValueError, match="rows: expected 0 <= start <= stop <= 2, got 0 and 1000"):
+        wide.rows(0, 1000)
     with pytest.raises(ValueError, match=r"upload: expected shape \(4,\), got \(5,\)"):
         backend.upload(x, np.zeros(5))
 

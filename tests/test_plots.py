@@ -102,7 +102,7 @@ def test_scatter_without_labels_and_with_another_prior(x):
 
 
 def test_loss_curves():
-    row = {"step": 5, "discriminator": 1.0, "lr": 0.1}
+    row = {"step": 5, "discriminator": 1.0, "lr_discriminator": 0.1}
     rows = [{"epoch": e, **row, "reconstruction": 9.0 / e, "validation": 1.0 * e} for e in (1, 2, 3)]
     left, right = plots.loss_curves(History(rows)).axes
     curves = {line.get_label(): line.get_xydata().tolist() for line in left.lines}

@@ -179,6 +179,10 @@ def test_a_failed_save_keeps_the_old_file(x, tmp_path, monkeypatch):
         (lambda m: m.update(position={}), "description"),
         (lambda m: m["model"].update(surprise=1), "surprise"),
         (lambda m: m["trainer"].update(batch_size=0), "batch_size"),
+        (lambda m: m["position"].update(rows_used=-8), "position"),
+        (lambda m: m["position"].update(rows_used=8), "position"),
+        (lambda m: m["position"].update(sums=[1.0]), "position"),
+        (lambda m: m["position"].update(steps=2.5), "description"),
     ],
 )
 def test_a_description_that_does_not_fit(change, message, tmp_path):
