@@ -108,8 +108,7 @@ def load_state_dict(parameters: Mapping[str, Parameter], values: Mapping[str, np
         if array.shape != parameters[name].shape:
             raise ValueError(f"state_dict: {name} must have shape {parameters[name].shape}, got {array.shape}")
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise ValueError(
-                f"state_dict: {name} must hold real numbers that are finite in {parameters[name].backend.real}, got others"
-            )
+            real = parameters[name].backend.real
+            raise ValueError(f"state_dict: {name} must hold real numbers that are finite in {real}, got others")
     for name, array in arrays.items():
         parameters[name].backend.upload(parameters[name].buffer, array)
