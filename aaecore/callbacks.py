@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -78,7 +80,9 @@ class Progress(Callback):
             done = trainer.position / trainer.rows
             bar = "#" * round(done * self.WIDTH)
             text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-            self._write(f"\r\033[K{self._epoch(trainer, trainer.epoch + 1)} [{bar:<{self.WIDTH}}] {done:4.0%}  {text}")
+            line = f"{self._epoch(trainer, trainer.epoch + 1)} [{bar:<{self.WIDTH}}] {done:4.0%}  {text}"
+            # Cut: a line that wraps could not be drawn over.
+            self._write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
         shown = {k: v for k, v in row.items() if k not in ("epoch", "step") and not k.startswith("lr_")}
@@ -96,5 +100,6 @@ class Progress(Callback):
         return f"epoch {epoch:>{len(total)}}/{total}"
 
     def _write(self, text: str) -> None:
-        self.file.write(text)
-        self.file.flush()
+        with suppress(OSError):  # a closed pipe must not end the training
+            self.file.write(text)
+            self.file.flush()

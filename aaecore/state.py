@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,17 @@ def check_callables(meta: Mapping[str, Any], prior: object, schedule: object) ->
     ):
         if given is None and config["type"] == "callable":
             raise ValueError(f"{what}: {config['name']!r} was a callable, which a file cannot hold; pass it as {what}=")
+
+
+def options(meta: Mapping[str, Any], schedule: schedules.Schedule | None) -> dict[str, Any]:
+    """The arguments of a trainer like the saved one; a `schedule` that is given replaces the stored one."""
+    made = dict(meta["trainer"])
+    made["schedule"] = schedule if schedule is not None else schedules.from_config(made["schedule"])
+    made["optimizers"] = {
+        phase: partial(OPTIMIZERS[config["type"]], **{k: v for k, v in config.items() if k != "type"})
+        for phase, config in made["optimizers"].items()
+    }
+    return made
 
 
 def restore(trainer: Trainer, values: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:

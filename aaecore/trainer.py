@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -215,7 +214,7 @@ class Trainer:
 
         Raises:
             ValueError, TypeError: bad arguments. FloatingPointError: a loss is not finite; the weights are those of the
-            last good step.
+            last good step. CheckpointError: `checkpoint` cannot be written.
         """
         x = self.model.check_data(x, "x")
         if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs <= self.epoch:
@@ -226,6 +225,8 @@ class Trainer:
             raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(x)}")
         if wrong := [c for c in callbacks if not isinstance(c, Callback)]:
             raise TypeError(f"callbacks: expected objects of Callback, got {wrong[0]!r}")
+        if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
+            raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
         self.epochs, self.validating = int(epochs), validation is not None
         self._bind_data(x)
         listeners = [*callbacks, *([Progress()] if progress else [])]
@@ -399,20 +400,11 @@ class Trainer:
         tensors, meta = checkpoint.read(path, state.expected)
         state.check_callables(meta, prior, schedule)
         try:
-            model = AAE.from_config(meta["model"], prior=prior)
-            options = dict(meta["trainer"])
-            options["optimizers"] = {name: _remake(config) for name, config in options["optimizers"].items()}
-            options["schedule"] = schedule if schedule is not None else schedules.from_config(options["schedule"])
-            trainer = cls(model, **options)
+            trainer = cls(AAE.from_config(meta["model"], prior=prior), **state.options(meta, schedule))
             state.restore(trainer, tensors, meta)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{os.fspath(path)}: the description does not fit a trainer: {error}") from error
         return trainer
-
-
-def _remake(config: Mapping[str, Any]) -> MakeOptimizer:
-    options = dict(config)
-    return partial(OPTIMIZERS[options.pop("type")], **options)
 
 
 def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None) -> AAE:

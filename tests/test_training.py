@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from training import D, model, rows, same, state, train
 
-from aaecore import AAE, Trainer, callbacks, priors, schedules, set_num_threads
+from aaecore import AAE, CheckpointError, Trainer, callbacks, priors, schedules, set_num_threads
 from aaecore.backend import get_backend
 from aaecore.cpu import get_num_threads
 from aaecore.data import epoch_order
@@ -234,7 +234,7 @@ def test_progress_off_a_terminal_is_one_line_per_epoch(x, capsys):
     assert "validation" in lines[0]
 
 
-def test_progress_on_a_terminal_draws_a_bar(x):
+def test_progress_on_a_terminal_draws_a_bar(x, monkeypatch):
     class Terminal:
         text = ""
 
@@ -247,10 +247,27 @@ def test_progress_on_a_terminal_draws_a_bar(x):
         def flush(self):
             pass
 
+    monkeypatch.setenv("COLUMNS", "60")
     terminal = Terminal()
     Trainer(model(), 65).fit(x, 1, callbacks=[callbacks.Progress(terminal)], progress=False)
     assert "\r" in terminal.text
     assert "[############" in terminal.text
+    drawn = [part.removeprefix("\033[K") for part in terminal.text.split("\r") if "[" in part]
+    assert drawn
+    assert max(len(part.splitlines()[0]) for part in drawn if "%" in part) <= 59
+
+
+def test_a_closed_pipe_does_not_end_training(x):
+    class Closed:
+        def isatty(self):
+            return False
+
+        def write(self, text):
+            raise BrokenPipeError
+
+    trainer = Trainer(model(), 65)
+    trainer.fit(x, 2, callbacks=[callbacks.Progress(Closed())], progress=False)
+    assert trainer.epoch == 2
 
 
 @pytest.mark.parametrize(
@@ -281,6 +298,8 @@ def test_bad_fit_arguments(x):
         trainer.fit(x, 1, callbacks=[callbacks.EarlyStopping()], progress=False)
     with pytest.raises(TypeError, match="model: expected an AAE, got str"):
         Trainer("model")
+    with pytest.raises(CheckpointError, match="checkpoint: expected a path in an existing folder"):
+        trainer.fit(x, 1, progress=False, checkpoint="nowhere/a.h5")
     assert trainer.steps == 0
 
 
