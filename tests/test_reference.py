@@ -240,8 +240,10 @@ def test_adam_over_a_thousand_steps() -> None:
     parameters, first, second = p.tolist(), [0.0] * 6, [0.0] * 6
     for t, g in enumerate(_gradients(1000, 6), start=1):
         lr, scale = 1e-2 / math.sqrt(t), 1.0 if t % 3 else 0.5
-        state[[LR, GRAD_SCALE]] = lr, scale
+        state[LR] = lr
         reference.adam_advance(state)
+        assert state[GRAD_SCALE] == 1
+        state[GRAD_SCALE] = scale
         reference.adam_step(p, g, m, v, state, 6)
         for i in range(6):
             gradient = scale * g[i]
@@ -257,10 +259,12 @@ def test_adam_over_a_thousand_steps() -> None:
 def test_sgd_over_a_thousand_steps(momentum: float) -> None:
     """PyTorch's rule: the first buffer is the gradient itself, then b = momentum b + g and p -= lr b."""
     p, velocity, state = away_from_kinks((6,)), np.zeros(6), np.zeros(STATE_SIZE)
-    state[[LR, MOMENTUM, GRAD_SCALE]] = 1e-3, momentum, 0.5
+    state[[LR, MOMENTUM]] = 1e-3, momentum
     parameters, buffer = p.tolist(), [0.0] * 6
     for t, g in enumerate(_gradients(1000, 6), start=1):
         reference.sgd_advance(state)
+        assert state[GRAD_SCALE] == 1
+        state[GRAD_SCALE] = 0.5
         reference.sgd_step(p, g, velocity, state, 6)
         for i in range(6):
             buffer[i] = 0.5 * g[i] if t == 1 else momentum * buffer[i] + 0.5 * g[i]

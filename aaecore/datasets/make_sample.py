@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 
-from ..data import epoch_order
 from . import SAMPLE_ARRAYS, load, sample_digest
 
 SEED = 20151118  # the date of arXiv:1511.05644v1
@@ -17,7 +16,7 @@ LICENCE = "CC BY-SA 3.0"
 
 def draw(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     """Shuffled row numbers with `per_class` rows of each class: the first of it in a permutation fixed by the seed."""
-    order = epoch_order(len(labels), seed, 0)
+    order = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64))).permutation(len(labels))
     shuffled = labels[order]
     first = [np.flatnonzero(shuffled == label)[:per_class] for label in np.unique(labels)]
     rows: np.ndarray = order[np.sort(np.concatenate(first))]
