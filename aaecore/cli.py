@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from . import _version, checkpoint, config
+from . import _version, checkpoint, config, plots
 from ._info import show_config
 from .aae import AAE
 from .cpu import set_num_threads
@@ -35,8 +35,8 @@ ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceErro
 CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
 HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
-PICTURES = ("reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png")
-RECONSTRUCTED, SAMPLED, SCATTERED = 30, 100, 5000  # rows in a picture
+EPOCHS = "In all; the schedule stays that of the first run; further epochs run at its end."
+WRITTEN = (CONFIG, *HISTORIES, *HISTORIES.values(), *plots.PICTURES)
 
 
 class Terminated(BaseException):
@@ -56,6 +56,15 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and gives its exit status; an error of the library becomes one line on standard error."""
     try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # outside of click, which makes an Abort of it
+        return 130
+    except Terminated:
+        return 143
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
         import click
         import matplotlib  # noqa: F401
         import rich  # noqa: F401
@@ -70,10 +79,8 @@ def run(arguments: Sequence[str]) -> int:
     except ERRORS as error:
         print(f"aaecore: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
-    except click.Abort:  # click's KeyboardInterrupt
+    except click.Abort:
         return 130
-    except Terminated:
-        return 143
 
 
 def _commands() -> click.Group:
@@ -97,7 +104,7 @@ def _commands() -> click.Group:
             click.Option(["--folder"], metavar="RUN", type=path, help="Where to write.  [runs/<date-time>]"),
             click.Option(["--overwrite"], is_flag=True, help="Replace the run in that folder."),
         ),
-        command(resume, model, _flag("epochs", "Epochs in all of the run's first model.")),
+        command(resume, model, _flag("epochs", EPOCHS)),
         command(encode, model, click.Argument(["input"], type=path), out, dataset),
         command(sample, model, out, number, shape),
         command(plot, click.Argument(["folder"], metavar="RUN", type=path)),
@@ -139,41 +146,37 @@ def train(toml: str | None, folder: str | None, overwrite: bool, **flags: Any) -
     """
     values = config.read_values(toml) if toml else {}
     given = {k: v for k, v in flags.items() if v is not None}
-    if isinstance(values.get("lr"), dict) and isinstance(given.get("lr"), dict):
-        given["lr"] = {**values["lr"], **given["lr"]}
-    options = config.from_values({**values, **given}, toml or "options")
-    folder = folder or time.strftime("runs/%Y%m%d-%H%M%S")
-    if os.path.exists(os.path.join(folder, CHECKPOINT)) and not overwrite:
-        raise ValueError(
-            f"{folder} already holds a run: continue it with 'aaecore resume {folder}', replace it with --overwrite, "
-            "or give another --folder"
-        )
+    options = config.from_values(config.merge(values, given), toml or "options")
+    if folder is not None and not overwrite:
+        _refuse_to_replace(folder)
     source = config.load_data(options)
     trainers = {model.file: _new_trainer(options, model, source) for model in _models(options, source)}
+    folder = folder or config.new_folder(time.strftime("runs/%Y%m%d-%H%M%S"))
     os.makedirs(folder, exist_ok=True)
-    for name in (CONFIG, *HISTORIES, *HISTORIES.values(), *PICTURES):  # of an overwritten run
-        if os.path.exists(os.path.join(folder, name)):
-            os.unlink(os.path.join(folder, name))
-    config.write_file(os.path.join(folder, CONFIG), config.to_toml(options).encode())
+    for name in _written(folder):  # of an overwritten run
+        os.unlink(os.path.join(folder, name))
+    _write_config(folder, options)
     _complete(folder, options, source, trainers)
 
 
 def resume(model: str, epochs: int | None) -> None:
     """Continue a run from its checkpoint, bit for bit as if it had not been stopped."""
-    folder = model if os.path.isdir(model) else os.path.dirname(model) or "."
+    folder = _folder(model)
     options = _read_config(folder)
-    made = checkpoint.peek(os.path.join(folder, CHECKPOINT))["position"]["epoch"]
-    if epochs is not None and epochs > made:
-        options = replace(options, epochs=epochs)
+    trainers = {CHECKPOINT: Trainer.resume(os.path.join(folder, CHECKPOINT))}
+    made = trainers[CHECKPOINT].epoch
+    if epochs is not None and epochs <= made:
+        raise ValueError(f"--epochs: expected an integer > {made}, the epochs made so far, got {epochs}")
+    options = options if epochs is None else replace(options, epochs=epochs)
     source = config.load_data(options)
-    trainers = {}
-    for m in _models(options, source):
+    models = _models(options, source)
+    for m in models[1:]:
         path = os.path.join(folder, m.file)
         trainers[m.file] = Trainer.resume(path) if os.path.exists(path) else _new_trainer(options, m, source)
-    if all(trainers[m.file].epoch >= m.epochs for m in _models(options, source)):
+    if all(trainers[m.file].epoch >= m.epochs for m in models):
         print(f"{folder} is already complete, with {made} epochs; --epochs makes more")
         return
-    config.write_file(os.path.join(folder, CONFIG), config.to_toml(options).encode())
+    _write_config(folder, options)
     _complete(folder, options, source, trainers)
 
 
@@ -198,8 +201,6 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None) -> None:
 
     The same checkpoint gives the same samples.
     """
-    from . import plots
-
     kind = _suffix(out, ".npy", ".png")
     network = load(_checkpoint(model))
     if kind == ".npy":
@@ -248,23 +249,25 @@ class Model(NamedTuple):
 
     file: str
     latent_dim: int
-    prior: str
+    prior: str  # the key that names it
     epochs: int
 
 
 def _models(options: config.RunConfig, source: config.Source) -> list[Model]:
-    models = [Model(CHECKPOINT, options.latent_dim, options.prior, options.epochs)]
+    models = [Model(CHECKPOINT, options.latent_dim, "prior", options.epochs)]
     if options.two_dimensional and source.image_shape and options.latent_dim != 2:
-        models.append(Model(CHECKPOINT_2D, 2, options.two_dimensional_prior, options.two_dimensional_epochs))
+        models.append(Model(CHECKPOINT_2D, 2, "two_dimensional_prior", options.two_dimensional_epochs))
     return models
 
 
 def _new_trainer(options: config.RunConfig, model: Model, source: config.Source) -> Trainer:
+    prior = config.make_prior(getattr(options, model.prior), model.prior)
     network = AAE(
-        source.train.shape[1], model.latent_dim, options.hidden, options.posterior, config.make_prior(model.prior),
-        options.reconstruction, output=options.output, device=options.device, seed=options.seed,
+        source.train.shape[1], model.latent_dim, options.hidden, options.posterior, prior, options.reconstruction,
+        output=options.output, device=options.device, seed=options.seed,
     )  # fmt: skip
-    network.check_data(source.train, "data")
+    for rows in (source.train, source.test):
+        network.check_data(rows, "data")
     steps = -(-len(source.train) // options.batch_size)
     schedule = config.make_schedule(options.schedule, model.epochs, steps)
     beta1 = dict.fromkeys(config.PHASES, options.adversarial_beta1) | {"reconstruction": 0.9}
@@ -279,14 +282,41 @@ def _read_config(folder: str) -> config.RunConfig:
     return config.read(path)
 
 
+def _write_config(folder: str, options: config.RunConfig) -> None:
+    text = config.to_toml(config.with_absolute_data(options))
+    config.write_file(os.path.join(folder, CONFIG), text.encode())
+
+
+def _written(folder: str) -> list[str]:
+    """The names in the folder that a run would replace."""
+    return [name for name in WRITTEN if os.path.lexists(os.path.join(folder, name))]
+
+
+def _refuse_to_replace(folder: str) -> None:
+    if there := _written(folder):
+        go_on = f"a run: continue it with 'aaecore resume {folder}'," if CHECKPOINT in there else f"{there[0]}:"
+        raise ValueError(f"{folder} already holds {go_on} replace it with --overwrite, or give another --folder")
+
+
+def _folder(path: str) -> str:
+    """The folder of the run that a folder or one of its checkpoints stands for."""
+    if os.path.isdir(path):
+        return path
+    if os.path.basename(path) in HISTORIES and os.path.isfile(path):
+        return os.path.dirname(path) or "."
+    raise ValueError(f"RUN_OR_CHECKPOINT: expected the folder of a run or its {CHECKPOINT}, got {path!r}")
+
+
 def _checkpoint(path: str) -> str:
     return os.path.join(path, CHECKPOINT) if os.path.isdir(path) else path
 
 
 def _suffix(path: str, *known: str) -> str:
+    """Of a file to write, which is known to be possible after this."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in known:
         raise ValueError(f"out: expected a file name that ends in {' or '.join(known)}, got {path!r}")
+    config.check_target(path)
     return suffix
 
 
@@ -312,15 +342,28 @@ def _complete(folder: str, options: config.RunConfig, source: config.Source, tra
 
 
 def _fit(folder: str, trainer: Trainer, source: config.Source, model: Model) -> None:
-    history = os.path.join(folder, HISTORIES[model.file])
+    history, file = os.path.join(folder, HISTORIES[model.file]), os.path.join(folder, model.file)
     try:
-        trainer.fit(source.train, model.epochs, validation=source.test, checkpoint=os.path.join(folder, model.file))
+        trainer.fit(source.train, model.epochs, validation=source.test, checkpoint=file)
     except (KeyboardInterrupt, Terminated):
-        print(f"stopped after step {trainer.steps}; continue with: aaecore resume {folder}", file=sys.stderr)
+        print(_farewell(folder, file, trainer.steps), file=sys.stderr)
         raise
     finally:
         if len(trainer.history):
             trainer.history.to_csv(history)
+
+
+def _farewell(folder: str, file: str, steps: int) -> str:
+    """What was reached and what is kept of it: a second signal ends training without a checkpoint."""
+    try:
+        saved = checkpoint.peek(file)["position"]["steps"] if os.path.exists(file) else None
+    except (CheckpointError, LookupError, TypeError):
+        saved = None
+    kept = "there is no checkpoint of this model" if saved is None else f"the last checkpoint is of step {saved}"
+    said = [f"stopped after step {steps}", *([kept] if saved != steps else [])]
+    if os.path.exists(os.path.join(folder, CHECKPOINT)):
+        said.append(f"continue with: aaecore resume {folder}")
+    return "; ".join(said)
 
 
 def _print_table(source: config.Source, trainers: Sequence[Trainer], seconds: Sequence[float]) -> None:
@@ -350,21 +393,7 @@ def _print_table(source: config.Source, trainers: Sequence[Trainer], seconds: Se
 
 def _draw(folder: str, source: config.Source, trainers: Sequence[Trainer]) -> None:
     """Draws what suits the data and the models, and prints the paths."""
-    from . import plots, priors
-
-    model, shape = trainers[0].model, source.image_shape
-    flat = next((t.model for t in trainers if t.model.latent_dim == 2), None)
-    figures: dict[str, Callable[[], Any]] = {}
-    if shape:
-        figures["reconstructions.png"] = lambda: plots.reconstructions(model, source.test[:RECONSTRUCTED], shape)
-        figures["samples.png"] = lambda: plots.samples(model, SAMPLED, shape)
-    if shape and flat is not None and isinstance(flat.prior, priors.Normal):
-        figures["manifold.png"] = lambda: plots.manifold(flat, shape)
-    if flat is not None:
-        labels = None if source.test_labels is None else source.test_labels[:SCATTERED]
-        figures["latent.png"] = lambda: plots.latent_scatter(flat, source.test[:SCATTERED], labels)
-    figures["losses.png"] = lambda: plots.loss_curves(trainers[0].history)
-    for name, figure in figures.items():
+    for name, figure in plots.of_run([t.model for t in trainers], trainers[0].history, source).items():
         path = os.path.join(folder, name)
         plots.save(figure(), path)
         print(path)

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import data, datasets, priors, schedules
+from .cpu import MAX_THREADS
+from .errors import DataError
 
 PHASES = ("reconstruction", "discriminator", "generator")
 # The discriminator learns easily: with equal rates it wins, and the codes never reach the prior. A short memory of the
@@ -57,7 +61,8 @@ SWITCH = Kind("true or false", lambda v: isinstance(v, bool), "")
 COUNT = Kind("an integer >= 1", _integer(1), "N")
 SEED = Kind("an integer >= 0", _integer(0), "N")
 COUNTS = Kind("a list of integers >= 1", _list_of_counts, "N,N", brackets="[]")
-NUMBER = Kind("a number", _number, "X")
+THREADS = Kind(f"an integer from 1 to {MAX_THREADS}", lambda v: _integer(1)(v) and v <= MAX_THREADS, "N")
+DECAY = Kind("a number in [0, 1)", lambda v: _number(v) and 0 <= v < 1, "X")
 RATE = Kind(f"a number, or numbers by phase ({', '.join(PHASES)})", _rates, "X", brackets="{}")
 
 
@@ -85,11 +90,11 @@ class RunConfig:
     epochs: int = _key(COUNT, "passes over the training data", 18)
     batch_size: int = _key(COUNT, "rows of a mini-batch", 100)
     lr: dict[str, float] = _key(RATE, "learning rate, or one per phase: generator=5e-4,discriminator=2e-4", RATES)  # noqa: RUF009
-    adversarial_beta1: float = _key(NUMBER, "decay of Adam's first moment in the adversarial phases", 0.5)
+    adversarial_beta1: float = _key(DECAY, "decay of Adam's first moment in the adversarial phases", 0.5)
     schedule: str = _key(TEXT, "constant, cosine[:FLOOR], or step:EPOCH[:EPOCH...], a tenth from each on", "cosine")
     seed: int = _key(SEED, "of weights, noise and the order of the data", 0)
     device: str = _key(TEXT, "cpu, or reference for float64 NumPy", "cpu")
-    threads: int | None = _key(COUNT, "of the CPU kernels; all cores by default")
+    threads: int | None = _key(THREADS, "of the CPU kernels; all cores by default")
     plots: bool = _key(SWITCH, "draw pictures at the end", True)
     two_dimensional: bool = _key(SWITCH, "for images, also train a model with a 2-D code to draw its manifold", True)
     two_dimensional_epochs: int = _key(COUNT, "passes over the data for that model", 11)
@@ -113,10 +118,26 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
         if not kind.accepts(value):
             raise ValueError(f"{where}: {name}: expected {kind.expected}, got {value!r}")
         if name == "lr":
-            value = {**RATES, **value} if isinstance(value, dict) else dict.fromkeys(PHASES, value)
-            value = {phase: float(rate) for phase, rate in value.items()}
-        checked[name] = tuple(value) if isinstance(value, list) else float(value) if kind is NUMBER else value
+            value = {phase: float(rate) for phase, rate in {**RATES, **_by_phase(value)}.items()}
+        checked[name] = tuple(value) if isinstance(value, list) else float(value) if kind is DECAY else value
     return RunConfig(**checked)
+
+
+def _by_phase(rates: Any) -> dict[str, Any]:
+    return rates if isinstance(rates, dict) else dict.fromkeys(PHASES, rates)
+
+
+def merge(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a file, replaced by those of the flags; of learning rates only the phases that are given."""
+    merged = {**values, **flags}
+    if "lr" in values and isinstance(flags.get("lr"), dict):
+        merged["lr"] = {**_by_phase(values["lr"]), **flags["lr"]}
+    return merged
+
+
+def with_absolute_data(config: RunConfig) -> RunConfig:
+    """The same configuration, independent of the current folder."""
+    return config if config.data in datasets.NAMES else replace(config, data=os.path.abspath(config.data))
 
 
 def read_values(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -192,21 +213,46 @@ def _escaped(c: str) -> str:
     return f"\\{c}" if c in '"\\' else f"\\u{ord(c):04x}" if ord(c) < 0x20 or c == "\x7f" else c
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raises OSError unless `write_file` can make or replace the file: not in no folder, nor in place of a device."""
+    target = os.path.realpath(path)
+    if not os.path.isdir(os.path.dirname(target)):
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", os.fspath(path))
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise FileExistsError(errno.EEXIST, "exists and is not a regular file", os.fspath(path))
+
+
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Writes a file as a whole: after a crash at any moment the old one or the new one is there.
 
     Raises:
         OSError: it could not be written; an old one is intact.
     """
+    check_target(path)
     target = os.path.realpath(path)
     temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
         os.replace(temporary, target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
     finally:
         with suppress(FileNotFoundError):  # after os.replace it is gone
             os.unlink(temporary)
+
+
+def new_folder(name: str) -> str:
+    """Makes a folder of that name, with a number behind it where another run has the name, and gives its path."""
+    folder = name
+    for i in count(2):
+        try:
+            os.makedirs(folder)
+        except FileExistsError:
+            folder = f"{name}-{i}"
+        else:
+            break
+    return folder
 
 
 # --- what the strings stand for ---------------------------------------------------------------------------------------
@@ -221,20 +267,20 @@ PRIORS: dict[str, tuple[Callable[..., priors.Prior], int]] = {  # name -> what m
 }
 
 
-def make_prior(text: str) -> priors.Prior:
+def make_prior(text: str, key: str = "prior") -> priors.Prior:
     """The prior that a string such as "normal:5" or "uniform:-1:1" stands for.
 
     Raises:
-        ValueError: none.
+        ValueError: none; `key` begins the message.
     """
-    name, numbers = _spec("prior", text, tuple(PRIORS))
+    name, numbers = _spec(key, text, tuple(PRIORS))
     make, most = PRIORS[name]
     if len(numbers) > most:
-        raise ValueError(f"prior: {name} takes at most {most} numbers, got {text!r}")
+        raise ValueError(f"{key}: {name} takes at most {most} numbers, got {text!r}")
     try:
         return make(*numbers)
     except ValueError as error:
-        raise ValueError(f"prior {text!r}: {error}") from None
+        raise ValueError(f"{key}: {text!r}: {error}") from None
 
 
 def make_schedule(text: str, epochs: int, steps_per_epoch: int) -> schedules.Schedule:
@@ -244,10 +290,13 @@ def make_schedule(text: str, epochs: int, steps_per_epoch: int) -> schedules.Sch
         ValueError: none.
     """
     name, numbers = _spec("schedule", text, ("constant", "cosine", "step"))
-    if name == "step" and numbers:
-        return schedules.StepWise([_whole(epoch) * steps_per_epoch for epoch in numbers])
-    if name == "cosine" and len(numbers) <= 1:
-        return schedules.Cosine(epochs * steps_per_epoch, *(numbers or [FLOOR]))
+    try:
+        if name == "step" and numbers:
+            return schedules.StepWise([_whole(epoch) * steps_per_epoch for epoch in numbers])
+        if name == "cosine" and len(numbers) <= 1:
+            return schedules.Cosine(epochs * steps_per_epoch, *(numbers or [FLOOR]))
+    except ValueError as error:
+        raise ValueError(f"schedule: {text!r}: {error}") from None
     if name == "constant" and not numbers:
         return schedules.Constant()
     raise ValueError(f"schedule: expected {KEYS['schedule'].metadata['help']}, got {text!r}")
@@ -288,7 +337,7 @@ def load_data(config: RunConfig) -> Source:
         ValueError, TypeError, DataError: there is no such data, or it cannot be used.
     """
     if config.data in datasets.NAMES:
-        named = datasets.load(config.data, dtype="uint8")
+        named = _load_named(config.data)
         return Source(named.train.x, named.test.x, named.test.y, named.image_shape)
     rows = load_array(config.data, config.dataset)
     shape = config.image_shape or (rows.shape[1:] if is_image(rows.shape[1:]) else None)
@@ -302,6 +351,13 @@ def load_data(config: RunConfig) -> Source:
     return Source(x[np.sort(order[kept:])], x[np.sort(order[:kept])], None, shape)
 
 
+def _load_named(name: str) -> datasets.Dataset:
+    try:
+        return datasets.load(name, dtype="uint8")
+    except DataError as error:  # a configuration has no folder=
+        raise DataError(str(error).replace("give folder=... or set", "set")) from None
+
+
 def load_array(path: str, dataset: str) -> np.ndarray:
     """The array in a .npy, .h5 or IDX file.
 
@@ -313,7 +369,8 @@ def load_array(path: str, dataset: str) -> np.ndarray:
         return data.load_hdf5(path, dataset)
     if name.endswith(".npy"):
         with data.reading(path, "NumPy file") as file:
-            array: np.ndarray = np.load(file, allow_pickle=False)
+            with open(file, "rb") as stream:  # np.load would also take a .npz
+                array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
             return array
     if name.endswith(("ubyte", "ubyte.gz")):
         return data.read_idx(path)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .config import check_image_shape, write_file
+from .config import Source, check_image_shape, write_file
 from .priors import Normal
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .aae import AAE
     from .history import History
 
+PICTURES = ("reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png")  # of a run
+RECONSTRUCTED, SAMPLED, SCATTERED = 30, 100, 5000  # rows in them
 DPI = 150
 INCHES = 0.55  # side of one image in a grid
 # Paul Tol's "muted" scheme, which readers with any common colour blindness can tell apart, and black for a tenth class.
@@ -154,6 +156,24 @@ def loss_curves(history: History) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     return figure
+
+
+def of_run(models: Sequence[AAE], history: History, source: Source) -> dict[str, Callable[[], Figure]]:
+    """What draws those of PICTURES that suit a run: its models, of which the first has the history, and its data."""
+    model, shape = models[0], source.image_shape
+    flat = next((m for m in models if m.latent_dim == 2), None)
+    figures: dict[str, Callable[[], Figure]] = {}
+    if shape:
+        figures["reconstructions.png"] = lambda: reconstructions(model, source.test[:RECONSTRUCTED], shape)
+        figures["samples.png"] = lambda: samples(model, SAMPLED, shape)
+    if shape and flat is not None and isinstance(flat.prior, Normal):
+        figures["manifold.png"] = lambda: manifold(flat, shape)
+    if flat is not None:
+        labels = None if source.test_labels is None else source.test_labels[:SCATTERED]
+        figures["latent.png"] = lambda: latent_scatter(flat, source.test[:SCATTERED], labels)
+    if len(history):
+        figures["losses.png"] = lambda: loss_curves(history)
+    return figures
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:

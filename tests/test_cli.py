@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import aaecore
 from aaecore import cli, config
 from aaecore.callbacks import Callback
+from aaecore.cpu import get_num_threads, set_num_threads
 
 for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install 'aaecore[app]'")
@@ -71,7 +73,9 @@ def test_train_writes_the_run_folder(finished):
     assert trained.model.latent_dim == 3
     assert {name: o.config()["betas"][0] for name, o in trained.optimizers.items()} == BETA1
     assert trained.base_lr == config.RATES
-    assert aaecore.load(f"{finished}/checkpoint_2d.h5").latent_dim == 2
+    assert trained.history["validation"][-1] == trained.model.evaluate(config.load_data(options).test)
+    second = aaecore.Trainer.resume(f"{finished}/checkpoint_2d.h5")
+    assert (second.model.latent_dim, second.epoch) == (2, 1)
 
 
 def test_train_without_data_takes_the_embedded_digits_and_ends_with_numbers(tmp_path, capsys, monkeypatch):
@@ -103,6 +107,22 @@ def test_a_2d_model_serves_for_all_pictures(tmp_path, images):
     assert set(os.listdir(tmp_path)) == {"config.toml", "checkpoint.h5", "history.csv", *PICTURES}
 
 
+def test_the_table_and_the_threads(tmp_path, capsys):
+    before, data = get_num_threads(), str(tmp_path / "x.npy")
+    np.save(data, np.arange(800.0).reshape(40, 20))  # so that the rows for testing have quite another loss
+    arguments = ["--folder", str(tmp_path), *SMALL, "--reconstruction", "mse", "--output", "linear", "--no-plots"]
+    try:
+        assert cli.run(["train", "--data", data, *arguments, "--threads", str(before + 1)]) == 0
+        assert get_num_threads() == before + 1
+    finally:
+        set_num_threads(before)
+    model, source = aaecore.load(tmp_path / "checkpoint.h5"), config.load_data(config.read(tmp_path / "config.toml"))
+    lines = capsys.readouterr().out.splitlines()
+    for name, rows in (("training", source.train), ("test", source.test)):
+        (line,) = (line for line in lines if f"reconstruction loss, {name} data" in line)
+        assert f" {model.evaluate(rows):.1f} " in line
+
+
 def test_rows_that_are_no_images(tmp_path):
     data = str(tmp_path / "rows.npy")
     np.save(data, np.random.default_rng(0).normal(size=(40, 7)))
@@ -119,22 +139,41 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path, images, finished, capsy
     folder = str(tmp_path)
     assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 0
     (tmp_path / "notes.txt").write_text("mine")
-    again = [
-        "train",
-        "--data",
-        images,
-        "--folder",
-        folder,
-        *SMALL,
-        "--overwrite",
-        "--seed",
-        "7",
-        "--no-two-dimensional",
-    ]
-    assert cli.run(again) == 0
-    assert config.read(tmp_path / "config.toml").seed == 7
+    again = ["train", "--data", images, "--folder", folder, *SMALL, "--overwrite", "--seed", "7"]
+    assert cli.run([*again, "--no-two-dimensional"]) == 0
+    assert config.read(tmp_path / "config.toml").seed == aaecore.load(f"{folder}/checkpoint.h5").seed == 7
     names = {"config.toml", "checkpoint.h5", "history.csv", "reconstructions.png", "samples.png", "losses.png"}
     assert set(os.listdir(folder)) == {*names, "notes.txt"}  # nothing of the old run stays beside the new one
+
+
+@pytest.mark.parametrize("name", ["config.toml", "samples.png", "history_2d.csv"])
+def test_files_of_the_user_are_not_replaced(tmp_path, images, capsys, name):
+    (tmp_path / name).write_text("mine")
+    fails(capsys, ["train", "--data", images, "--folder", tmp_path, *SMALL], f"already holds {name}: replace it with")
+    assert (tmp_path / name).read_text() == "mine"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_an_error_leaves_the_run_to_overwrite(tmp_path, images, capsys):
+    run, path = ["train", "--folder", str(tmp_path / "run"), *SMALL, "--no-plots", "--data"], str(tmp_path / "x.npy")
+    assert cli.run([*run, images]) == 0
+    before = content(tmp_path / "run", "checkpoint.h5")
+    np.save(path, np.arange(40.0).reshape(40, 1))
+    (first, *_) = config.load_data(config.RunConfig(data=path)).test[:, 0]
+    x = np.zeros((40, 20))
+    x[int(first)] = 2  # not in [0, 1], and in the rows for testing only
+    np.save(path, x)
+    capsys.readouterr()
+    fails(capsys, [*run, path, "--overwrite"], "data must")
+    assert content(tmp_path / "run", "checkpoint.h5") == before
+
+
+def test_a_run_finds_its_data_from_another_folder(tmp_path, images, monkeypatch):
+    monkeypatch.chdir(os.path.dirname(images))
+    assert cli.run(["train", "--data", os.path.basename(images), "--folder", str(tmp_path), *SMALL]) == 0
+    assert config.read(tmp_path / "config.toml").data == images
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["resume", ".", "--epochs", "3"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -144,10 +183,10 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path, images, finished, capsy
         (["--data", "two\nlines.npy"], "two lines.npy: no such file"),
         (["--prior", "ring"], "prior: GaussianMixture has dimension 2, but latent_dim is 8"),
         (["--posterior", "laplace"], "posterior: expected one of deterministic, gaussian, universal, got 'laplace'"),
-        (["--two-dimensional-prior", "normal:-1"], "prior 'normal:-1': std"),
+        (["--two-dimensional-prior", "normal:-1"], "two_dimensional_prior: 'normal:-1': std"),
         (["--device", "tpu"], "tpu"),
         (["none.toml"], "No such file or directory: 'none.toml'"),
-        (["--adversarial-beta1", "1"], "betas[0]"),
+        (["--schedule", "step:0"], "schedule: 'step:0': milestones"),
         (["--output", "linear"], "output: reconstruction='bce' works on the logits"),
     ],
 )
@@ -165,6 +204,8 @@ def test_an_unknown_option_in_a_file(tmp_path, capsys):
 
 def test_wrong_usage(capsys):
     fails(capsys, ["train", "--epochs", "many"], "'--epochs': expected an integer >= 1, got 'many'", status=2)
+    fails(capsys, ["train", "--adversarial-beta1", "1"], "'--adversarial-beta1': expected a number in [0, 1)", status=2)
+    fails(capsys, ["train", "--threads", "300"], "'--threads': expected an integer from 1 to 256, got '300'", status=2)
     fails(capsys, ["train", "--epoch", "1"], "No such option", status=2)
     fails(capsys, ["paint"], "No such command 'paint'", status=2)
 
@@ -197,9 +238,25 @@ def test_resume_and_plot_need_a_run(tmp_path, capsys):
     fails(capsys, ["resume", tmp_path], "expected the folder of a run or a checkpoint in it, but it has no config.toml")
     fails(capsys, ["plot", tmp_path], "it has no config.toml")
     (tmp_path / "config.toml").write_text("")
-    fails(
-        capsys, ["resume", tmp_path], "checkpoint.h5: cannot load as an aaecore checkpoint: No such file or directory"
-    )
+    message = "checkpoint.h5: cannot load as an aaecore checkpoint: No such file or directory"
+    fails(capsys, ["resume", tmp_path], message)
+
+
+def test_resume_says_what_is_wrong(tmp_path, finished, capsys, monkeypatch):
+    monkeypatch.chdir(finished)
+    for typo in ("TYPO", "config.toml", "../checkpoint.h5"):
+        message = f"RUN_OR_CHECKPOINT: expected the folder of a run or its checkpoint.h5, got {typo!r}"
+        fails(capsys, ["resume", typo], message)
+    message = "--epochs: expected an integer > 2, the epochs made so far, got 2"
+    fails(capsys, ["resume", "checkpoint.h5", "--epochs", "2"], message)
+    shutil.copy("config.toml", tmp_path)
+    whole = content(".", "checkpoint.h5")
+    assert b'"position"' in whole
+    (tmp_path / "checkpoint.h5").write_bytes(whole.replace(b'"position"', b'"positiom"'))
+    fails(capsys, ["resume", tmp_path], "checkpoint.h5: ")
+    assert cli.run(["resume", "--help"]) == 0
+    help = " ".join(capsys.readouterr().out.split())
+    assert "the schedule stays that of the first run; further epochs run at its end." in help
 
 
 def test_plot_draws_again(finished, capsys):
@@ -220,9 +277,8 @@ def test_encode(tmp_path, finished, images, capsys):
     with h5py.File(tmp_path / "z.h5") as file:
         np.testing.assert_array_equal(file["z"][:], expected)
     capsys.readouterr()
-    fails(
-        capsys, ["encode", finished, images, tmp_path / "z.txt"], "out: expected a file name that ends in .npy or .h5"
-    )
+    message = "out: expected a file name that ends in .npy or .h5"
+    fails(capsys, ["encode", finished, images, tmp_path / "z.txt"], message)
     np.save(tmp_path / "narrow.npy", np.zeros((2, 3)))
     fails(capsys, ["encode", finished, tmp_path / "narrow.npy", tmp_path / "new.npy"], "x must have 20 features")
     assert not (tmp_path / "new.npy").exists()
@@ -233,11 +289,8 @@ def test_sample(tmp_path, finished, capsys):
     expected = aaecore.load(f"{finished}/checkpoint.h5").sample(5)
     np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), expected)
     capsys.readouterr()
-    fails(
-        capsys,
-        ["sample", finished, tmp_path / "s.png"],
-        "--image-shape: needed for a .png, since 20 features are no square",
-    )
+    message = "--image-shape: needed for a .png, since 20 features are no square"
+    fails(capsys, ["sample", finished, tmp_path / "s.png"], message)
     assert cli.run(["sample", finished, str(tmp_path / "s.png"), "--image-shape", "4,5"]) == 0
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
 
@@ -265,6 +318,14 @@ def test_a_loss_that_is_not_finite_is_one_line(tmp_path, images, capsys):
     assert os.path.exists(tmp_path / "checkpoint.h5")
 
 
+def test_where_nothing_can_be_written(tmp_path, finished, images, capsys, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.npy")
+    monkeypatch.setattr(cli, "load", None)  # before any work
+    for start in (["encode", finished, images], ["sample", finished]):
+        fails(capsys, [*start, tmp_path / "none" / "z.npy"], f"its folder does not exist: '{tmp_path}/none/z.npy'")
+        fails(capsys, [*start, tmp_path / "pipe.npy"], f"exists and is not a regular file: '{tmp_path}/pipe.npy'")
+
+
 class Stop(Callback):
     def on_step_end(self, trainer, losses):
         if trainer.steps == 2:
@@ -277,29 +338,49 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, images, monk
     assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 130
     assert f"stopped after step 2; continue with: aaecore resume {folder}\n" in capsys.readouterr().err
     monkeypatch.undo()
+    assert cli.run(["plot", folder]) == 0
+    assert "losses.png" not in os.listdir(folder)  # of no complete epoch
     assert cli.run(["resume", folder]) == 0
     for name in ("checkpoint.h5", "checkpoint_2d.h5", "history.csv"):
         assert content(folder, name) == content(finished, name), name
 
 
+@pytest.mark.parametrize(("step", "kept"), [(2, None), (5, 3)])
+def test_a_second_ctrl_c_promises_no_more_than_there_is(tmp_path, images, monkeypatch, capsys, step, kept):
+    class StopAtOnce(Callback):
+        def on_step_end(self, trainer, losses):
+            if trainer.steps == step:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("aaecore.trainer.Progress", StopAtOnce)
+    folder = str(tmp_path)
+    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 130
+    there = f"the last checkpoint is of step {kept}; continue with: aaecore resume {folder}"
+    end = there if kept else "there is no checkpoint of this model"
+    assert f"stopped after step {step}; {end}\n" in capsys.readouterr().err
+    assert os.path.exists(tmp_path / "checkpoint.h5") == bool(kept)
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_it_starts_ends_it_quietly(name, status):
+    code = f"""import signal, sys
+from aaecore import cli
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "rich":
+            signal.raise_signal(signal.{name})
+sys.meta_path.insert(0, Finder())
+cli.main()"""
+    done = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
 def test_sigterm_ends_with_143(tmp_path, images):
     code = "from aaecore import cli; cli.main()"
-    arguments = [
-        "train",
-        "--data",
-        images,
-        "--folder",
-        "run",
-        "--hidden",
-        "16",
-        "--epochs",
-        "1000000",
-        "--threads",
-        "1",
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+    options = ["--folder", "run", "--hidden", "16", "--epochs", "1000000", "--threads", "1"]
+    start = [sys.executable, "-c", code, "train", "--data", images, *options]
+    process = subprocess.Popen(start, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not os.path.exists(tmp_path / "run" / "checkpoint.h5") and time.monotonic() < deadline:
         time.sleep(0.02)

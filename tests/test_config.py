@@ -51,6 +51,8 @@ def test_every_key_is_written_unless_it_is_none():
             {"lr": {"encoder": 1e-3}},
             "lr: expected a number, or numbers by phase .reconstruction, discriminator, generator",
         ),
+        ({"threads": 257}, "threads: expected an integer from 1 to 256, got 257"),
+        ({"adversarial_beta1": 1}, r"adversarial_beta1: expected a number in \[0, 1\), got 1"),
         ({"lr": {"generator": "x"}}, "lr: expected a number, or numbers by phase"),
     ],
 )
@@ -63,6 +65,18 @@ def test_a_bad_value_is_one_error_that_names_it(values, message):
 def test_phases_without_a_rate_keep_their_default():
     assert from_values({"lr": {"generator": 1}}).lr == {**config.RATES, "generator": 1.0}
     assert from_values({"lr": 0.5}).lr == dict.fromkeys(config.PHASES, 0.5)
+
+
+def test_flags_replace_the_rates_of_their_phases_only():
+    merged = config.merge({"lr": 0.5, "epochs": 3}, {"lr": {"generator": 1e-4}, "epochs": 4})
+    assert merged == {"lr": {"reconstruction": 0.5, "discriminator": 0.5, "generator": 1e-4}, "epochs": 4}
+    assert config.merge({"lr": {"generator": 1}}, {"lr": {"discriminator": 2}})["lr"] == {
+        "generator": 1,
+        "discriminator": 2,
+    }
+    assert config.merge({"lr": {"generator": 1}}, {"lr": 2}) == {"lr": 2}
+    with pytest.raises(ValueError, match="lr: expected a number, or"):
+        from_values(config.merge({"lr": "fast"}, {"lr": {"generator": 1}}))
 
 
 @pytest.mark.parametrize("content", [b"epochs = ", b"epochs = 1\nepochs = 2", b"data = '\xff'"])
@@ -122,8 +136,8 @@ def test_priors(text, prior):
     ["gauss", "normal:x", "normal:-1", "normal:nan", "swissroll:1", "ring:2.5", "ring:inf", "uniform:1:-1", "normal:"],
 )
 def test_priors_that_do_not_exist(text):
-    with pytest.raises(ValueError, match=r"^prior"):
-        config.make_prior(text)
+    with pytest.raises(ValueError, match=r"^two_dimensional_prior: "):
+        config.make_prior(text, "two_dimensional_prior")
 
 
 def test_schedules():
@@ -133,9 +147,11 @@ def test_schedules():
     assert config.make_schedule("step:2:3", 4, 10) == schedules.StepWise((20, 30))
 
 
-@pytest.mark.parametrize("text", ["linear", "step", "cosine:1:2", "constant:1", "step:1.5", "cosine:x"])
+@pytest.mark.parametrize(
+    "text", ["linear", "step", "cosine:1:2", "constant:1", "step:1.5", "cosine:x", "step:0", "cosine:-1"]
+)
 def test_schedules_that_do_not_exist(text):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r"^schedule: .*expected"):
         config.make_schedule(text, 4, 10)
 
 
@@ -155,6 +171,26 @@ def test_a_tenth_of_a_file_is_kept_for_testing(tmp_path, suffix):
     again = config.load_data(RunConfig(data=path, seed=1))
     assert not np.array_equal(again.test, source.test)
     assert again.image_shape == ((2, 3) if suffix == ".npy" else None)  # the HDF5 reader gives rows
+
+
+def test_an_archive_is_no_array(tmp_path):
+    np.savez(tmp_path / "x.npz", np.zeros((5, 6)))
+    os.rename(tmp_path / "x.npz", tmp_path / "x.npy")
+    with pytest.raises(DataError, match=r"x\.npy: not a readable NumPy file"):
+        config.load_array(str(tmp_path / "x.npy"), "x")
+
+
+def test_named_data_without_files_speaks_of_what_a_configuration_can_do(monkeypatch):
+    monkeypatch.delenv("AAECORE_DATA", raising=False)
+    with pytest.raises(DataError, match=r": set the environment variable AAECORE_DATA$") as caught:
+        config.load_data(RunConfig(data="mnist"))
+    assert "folder=" not in str(caught.value)
+
+
+def test_absolute_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config.with_absolute_data(RunConfig(data="x.npy")).data == str(tmp_path / "x.npy")
+    assert config.with_absolute_data(RunConfig(data="mnist")).data == "mnist"
 
 
 def test_data_that_cannot_be_used(tmp_path):
@@ -183,9 +219,24 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(OSError, match=f"no space: '{path}'"):  # not the temporary file
             config.write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out"]
     config.write_file(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_files_that_cannot_be_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"its folder does not exist: '{tmp_path}/none/out'"):
+        config.write_file(tmp_path / "none" / "out", b"")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileExistsError, match=f"exists and is not a regular file: '{tmp_path}/folder'"):
+        config.write_file(tmp_path / "folder", b"")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_new_folders_are_shared_with_nobody(tmp_path):
+    name = str(tmp_path / "runs" / "now")
+    assert [config.new_folder(name) for _ in range(3)] == [name, f"{name}-2", f"{name}-3"]
+    assert sorted(os.listdir(tmp_path / "runs")) == ["now", "now-2", "now-3"]

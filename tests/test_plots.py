@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aaecore import AAE, plots, priors
+from aaecore.config import Source
 from aaecore.history import History
 
 pytest.importorskip("matplotlib", reason="pictures need the extra: pip install 'aaecore[app]'")
@@ -112,6 +113,15 @@ def test_loss_curves():
     assert (left.get_xlabel(), right.get_xlabel()) == ("epoch", "epoch")
     with pytest.raises(ValueError, match="history: expected at least one epoch, got none"):
         plots.loss_curves(History())
+
+
+def test_the_pictures_of_a_run(x):
+    def names(models, shape, rows=({"epoch": 1},)):
+        return list(plots.of_run(models, History(rows), Source(x, x, None, shape)))
+
+    assert names([model(3), model()], SHAPE) == list(plots.PICTURES)
+    assert names([model(3), model(prior=priors.SwissRoll())], SHAPE, ()) == [*plots.PICTURES[:2], "latent.png"]
+    assert names([model(3)], None) == ["losses.png"]
 
 
 def test_bad_arguments(x):
