@@ -228,6 +228,7 @@ class Trainer:
         if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
             raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
         self.epochs, self.validating = int(epochs), validation is not None
+        self._snapshot()  # while the data of the steps so far are still bound
         self._bind_data(x)
         listeners = [*callbacks, *([Progress()] if progress else [])]
         with StopSignals() as stop:

@@ -132,6 +132,20 @@ def test_an_interrupt_within_a_step_takes_it_back(x, monkeypatch):
     assert trainer.steps == 2
 
 
+def test_going_back_over_a_change_of_data(x):
+    """A bad single step after a fit is noticed by a fit on other data; the weights are those of the first fit."""
+    rates = {"reconstruction": 0.0, "discriminator": 0.0, "generator": 1e-3}
+    trainer, good = Trainer(model(), 32, rates), Trainer(model(), 32, rates)
+    for t in (trainer, good):
+        t.fit(x, 1, progress=False)
+    trainer.schedule = lambda step: 1e30
+    with pytest.raises(FloatingPointError):  # noqa: PT012
+        trainer.step(x[:32])
+        trainer.fit(x[::-1], 2, progress=False)
+    assert trainer.steps == good.steps == 5
+    assert all(np.array_equal(v, trainer.model.state_dict()[k]) for k, v in good.model.state_dict().items())
+
+
 def test_a_bad_batch_does_not_spoil_what_follows():
     wide = Trainer(model(reconstruction="mse", output="linear"), 8)
     data = np.random.default_rng(0).random((16, 20), np.float32)
