@@ -34,6 +34,7 @@ NO_APP = "aaecore: the command line needs click, rich and matplotlib: pip instal
 ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceError, FloatingPointError, MemoryError)
 CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
+SAVE_EVERY = 10.0  # seconds of training between two checkpoints
 HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
 EPOCHS = "In all; the schedule stays that of the first run; further epochs run at its end."
 WRITTEN = (CONFIG, *HISTORIES, *HISTORIES.values(), *plots.PICTURES)
@@ -344,7 +345,7 @@ def _complete(folder: str, options: config.RunConfig, source: config.Source, tra
 def _fit(folder: str, trainer: Trainer, source: config.Source, model: Model) -> None:
     history, file = os.path.join(folder, HISTORIES[model.file]), os.path.join(folder, model.file)
     try:
-        trainer.fit(source.train, model.epochs, validation=source.test, checkpoint=file)
+        trainer.fit(source.train, model.epochs, validation=source.test, checkpoint=file, checkpoint_interval=SAVE_EVERY)
     except (KeyboardInterrupt, Terminated):
         print(_farewell(folder, file, trainer.steps), file=sys.stderr)
         raise

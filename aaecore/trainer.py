@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -198,6 +199,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
         checkpoint: Path | None = None,
+        checkpoint_interval: float = 0.0,
     ) -> History:
         """Trains until `epochs` epochs were made in all, counting those before this call or before a resume.
 
@@ -208,6 +210,7 @@ class Trainer:
             callbacks: see `aaecore.callbacks`.
             progress: draw a bar on a terminal, print a line per epoch elsewhere (to standard error).
             checkpoint: file to save to after every epoch, on SIGINT and SIGTERM, and before an error of the numbers.
+            checkpoint_interval: seconds between two saves at the least; the last state is saved in any case.
 
         The order of the rows is a function of (seed, epoch). On SIGINT or SIGTERM the running step is finished, the
         checkpoint written, and the signal delivered to the handlers that were there before.
@@ -225,6 +228,7 @@ class Trainer:
             raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(x)}")
         if wrong := [c for c in callbacks if not isinstance(c, Callback)]:
             raise TypeError(f"callbacks: expected objects of Callback, got {wrong[0]!r}")
+        check_number("checkpoint_interval", checkpoint_interval, 0.0)
         if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
             raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
         self.epochs, self.validating = int(epochs), validation is not None
@@ -235,7 +239,7 @@ class Trainer:
             try:
                 for c in listeners:
                     c.on_train_begin(self)
-                self._epochs(validation, listeners, stop, checkpoint)
+                self._epochs(validation, listeners, stop, checkpoint, checkpoint_interval)
             except FloatingPointError:
                 if checkpoint is not None:
                     self.save(checkpoint)  # of the last good step
@@ -246,13 +250,19 @@ class Trainer:
         return self.history
 
     def _epochs(
-        self, validation: np.ndarray | None, listeners: Sequence[Callback], stop: StopSignals, path: Path | None
+        self,
+        validation: np.ndarray | None,
+        listeners: Sequence[Callback],
+        stop: StopSignals,
+        path: Path | None,
+        interval: float,
     ) -> None:
-        going = True
-        while going and self.epoch < self.epochs:
-            going = self._one_epoch(validation, listeners, stop) and not stop.received
-            if path is not None:
+        going, saved = True, time.monotonic()
+        while going:
+            going = self._one_epoch(validation, listeners, stop) and not stop.received and self.epoch < self.epochs
+            if path is not None and (not going or time.monotonic() - saved >= interval):
                 self.save(path)
+                saved = time.monotonic()
 
     def _bind_data(self, x: np.ndarray) -> None:
         self._plans = {key: plan for key, plan in self._plans.items() if key[1]}  # those of other data go

@@ -127,6 +127,22 @@ def test_fit_saves_after_every_epoch_and_before_an_error(x, tmp_path):
     assert checkpoint.peek(path)["position"]["steps"] == 12
 
 
+def test_saves_can_be_spaced_out(x, tmp_path):
+    """With an hour between saves only the last state is written, once."""
+    seen = []
+
+    class Look(callbacks.Callback):
+        def on_epoch_end(self, trainer, row):
+            seen.append((tmp_path / "a.h5").exists())
+
+    trainer = make()
+    trainer.fit(x, 3, callbacks=[Look()], progress=False, checkpoint=tmp_path / "a.h5", checkpoint_interval=3600.0)
+    assert seen == [False, False, False]
+    assert Trainer.resume(tmp_path / "a.h5").epoch == 3
+    with pytest.raises(ValueError, match="checkpoint_interval: expected a number >= 0"):
+        trainer.fit(x, 4, progress=False, checkpoint=tmp_path / "a.h5", checkpoint_interval=-1.0)
+
+
 def test_60_kills_leave_60_checkpoints(x, tmp_path):
     """A child trains and saves after every epoch of five small steps; it is killed at a random moment."""
     path = tmp_path / "a.h5"
