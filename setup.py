@@ -19,6 +19,7 @@ if X86:
     # Exactly what table.cpp asks the CPU for, not -march=x86-64-v3: a virtual machine may hide the rest of that level.
     ISA_FLAGS["isa_v3.cpp"] = ["-mavx2", "-mfma", "-mbmi2"]
     ISA_FLAGS["isa_v4.cpp"] = [*ISA_FLAGS["isa_v3.cpp"], *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))]
+    ISA_FLAGS["isa_v4bf16.cpp"] = [*ISA_FLAGS["isa_v4.cpp"], "-mavx512bf16"]
 # No -ffast-math: some compilers then set flush-to-zero in the whole process of whoever imports the module.
 KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fno-exceptions"]
 EXTRA = shlex.split(os.environ.get("AAECORE_CXXFLAGS", ""))

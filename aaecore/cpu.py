@@ -67,7 +67,8 @@ class CpuBackend(Backend):
     """float32 kernels for one instruction set.
 
     A weight (out, in) is stored as panels of 2 * lanes outputs, each [in][width] contiguous; the last panel is `lanes`
-    wide when that is enough, and padded with zeros (see kernels/linear.hpp).
+    wide when that is enough, and padded with zeros (see kernels/linear.hpp). One of at most lanes / 2 outputs is
+    stored as it is (kernels/skinny.hpp).
     """
 
     name = "cpu"
@@ -85,10 +86,13 @@ class CpuBackend(Backend):
         return self.kernels.isa
 
     def _storage_size(self, shape: tuple[int, ...], kind: str) -> int:
-        if kind != "weight":
+        if not self._in_panels(shape, kind):
             return super()._storage_size(shape, kind)
         outputs, inputs = shape
         return -(-outputs // self.kernels.lanes) * self.kernels.lanes * inputs
+
+    def _in_panels(self, shape: tuple[int, ...], kind: str) -> bool:
+        return kind == "weight" and shape[0] > self.kernels.lanes // 2
 
     def _panels(self, buffer: Buffer) -> list[tuple[int, np.ndarray]]:
         """(first output, view [in][width]) of every panel of a weight."""
@@ -100,7 +104,7 @@ class CpuBackend(Backend):
         return panels
 
     def _pack(self, array: np.ndarray, buffer: Buffer) -> None:
-        if buffer.kind != "weight":
+        if not self._in_panels(buffer.shape, buffer.kind):
             return super()._pack(array, buffer)
         for n0, panel in self._panels(buffer):
             rows = array[n0 : n0 + panel.shape[1]]
@@ -108,7 +112,7 @@ class CpuBackend(Backend):
             panel[:, len(rows) :] = 0
 
     def _unpack(self, buffer: Buffer) -> np.ndarray:
-        if buffer.kind != "weight":
+        if not self._in_panels(buffer.shape, buffer.kind):
             return super()._unpack(buffer)
         array = np.empty(buffer.shape, self.real)
         for n0, panel in self._panels(buffer):

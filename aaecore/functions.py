@@ -7,7 +7,7 @@ Tensors are (batch, features). Losses are scalars of shape (1,): a sum over feat
 from __future__ import annotations
 
 from .backend import Buffer
-from .ops import ACTIVATIONS
+from .ops import ACTIVATIONS, PRECISIONS
 from .tensor import Function, Gradients, Parameter, Tensor
 
 LEAKY_SLOPE = 0.01  # PyTorch's default
@@ -24,17 +24,28 @@ def activation_code(name: str) -> int:
     return ACTIVATIONS[name]
 
 
+def precision_suffix(name: str) -> str:
+    """What the names of the linear ops of a precision end in.
+
+    Raises:
+        ValueError: not one of fp32, bf16.
+    """
+    if not isinstance(name, str) or name not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")
+    return PRECISIONS[name]
+
+
 class _Linear(Function):
-    def __init__(self, x: Tensor, weight: Parameter, bias: Parameter, act: int, slope: float) -> None:
+    def __init__(self, x: Tensor, weight: Parameter, bias: Parameter, act: int, slope: float, suffix: str) -> None:
         super().__init__(x, weight, bias)
         self.x, self.weight, self.bias = x, weight, bias
-        self.act, self.slope = act, slope
+        self.act, self.slope, self.suffix = act, slope, suffix
         self.dims = (x.shape[0], weight.shape[1], weight.shape[0])
 
     def forward(self) -> Tensor:
         x, y = self.x, self.x.backend.empty((self.dims[0], self.dims[2]))
         buffers = (x.buffer, self.weight.buffer, self.bias.buffer, y)
-        x.backend.launch("linear_forward", buffers, (*self.dims, self.act), (self.slope,))
+        x.backend.launch("linear_forward" + self.suffix, buffers, (*self.dims, self.act), (self.slope,))
         return self.result(y, self.act, self.slope)
 
     def backward(self, gradient: Buffer, gradients: Gradients) -> None:
@@ -42,24 +53,33 @@ class _Linear(Function):
 
         def input_gradient(dx: Buffer, beta: int) -> None:
             buffers = (gradient, self.weight.buffer, x.buffer, dx)
-            x.backend.launch("linear_backward_input", buffers, (*self.dims, x.activation, beta), (x.slope,))
+            dims = (*self.dims, x.activation, beta)
+            x.backend.launch("linear_backward_input" + self.suffix, buffers, dims, (x.slope,))
 
         # The input gradient first: it needs the weights as they were in the forward pass.
         gradients.contribute(x, input_gradient, before_activation=True)
-        gradients.linear_weight(self.weight, self.bias, x.buffer, gradient)
+        gradients.linear_weight(self.weight, self.bias, x.buffer, gradient, self.suffix)
 
 
 def linear(
-    x: Tensor, weight: Parameter, bias: Parameter, activation: str = "identity", slope: float = LEAKY_SLOPE
+    x: Tensor,
+    weight: Parameter,
+    bias: Parameter,
+    activation: str = "identity",
+    slope: float = LEAKY_SLOPE,
+    precision: str = "fp32",
 ) -> Tensor:
     """act(x W^T + b): x (B, I), weight (O, I), bias (O,), result (B, O).
 
+    With precision "bf16" the factors of all matrix products, here and in the gradients, are rounded to bfloat16; sums,
+    and everything that is stored, keep the backend's type.
+
     Raises:
-        ValueError: shapes that do not fit, or an unknown activation.
+        ValueError: shapes that do not fit, or an unknown activation or precision.
     """
     if len(x.shape) != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"x: expected shape (batch, {weight.shape[1]}), got {x.shape}")
-    return _Linear(x, weight, bias, activation_code(activation), slope).forward()
+    return _Linear(x, weight, bias, activation_code(activation), slope, precision_suffix(precision)).forward()
 
 
 class _Concat(Function):

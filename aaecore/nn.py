@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .backend import Backend
-from .functions import LEAKY_SLOPE, activation_code, linear
+from .functions import LEAKY_SLOPE, activation_code, linear, precision_suffix
 from .tensor import Parameter, Tensor
 
 
@@ -20,20 +20,29 @@ class Linear:
         inputs: features of x.
         outputs: features of y.
         activation: identity, relu, leaky_relu (slope 0.01), sigmoid or tanh.
+        precision: of the matrix products, see `functions.linear`; the weights are float32 in any case.
         rng: draws the initial values, in float64, so that they are the same on every backend.
     """
 
     def __init__(
-        self, backend: Backend, inputs: int, outputs: int, activation: str = "identity", *, rng: np.random.Generator
+        self,
+        backend: Backend,
+        inputs: int,
+        outputs: int,
+        activation: str = "identity",
+        precision: str = "fp32",
+        *,
+        rng: np.random.Generator,
     ) -> None:
         activation_code(activation)
-        self.activation = activation
+        precision_suffix(precision)
+        self.activation, self.precision = activation, precision
         bound = 1.0 / math.sqrt(inputs)
         self.weight = Parameter(backend.from_host(rng.uniform(-bound, bound, (outputs, inputs)), "weight"))
         self.bias = Parameter(backend.from_host(rng.uniform(-bound, bound, outputs)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias, self.activation, LEAKY_SLOPE)
+        return linear(x, self.weight, self.bias, self.activation, LEAKY_SLOPE, self.precision)
 
 
 class MLP:
@@ -44,6 +53,7 @@ class MLP:
         sizes: at least two positive integers.
         hidden: activation of all layers but the last.
         output: activation of the last layer.
+        precision: of the matrix products of all layers.
         rng: draws the initial values.
     """
 
@@ -53,6 +63,7 @@ class MLP:
         sizes: Sequence[int],
         hidden: str = "relu",
         output: str = "identity",
+        precision: str = "fp32",
         *,
         rng: np.random.Generator,
     ) -> None:
@@ -60,7 +71,7 @@ class MLP:
             raise ValueError(f"sizes: expected at least input and output features, got {tuple(sizes)}")
         activations = [hidden] * (len(sizes) - 2) + [output]
         pairs = zip(sizes[:-1], sizes[1:], activations, strict=True)
-        self.layers = [Linear(backend, i, o, a, rng=rng) for i, o, a in pairs]
+        self.layers = [Linear(backend, i, o, a, precision, rng=rng) for i, o, a in pairs]
         self.sizes = tuple(sizes)
 
     def __call__(self, x: Tensor) -> Tensor:

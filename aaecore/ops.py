@@ -32,6 +32,9 @@ STEP, LR, BETA1, BETA2, EPS, GRAD_SCALE, STEP_SIZE, INV_SQRT_BC2 = range(8)
 STATE_SIZE: Final = 8
 MOMENTUM: Final = BETA1  # SGD keeps its momentum where Adam keeps beta1
 
+# Precisions of the linear layers, and what the names of their ops end in.
+PRECISIONS: Final[Mapping[str, str]] = MappingProxyType({"fp32": "", "bf16": "_bf16"})
+
 
 @dataclass(frozen=True)
 class Arg:
@@ -103,26 +106,36 @@ _STATE_IN = _in("state", STATE_SIZE, kind="float64")
 _STATE_INOUT = _inout("state", STATE_SIZE, kind="float64")
 _RNG = _in("rng", 2, kind="uint64")  # {seed, counter}
 
+
 # fmt: off
+def _linear_ops(suffix: str) -> tuple[Op, ...]:
+    """Linear layers: y = act(x W^T + b). With bf16 x, W and dy are rounded to bfloat16 as they are read, to nearest,
+    ties to even; products are summed in `real`, and what is stored, and the biases, stay `real`."""
+    return (
+        Op("linear_forward" + suffix,
+           (_in("x", "B", "I"), _in("weight", "O", "I", kind="weight"), _in("bias", "O"), _out("y", "B", "O")),
+           ("B", "I", "O", "act"), ("slope",), flops=_gemm),
+        # dx = beta dx + (dy W) * act'(x), where x is the layer's input, the output of the activation before it.
+        Op("linear_backward_input" + suffix,
+           (_in("dy", "B", "O"), _in("weight", "O", "I", kind="weight"), _in("x", "B", "I"), _beta("dx", "B", "I")),
+           ("B", "I", "O", "act", "beta"), ("slope",), flops=_gemm),
+        # dW = beta dW + dy^T x, db = beta db + sum over the batch of dy.
+        Op("linear_backward_weight" + suffix,
+           (_in("x", "B", "I"), _in("dy", "B", "O"), _beta("dweight", "O", "I", kind="weight"), _beta("dbias", "O")),
+           ("B", "I", "O", "beta"), flops=_gemm),
+        # The same gradient, given to Adam where it is made; it never reaches memory.
+        Op("linear_backward_weight_adam" + suffix,
+           (_in("x", "B", "I"), _in("dy", "B", "O"),
+            _inout("weight", "O", "I", kind="weight"), _inout("m_weight", "O", "I", kind="weight"),
+            _inout("v_weight", "O", "I", kind="weight"),
+            _inout("bias", "O"), _inout("m_bias", "O"), _inout("v_bias", "O"), _STATE_IN),
+           ("B", "I", "O"), flops=lambda d: _gemm(d) + 12 * d["I"] * d["O"]),
+    )
+
+
 _TABLE = (
-    # --- linear layers: y = act(x W^T + b) --------------------------------------------------------
-    Op("linear_forward", (_in("x", "B", "I"), _in("weight", "O", "I", kind="weight"), _in("bias", "O"),
-                           _out("y", "B", "O")), ("B", "I", "O", "act"), ("slope",), flops=_gemm),
-    # dx = beta dx + (dy W) * act'(x), where x is the layer's input, the output of the activation before it.
-    Op("linear_backward_input",
-       (_in("dy", "B", "O"), _in("weight", "O", "I", kind="weight"), _in("x", "B", "I"), _beta("dx", "B", "I")),
-       ("B", "I", "O", "act", "beta"), ("slope",), flops=_gemm),
-    # dW = beta dW + dy^T x, db = beta db + sum over the batch of dy.
-    Op("linear_backward_weight",
-       (_in("x", "B", "I"), _in("dy", "B", "O"), _beta("dweight", "O", "I", kind="weight"), _beta("dbias", "O")),
-       ("B", "I", "O", "beta"), flops=_gemm),
-    # The same gradient, given to Adam where it is made; it never reaches memory.
-    Op("linear_backward_weight_adam",
-       (_in("x", "B", "I"), _in("dy", "B", "O"),
-        _inout("weight", "O", "I", kind="weight"), _inout("m_weight", "O", "I", kind="weight"),
-        _inout("v_weight", "O", "I", kind="weight"), _inout("bias", "O"), _inout("m_bias", "O"), _inout("v_bias", "O"),
-        _STATE_IN),
-       ("B", "I", "O"), flops=lambda d: _gemm(d) + 12 * d["I"] * d["O"]),
+    *_linear_ops(PRECISIONS["fp32"]),
+    *_linear_ops(PRECISIONS["bf16"]),
     # dx = beta dx + dy * act'(y): for gradients that did not come out of a linear layer.
     Op("activation_backward", (_in("dy", "N"), _in("y", "N"), _beta("dx", "N")), ("N", "act", "beta"), ("slope",),
        flops=_per("N", 3)),

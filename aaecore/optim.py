@@ -81,7 +81,7 @@ class Optimizer(ABC):
             flat = [b.flat() for b in (p.buffer, p.gradient(), *(m[id(p)] for m in self.moments.values()))]
             self.backend.launch(self.step_op, (*flat, self.state), (flat[0].size,))
 
-    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer) -> bool:
+    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> bool:
         """Updates a linear layer while its gradient is made; False if this optimizer cannot."""
         return False
 
@@ -118,7 +118,7 @@ class Adam(Optimizer):
         self.state.storage[BETA2] = check_number("betas[1]", betas[1], 0.0, 1.0)
         self.state.storage[EPS] = check_number("eps", eps, 0.0, open_low=True)
 
-    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer) -> bool:
+    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> bool:
         m, v = self.moments["m"], self.moments["v"]
         buffers = (
             x,
@@ -131,7 +131,8 @@ class Adam(Optimizer):
             v[id(bias)],
             self.state,
         )
-        self.backend.launch("linear_backward_weight_adam", buffers, (x.shape[0], weight.shape[1], weight.shape[0]))
+        dims = (x.shape[0], weight.shape[1], weight.shape[0])
+        self.backend.launch("linear_backward_weight_adam" + suffix, buffers, dims)
         return True
 
     def config(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ functions on float32 arrays are the "plain NumPy float32 implementation" that se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -114,6 +115,29 @@ def linear_backward_weight_adam(
     """Adam with g = dy^T x on the weight and g = sum_rows dy on the bias."""
     _adam(weight, dy.T @ x, m_weight, v_weight, state)
     _adam(bias, dy.sum(axis=0), m_bias, v_bias, state)
+
+
+def _bfloat16(x: Array) -> Array:
+    """x rounded to 8 significant bits, to nearest, ties to even: the upper half of its float32. NaN stays NaN."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(x), x, rounded.view(np.float32)).astype(x.dtype)
+
+
+def _with_bfloat16_factors(function: Callable[..., None]) -> Callable[..., None]:
+    """The function with its first two arguments, the factors of its products, rounded."""
+
+    @wraps(function)
+    def rounded(x: Array, y: Array, *rest: Any) -> None:
+        function(_bfloat16(x), _bfloat16(y), *rest)
+
+    return rounded
+
+
+linear_forward_bf16 = _with_bfloat16_factors(linear_forward)
+linear_backward_input_bf16 = _with_bfloat16_factors(linear_backward_input)
+linear_backward_weight_bf16 = _with_bfloat16_factors(linear_backward_weight)
+linear_backward_weight_adam_bf16 = _with_bfloat16_factors(linear_backward_weight_adam)
 
 
 def activation_backward(dy: Array, y: Array, dx: Array, N: int, act: int, beta: int, slope: float) -> None:

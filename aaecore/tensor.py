@@ -169,20 +169,24 @@ class Gradients:
         self._buffers[_key(tensor)] = buffer = tensor.backend.empty(tensor.shape)
         return buffer, 0
 
-    def linear_weight(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer) -> None:
-        """The gradient of a linear layer: fused with the update where the optimizer can and the layer is used once."""
+    def linear_weight(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> None:
+        """The gradient of a linear layer: fused with the update where the optimizer can and the layer is used once.
+
+        `suffix` is what the names of the ops of the layer's precision end in.
+        """
         wanted = [p for p in (weight, bias) if self.needs(p)]
         once = all(self._uses[id(p)] == 1 for p in wanted)
         fusible = len(wanted) == 2 and once and not self.accumulate
-        if fusible and self.optimizer is not None and self.optimizer.fused_linear(weight, bias, x, dy):
+        if fusible and self.optimizer is not None and self.optimizer.fused_linear(weight, bias, x, dy, suffix):
             return
-        launch, dims = weight.backend.launch, (x.shape[0], weight.shape[1], weight.shape[0])
+        launch, op = weight.backend.launch, "linear_backward_weight" + suffix
+        dims = (x.shape[0], weight.shape[1], weight.shape[0])
         betas = {int(self.accumulate or id(p) in self._stored) for p in wanted}
         if len(wanted) == 2 and len(betas) == 1:
-            launch("linear_backward_weight", (x, dy, weight.gradient(), bias.gradient()), (*dims, betas.pop()))
+            launch(op, (x, dy, weight.gradient(), bias.gradient()), (*dims, betas.pop()))
         elif wanted:  # half of a layer, or a bias that another layer used before: by way of a copy
             made = {p: weight.backend.empty(p.shape, p.buffer.kind) for p in (weight, bias)}
-            launch("linear_backward_weight", (x, dy, *made.values()), (*dims, 0))
+            launch(op, (x, dy, *made.values()), (*dims, 0))
             for p in wanted:
                 flat, beta = made[p].flat(), int(self.accumulate or id(p) in self._stored)
                 launch("copy", (flat, p.gradient().flat()), (flat.size, beta))

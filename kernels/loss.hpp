@@ -3,24 +3,6 @@
 // A loss is a sum of floats in double, in an order that depends on the shape alone: element i of a part goes to lane i % 8, the lanes are
 // added in pairs, the parts in their order.
 
-// An integer known at compile time: f is instantiated per activation or beta, and the loops inside it have no branch on them.
-template <int N> struct Constant { constexpr operator int() const { return N; } };
-
-template <class F> INLINE void with_activation(int64_t act, F&& f) {
-  switch (act) {
-    case RELU: return f(Constant<RELU>());
-    case LEAKY_RELU: return f(Constant<LEAKY_RELU>());
-    case SIGMOID: return f(Constant<SIGMOID>());
-    case TANH: return f(Constant<TANH>());
-    default: return f(Constant<IDENTITY>());
-  }
-}
-
-template <class F> INLINE void with_beta(int64_t beta, F&& f) { beta ? f(Constant<1>()) : f(Constant<0>()); }
-
-// dst = beta dst + value; with beta 0 dst is not read.
-template <class Beta> INLINE void put(Beta beta, float& dst, float value) { dst = beta ? dst + value : value; }
-
 // Sum of f(i) over begin <= i < end. f runs over a block at a time: its loop of floats and the sum in double vectorise apart.
 template <class F> INLINE double sum_part(long begin, long end, F f) {
   constexpr long BLOCK = 512;

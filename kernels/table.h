@@ -18,12 +18,13 @@ struct KernelTable {
   int lanes;  // floats per vector: half the width of a weight panel
 };
 
-extern const KernelTable table_generic, table_v3, table_v4;
+extern const KernelTable table_generic, table_v3, table_v4, table_v4bf16;
 
 const KernelTable* supported_table(int index);  // the index-th best that this CPU runs, or null
 
 #define AAE_KERNELS(X)                                                                                               \
   X(linear_forward) X(linear_backward_input) X(linear_backward_weight) X(linear_backward_weight_adam)                \
+  X(linear_forward_bf16) X(linear_backward_input_bf16) X(linear_backward_weight_bf16) X(linear_backward_weight_adam_bf16) \
   X(activation_backward) X(half_squared_error) X(bce_logits) X(adversarial_bce)                                      \
   X(gaussian_sample) X(gaussian_sample_backward)                                                                     \
   X(copy_columns) X(copy) X(fill) X(scale) X(gather_rows_u8) X(gather_rows) X(cursor_advance)                        \

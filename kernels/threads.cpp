@@ -46,7 +46,7 @@ struct Scratch {
   size_t bytes = 0;
   ~Scratch() { free(memory); }
 };
-thread_local Scratch own_scratch;
+thread_local Scratch own_scratch[2];
 
 void work() {
   for (int64_t i; (i = next_task.fetch_add(1, std::memory_order_relaxed)) < job_tasks;) job_task(job_context, i);
@@ -136,20 +136,21 @@ void run_tasks(int64_t tasks, double flops, void (*task)(void*, int64_t), void* 
   pthread_mutex_unlock(&busy);
 }
 
-void* scratch(size_t bytes) {
-  if (bytes > own_scratch.bytes) {
-    free(own_scratch.memory);
-    own_scratch.memory = nullptr;
-    own_scratch.bytes = 0;
+void* scratch(size_t bytes, ScratchSlot slot) {
+  Scratch& own = own_scratch[slot];
+  if (bytes > own.bytes) {
+    free(own.memory);
+    own.memory = nullptr;
+    own.bytes = 0;
     size_t rounded = (bytes + 4095) & ~size_t(4095);
-    if (posix_memalign(&own_scratch.memory, 64, rounded)) {
-      own_scratch.memory = nullptr;
+    if (posix_memalign(&own.memory, 64, rounded)) {
+      own.memory = nullptr;
       scratch_failed.store(true);
       return nullptr;
     }
-    own_scratch.bytes = rounded;
+    own.bytes = rounded;
   }
-  return own_scratch.memory;
+  return own.memory;
 }
 
 bool out_of_memory() { return scratch_failed.exchange(false); }

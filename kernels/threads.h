@@ -14,9 +14,10 @@ template <class F> static inline void parallel(int64_t tasks, double flops, F&& 
   run_tasks(tasks, flops, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);
 }
 
-// The calling thread's scratch memory, 64-byte aligned, at least `bytes`; valid until its next call. Grown on demand and kept.
+// The calling thread's scratch memory, 64-byte aligned, at least `bytes`; valid until its next call for that slot. Grown on demand and kept.
 // Null, with out_of_memory() set, when there is none: the kernel then returns without touching its outputs further.
-void* scratch(size_t bytes);
+enum ScratchSlot { OWN, SHARED };  // of the running task; of the kernel, made before its tasks and read by all of them
+void* scratch(size_t bytes, ScratchSlot slot = OWN);
 bool out_of_memory();  // whether scratch() failed since the last call of this function
 
 void set_num_threads(int n);  // 1 <= n <= MAX_THREADS; takes effect at the next run_tasks

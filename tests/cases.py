@@ -2,8 +2,8 @@
 
 `tests/test_ops.py` runs all of them against the reference, the benchmarks time those marked `bench`. A new op needs one
 row in `CASES`. The sizes stand around every boundary of the kernels: vectors of 4, 8 and 16 floats, weight panels of 8,
-16 and 32 columns, register tiles of 6 and 14 rows, blocks of 28, 56 and 112 rows, eight panels (from where matrix work
-is split by panels alone), and chunks of 8192 elements.
+16 and 32 columns, register tiles of 6 and 14 rows, at most half a vector of inputs or outputs, blocks of 28, 56 and 112 rows,
+eight panels (from where matrix work is split by panels alone), and chunks of 8192 elements.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aaecore.ops import ACTIVATIONS, BETA1, BETA2, EPS, GRAD_SCALE, LR, OPS, RELU, STATE_SIZE, STEP, Arg
+from aaecore.ops import ACTIVATIONS, BETA1, BETA2, EPS, GRAD_SCALE, LR, OPS, PRECISIONS, RELU, STATE_SIZE, STEP, Arg
 from aaecore.reference import FUNCTIONS
 
 Array = NDArray[Any]
@@ -78,6 +78,8 @@ def _matrix_shapes() -> Iterator[tuple[int, int, int]]:
         yield from [(n, 5, 9), (7, n, 17), (3, 11, n)]
     for n in _EIGHT_PANELS:
         yield from [(29, n, 3), (29, 3, n)]
+    for n in range(1, 9):  # layers narrow on one side, whose rows are taken in groups
+        yield from [(35, 37, n), (35, n, 37), (n, n, n)]
     rng = np.random.default_rng(0)
     yield from map(tuple, rng.integers(1, 80, (12, 3)).tolist())
 
@@ -204,10 +206,10 @@ _TURNS = {"turns_from": 0.25, "turns_to": 2.25, "radius": 5.0, "noise": 0.1}
 _UNUSED_COMPONENTS = {"cumulative": [0.0, 0.25, 0.25, 1.0, 1.0]}
 
 CASES: dict[str, list[Case]] = {
-    "linear_forward": _matrix("zeros large nan", act=_ACT),
-    "linear_backward_input": _matrix("zeros large nan", act=_ACT, beta=_BETA),
-    "linear_backward_weight": _matrix("zeros large nan", beta=_BETA),
-    "linear_backward_weight_adam": _matrix("zeros large nan fresh"),
+    **{f"linear_forward{p}": _matrix("zeros large nan", act=_ACT) for p in PRECISIONS.values()},
+    **{f"linear_backward_input{p}": _matrix("zeros large nan", act=_ACT, beta=_BETA) for p in PRECISIONS.values()},
+    **{f"linear_backward_weight{p}": _matrix("zeros large nan", beta=_BETA) for p in PRECISIONS.values()},
+    **{f"linear_backward_weight_adam{p}": _matrix("zeros large nan fresh") for p in PRECISIONS.values()},
     "activation_backward": _flat(100_000, "zeros large nan", {"slope": 0.2}, act=_ACT, beta=_BETA),
     "half_squared_error": _loss({"slope": 0.2, "weight": 0.75}, act=_ACT),
     "bce_logits": _loss({"weight": 0.75}),
@@ -290,7 +292,7 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     **dict.fromkeys(["v", "v_weight", "v_bias"], lambda shape, dims, rng: rng.uniform(0.2, 3, shape)),
 }
 _MOMENTS = {"m", "v", "velocity", "m_weight", "v_weight", "m_bias", "v_bias"}
-_ACTIVATED = {("linear_backward_input", "x"), ("activation_backward", "y"), ("half_squared_error", "y")}
+_ACTIVATED = {*((f"linear_backward_input{p}", "x") for p in PRECISIONS.values()), ("activation_backward", "y"), ("half_squared_error", "y")}
 
 
 def _make(op: str, arg: Arg, case: Case, rng: np.random.Generator) -> Array:
