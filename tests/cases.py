@@ -79,7 +79,7 @@ def _matrix_shapes() -> Iterator[tuple[int, int, int]]:
     for n in _EIGHT_PANELS:
         yield from [(29, n, 3), (29, 3, n)]
     for n in range(1, 9):  # layers narrow on one side, whose rows are taken in groups
-        yield from [(35, 37, n), (35, n, 37), (n, n, n)]
+        yield from [(35, 37, n), (35, n, 37), (n + 2, n, n)]
     rng = np.random.default_rng(0)
     yield from map(tuple, rng.integers(1, 80, (12, 3)).tolist())
 
