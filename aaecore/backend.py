@@ -18,6 +18,11 @@ from .plan import Call, Plan
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
 
 
+def aligned(raw: np.ndarray, alignment: int) -> np.ndarray:
+    """The bytes of `raw` from the first address that is a multiple of `alignment`."""
+    return raw[-raw.ctypes.data % alignment :]
+
+
 class Buffer:
     """Memory of one backend: `storage` is flat and may be laid out or padded as the backend likes, `shape` is logical.
 
@@ -63,9 +68,7 @@ class Backend(ABC):
     def empty(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
         """A buffer with undefined content."""
         size, dtype = self._storage_size(shape, kind), self._dtype(kind)
-        raw = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return Buffer(self, tuple(shape), kind, raw[start : start + size * dtype.itemsize].view(dtype))
+        return Buffer(self, tuple(shape), kind, self._allocate(size * dtype.itemsize).view(dtype))
 
     def zeros(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
         """A buffer of zeros; not while recording, where it would be zeroed once and never again."""
@@ -169,6 +172,10 @@ class Backend(ABC):
         return self._calls is not None
 
     # --- what a device provides -------------------------------------------------------------------
+
+    def _allocate(self, nbytes: int) -> np.ndarray:
+        """`nbytes` aligned bytes of undefined content."""
+        return aligned(np.empty(nbytes + ALIGNMENT, np.uint8), ALIGNMENT)[:nbytes]
 
     def _dtype(self, kind: str) -> np.dtype:
         return self.real if kind in ("real", "weight") else np.dtype(kind)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
-from .backend import Backend, Buffer
+from .backend import Backend, Buffer, aligned
 from .errors import DeviceError
 from .kernels import cpu as compiled
 from .plan import Call
 
 MAX_THREADS = 256
+HUGE_PAGE = 2 << 20  # bytes
+HUGE_FROM = 1 << 20  # buffers of so many bytes are put on huge pages: a weight is read in many places at once
 
 
 def set_num_threads(n: int) -> None:
@@ -90,6 +94,15 @@ class CpuBackend(Backend):
             return super()._storage_size(shape, kind)
         outputs, inputs = shape
         return -(-outputs // self.kernels.lanes) * self.kernels.lanes * inputs
+
+    def _allocate(self, nbytes: int) -> np.ndarray:
+        if nbytes < HUGE_FROM or not hasattr(mmap, "MADV_HUGEPAGE"):
+            return super()._allocate(nbytes)
+        # A map of its own, so that it is given back when the buffer goes. Pages that are never touched cost nothing.
+        memory = mmap.mmap(-1, nbytes + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        return aligned(np.frombuffer(memory, np.uint8), HUGE_PAGE)[:nbytes]
 
     def _in_panels(self, shape: tuple[int, ...], kind: str) -> bool:
         return kind == "weight" and shape[0] > self.kernels.lanes // 2

@@ -30,30 +30,55 @@ AAE_FN u32 float_to_bits(float f) { u32 b; __builtin_memcpy(&b, &f, 4); return b
 AAE_FN float sqrt_f(float x) { return __builtin_sqrtf(x); }
 #endif
 
-// exp(x), relative error about 1.5 ulp; 0 below -87.3 (no denormals), +inf above 88.7, NaN stays NaN.
-// x = n ln2 + r, |r| <= ln2 / 2; ln2 is split so that n * hi is exact; degree-6 polynomial (Cephes expf).
-AAE_FN float exp_f(float x) {
-  float c = x < -87.3f ? -87.3f : x;
-  c = c > 88.72284f ? 88.72284f : c;
-  float n = c * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest integer in the low bits
+// x = k ln2 + r, |r| <= ln2 / 2, and exp(r): ln2 is split so that k * hi is exact; degree-6 polynomial (Cephes expf).
+struct Exp { float value; i32 k; };
+AAE_FN Exp exp_reduced(float x) {
+  float n = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest integer in the low bits
   i32 k = (i32)(float_to_bits(n) - 0x4b400000u);
   n = n - 12582912.0f;
-  float r = (c - n * 0.693359375f) - n * -2.12194440e-4f;
+  float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = (p * r * r + r) + 1.0f;
+  Exp out = {(p * r * r + r) + 1.0f, k};
+  return out;
+}
+
+// exp(x), relative error about 1.5 ulp; 0 below -87.3 (no denormals), +inf above 88.7, NaN stays NaN.
+AAE_FN float exp_f(float x) {
+  float c = x < -87.3f ? -87.3f : x;
+  Exp e = exp_reduced(c > 88.72284f ? 88.72284f : c);
   // 2^k in two factors: k = 128 would overflow a single exponent field.
-  float y = p * bits_to_float((u32)((k >> 1) + 127) << 23) * bits_to_float((u32)(k - (k >> 1) + 127) << 23);
+  float y = e.value * bits_to_float((u32)((e.k >> 1) + 127) << 23) * bits_to_float((u32)(e.k - (e.k >> 1) + 127) << 23);
   y = x < -87.3f ? 0.0f : y;
   y = x > 88.72284f ? bits_to_float(0x7f800000u) : y;
   return x != x ? x : y;
 }
 
-// log(x) for normal positive x (what Box-Muller and log(1 + e), 0 <= e <= 1, need), about 1 ulp (Cephes logf).
+// exp(-|x|), with the same error; NaN stays NaN.
+AAE_FN float exp_minus_abs_f(float x) {
+  float c = x < 0.0f ? x : -x;
+  Exp e = exp_reduced(c < -87.3f ? -87.3f : c);
+  float y = e.value * bits_to_float((u32)(e.k + 127) << 23);
+  return c < -87.3f ? 0.0f : y;
+}
+
+// log(1 + e) for 0 <= e <= 1, about 2 ulp: 2 atanh(s), s = e / (2 + e) <= 1/3, whose odd series a fitted polynomial of s^2 closes.
+AAE_FN float log1p_unit_f(float e) {
+  float s = e / (2.0f + e);
+  float t = s * s;
+  float p = 0.14006001f;
+  p = p * t + 0.14000902f;
+  p = p * t + 0.20010763f;
+  p = p * t + 0.33333209f;
+  s = s + s;
+  return s * t * p + s;
+}
+
+// log(x) for normal positive x (what Box-Muller needs), about 1 ulp (Cephes logf).
 AAE_FN float log_f(float x) {
   u32 b = float_to_bits(x);
   i32 k = (i32)(b >> 23) - 126;
@@ -94,7 +119,7 @@ AAE_FN CosSin cos_sin_turn(float t) {
 
 // 1 / (1 + exp(-x)) through exp(-|x|), which never overflows.
 AAE_FN float sigmoid_f(float x) {
-  float e = exp_f(x < 0.0f ? x : -x);
+  float e = exp_minus_abs_f(x);
   float r = 1.0f / (1.0f + e);
   return x < 0.0f ? e * r : r;
 }
@@ -138,14 +163,11 @@ AAE_FN float activation_derivative(float y, int act, float slope) {
 // Bernoulli cross-entropy on a logit, target t in [0, 1]: max(l, 0) - l t + log(1 + exp(-|l|)), and its gradient sigmoid(l) - t.
 struct ValueGrad { float value, grad; };
 AAE_FN ValueGrad bce_logit(float l, float t) {
-  float e = exp_f(l < 0.0f ? l : -l);
-  float d = 1.0f + e;
-  float s = (l < 0.0f ? e : 1.0f) / d;
+  float e = exp_minus_abs_f(l);
+  float r = 1.0f / (1.0f + e);
   ValueGrad out;
-  // log(1 + e) = log(d) e / (d - 1) keeps what 1 + e rounds away (Kahan); exactly e where d is 1.
-  float log1p = d == 1.0f ? e : log_f(d) * (e / (d - 1.0f));
-  out.value = ((l < 0.0f ? 0.0f : l) - l * t) + log1p;
-  out.grad = s - t;
+  out.value = ((l < 0.0f ? 0.0f : l) - l * t) + log1p_unit_f(e);
+  out.grad = (l < 0.0f ? e * r : r) - t;
   return out;
 }
 
