@@ -265,7 +265,7 @@ def _new_trainer(options: config.RunConfig, model: Model, source: config.Source)
     prior = config.make_prior(getattr(options, model.prior), model.prior)
     network = AAE(
         source.train.shape[1], model.latent_dim, options.hidden, options.posterior, prior, options.reconstruction,
-        output=options.output, device=options.device, seed=options.seed,
+        output=options.output, precision=options.precision, device=options.device, seed=options.seed,
     )  # fmt: skip
     for rows in (source.train, source.test):
         network.check_data(rows, "data")

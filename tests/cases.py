@@ -292,7 +292,11 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     **dict.fromkeys(["v", "v_weight", "v_bias"], lambda shape, dims, rng: rng.uniform(0.2, 3, shape)),
 }
 _MOMENTS = {"m", "v", "velocity", "m_weight", "v_weight", "m_bias", "v_bias"}
-_ACTIVATED = {*((f"linear_backward_input{p}", "x") for p in PRECISIONS.values()), ("activation_backward", "y"), ("half_squared_error", "y")}
+_ACTIVATED = {
+    *((f"linear_backward_input{p}", "x") for p in PRECISIONS.values()),
+    ("activation_backward", "y"),
+    ("half_squared_error", "y"),
+}
 
 
 def _make(op: str, arg: Arg, case: Case, rng: np.random.Generator) -> Array:

@@ -78,7 +78,9 @@ def _magnitudes(op: str, case: Case, arrays: list[Array], exact: list[Array]) ->
         absolute = [np.abs(a) for a in arrays]
         linear = {"act": IDENTITY} if "act" in case.dims else {}
         sums = [np.abs(a) for a in _run_reference(op, case, absolute, np.float64, **linear)]
-        if op.startswith("linear_forward") and case.dims["act"] >= SIGMOID:  # where it saturates, it forgives the sum's error
+        if (
+            op.startswith("linear_forward") and case.dims["act"] >= SIGMOID
+        ):  # where it saturates, it forgives the sum's error
             y, act = exact[-1], case.dims["act"]
             reference.activation_backward(sums[-1].copy(), y, sums[-1], y.size, act, 0, 0.0)
         sizes = [size + total for size, total in zip(sizes, sums, strict=True)]
@@ -224,7 +226,13 @@ def test_threads_give_the_same_bits(device: str, op: str, index: int, threads: C
 
 @pytest.mark.parametrize(
     "op",
-    ["linear_forward", "linear_backward_input_bf16", "linear_backward_weight_adam", "linear_forward_bf16", "sum_squares"],
+    [
+        "linear_forward",
+        "linear_backward_input_bf16",
+        "linear_backward_weight_adam",
+        "linear_forward_bf16",
+        "sum_squares",
+    ],
 )
 def test_launches_from_several_threads_at_once(op: str, threads: Callable[[int], None]) -> None:
     """One of them gets the pool, the others work alone: the same bits."""

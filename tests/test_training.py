@@ -42,6 +42,14 @@ def test_threads_and_replay_do_not_change_a_bit(posterior, x):
     assert same(one, train(x, 50, 1, **options, trainer_options={"clip_norm": 1e9}))
 
 
+def test_bfloat16_gives_the_same_bits_too(x):
+    options = {"precision": "bf16", "hidden": (150, 130), "batch_size": 65}
+    one = train(x, 20, 1, **options)
+    assert same(one, train(x, 20, 3, **options))
+    assert same(one, train(x, 20, 2, **options, trainer_options={"record": False}))
+    assert same(one, train(x, 20, 1, **options, trainer_options={"clip_norm": 1e9}))
+
+
 def test_large_batches_do_not_change_a_bit_either():
     """Batch 2048: above every blocking threshold of the kernels."""
     many = np.random.default_rng(0).random((2048, D), np.float32)
@@ -59,6 +67,16 @@ def test_the_reference_backend_agrees(x):
         np.testing.assert_allclose(value, reference.model.state_dict()[name], atol=2e-6)
     for phase in cpu.names:
         assert cpu.history[phase] == pytest.approx(reference.history[phase], rel=1e-5)
+
+
+def test_bfloat16_on_the_reference_backend(x):
+    """The kernels round the same factors as the reference: less than a tenth of what the rounding itself does is left."""
+    cpu, reference = (train(x, 1, precision="bf16", device=device).history for device in ("cpu", "reference"))
+    exact = train(x, 1, device="reference").history
+    for phase in ("reconstruction", "discriminator", "generator"):
+        rounding = abs(reference[phase][0] - exact[phase][0])
+        assert 0 < rounding < 1e-4
+        assert abs(cpu[phase][0] - reference[phase][0]) < 0.1 * rounding
 
 
 def test_two_models_in_two_threads(x):
