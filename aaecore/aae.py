@@ -99,8 +99,8 @@ class AAE:
         activation: of the hidden layers: relu, leaky_relu, sigmoid or tanh.
         discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
         noise_dim: features of the noise of the universal posterior; latent_dim by default.
-        precision: "fp32", or "bf16" for matrix products of bfloat16 factors with float32 sums; weights, their updates and
-            all the rest are float32 either way. Fast where the CPU has AVX512_BF16, slow elsewhere.
+        precision: "fp32", or "bf16" for matrix products of bfloat16 factors with float32 sums; weights, their updates
+            and all the rest are float32 either way. Fast where the CPU has AVX512_BF16, slow elsewhere.
         device: "cpu", or "reference" for float64 NumPy.
         seed: of the initial weights and of all noise. Equal seeds give equal bits.
 

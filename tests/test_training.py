@@ -70,7 +70,7 @@ def test_the_reference_backend_agrees(x):
 
 
 def test_bfloat16_on_the_reference_backend(x):
-    """The kernels round the same factors as the reference: less than a tenth of what the rounding itself does is left."""
+    """The kernels round the same factors as the reference: they differ by less than a tenth of what that changes."""
     cpu, reference = (train(x, 1, precision="bf16", device=device).history for device in ("cpu", "reference"))
     exact = train(x, 1, device="reference").history
     for phase in ("reconstruction", "discriminator", "generator"):
