@@ -22,6 +22,11 @@ def test_record_runs_nothing_and_replay_repeats(backend):
     plan.replay()
     plan.replay()
     assert backend.to_host(x).tolist() == [4.0] * 5
+    plan.replay(times=3)
+    assert backend.to_host(x).tolist() == [32.0] * 5
+    for bad in (0, -1, 1.0, True):
+        with pytest.raises(ValueError, match="times: expected an integer >= 1, got"):
+            plan.replay(times=bad)
 
 
 def test_replay_with_inputs(backend):
