@@ -20,18 +20,13 @@ class Callback:
     def on_train_begin(self, trainer: Trainer) -> None:
         """`fit` starts."""
 
-    @property
-    def wants_every_step(self) -> bool:
-        """Whether `on_step_end` is overridden."""
-        return getattr(self.on_step_end, "__func__", None) is not Callback.on_step_end
-
     def on_step_end(self, trainer: Trainer, losses: Losses) -> bool | None:
-        """One step was made, with these losses. Overriding this makes small steps slower: see `on_burst_end`."""
+        """One step was made, with these losses. Where steps are small this makes them slower; see `on_burst_end`."""
 
     def on_burst_end(self, trainer: Trainer, losses: Losses) -> bool | None:
-        """One or more steps were made, about 20 ms of them; these are the losses of the last one.
+        """Some steps were made, 20 ms of them or a single one, the last with these losses.
 
-        Steps run in bursts without Python in between, unless a callback overrides `on_step_end`.
+        Unless a callback overrides `on_step_end`, steps run in such bursts, without Python in between.
         """
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> bool | None:
@@ -39,6 +34,11 @@ class Callback:
 
     def on_train_end(self, trainer: Trainer) -> None:
         """`fit` ends, also by an error."""
+
+    @property
+    def wants_every_step(self) -> bool:
+        """Whether `on_step_end` is overridden, so that training must come back to Python after every step."""
+        return getattr(self.on_step_end, "__func__", None) is not Callback.on_step_end
 
 
 @dataclass

@@ -21,7 +21,6 @@ from .tensor import Tensor
 
 BURST_SECONDS = 0.02  # how long a burst should last: signals, callbacks and the progress bar wait for its end
 MAX_BURST = 200  # steps of a burst at most: the rows of the two tables
-FIRST_ROW = np.zeros(1, np.int64)
 MAX_PLANS = 16  # steps kept for batch sizes seen before; each owns its activations
 
 
@@ -81,7 +80,7 @@ class Stepper:
         self._at = self.backend.zeros((1,), "int64")  # the row of the tables that the next step uses
         self._rates = self.backend.zeros((MAX_BURST, len(phases)), "float64")
         self._log = self.backend.zeros((MAX_BURST, len(phases)))
-        self._given: np.ndarray | None = None  # the array whose rates are in the first rows
+        self._given: np.ndarray | None = None  # the array that the first rows of `_rates` came from
         self._recorded: dict[tuple[int, bool, bool], _Recorded] = {}
 
     def bind(self, x: np.ndarray) -> None:
@@ -106,7 +105,7 @@ class Stepper:
     def run(self, burst: Burst) -> np.ndarray:
         """Makes the steps of a burst; gives their losses, (steps, phases) float64."""
         step, backend = self._step_for(burst.batch, burst.x is not None, burst.z is not None), self.backend
-        backend.upload(self._at, FIRST_ROW)
+        backend.upload(self._at, np.zeros(1, np.int64))
         if self._given is not burst.rates:
             self._give(burst.rates)
         if burst.x is not None:
@@ -121,7 +120,8 @@ class Stepper:
         return losses
 
     def _give(self, rates: np.ndarray) -> None:
-        self._given = None  # until the upload is complete
+        """Puts the rates into the first rows of their table."""
+        self._given = None  # until the upload is complete: an interrupt may come before
         table = np.zeros(self._rates.shape)
         table[: len(rates)] = rates
         self.backend.upload(self._rates, table)

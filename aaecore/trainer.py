@@ -85,8 +85,8 @@ class Trainer:
         self._sums = np.zeros(len(self.phases))  # of the current epoch: losses times rows
         self.validating = False  # whether the running fit measures the loss on validation data
         self._stepper = Stepper(model, self.phases, self.optimizers, self.clip_norm, record)
-        self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors
-        self._rates_made = np.empty((0, len(self.phases)))  # of them
+        self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors,
+        self._rates_made = np.empty((0, len(self.phases)))  # and the table that was made of them
         self._rollback = Rollback(self._state(), self._host_state, self._set_host_state, self._run)
         self._loads_seen = model.loads
 
@@ -129,6 +129,8 @@ class Trainer:
 
     def _rates(self, steps: int) -> np.ndarray:
         """(steps, phases): the learning rates of the next steps. Where they are the same again, so is the array."""
+        if self.base_lr.keys() != self.optimizers.keys():
+            raise ValueError(f"base_lr: expected the phases {', '.join(self.names)}, got {', '.join(self.base_lr)}")
         base = [self.base_lr[name] for name in self.names]
         factors = [self.schedule(step) for step in range(self.steps, self.steps + steps)]
         if self._rates_of != (base, factors):
@@ -145,7 +147,7 @@ class Trainer:
         return self.model.prior.draw(batch, self.model.latent_dim, self.model.seed, self.model.generator.counter)
 
     def _make(self, burst: Burst) -> np.ndarray:
-        """Makes steps; gives their losses, (steps, phases). If one is not finite: back to the step before it, raise."""
+        """Makes steps; gives their losses, (steps, phases). If one is not finite, goes back to before it and raises."""
         if self.guard:
             if self._rollback.due(burst.steps) or self._loads_seen != self.model.loads:
                 self._snapshot()
@@ -162,6 +164,7 @@ class Trainer:
         return losses
 
     def _run(self, burst: Burst) -> np.ndarray:
+        """Makes steps and counts them; what the guard repeats."""
         losses = self._stepper.run(burst)
         self.steps += burst.steps
         if burst.x is None:
