@@ -135,6 +135,10 @@ def test_launch_checks(backend):
             launch("copy_columns", (wide, wide), dims)
     with pytest.raises(ValueError, match="adversarial_bce: sizes that do not fit"):
         launch("adversarial_bce", (x, x, backend.zeros((1,))), (4, 5), (1.0,))
+    at, table = backend.zeros((1,), "int64"), backend.zeros((3, 0))
+    for log, dims in ((wide, (2, 4, 4)), (table, (3, 0, 0)), (table, (0, 5, 1))):
+        with pytest.raises(ValueError, match="log_value: sizes that do not fit"):
+            launch("log_value", (backend.zeros((1,)), at, log), dims)
     with pytest.raises(ValueError, match="rows: expected 0 <= start <= stop <= 2, got 0 and 1000"):
         wide.rows(0, 1000)
     with pytest.raises(ValueError, match=r"upload: expected shape \(4,\), got \(5,\)"):
