@@ -6,6 +6,7 @@ records it. Memory is `Buffer`s: flat storage in the backend's own layout with a
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -36,7 +37,7 @@ class Buffer:
         self.shape = shape
         self.kind = kind
         self.storage = storage
-        self.size = int(np.prod(shape, dtype=np.int64))
+        self.size = int(math.prod(shape))
         self.pointer: int = storage.ctypes.data
 
     def rows(self, start: int, stop: int) -> Buffer:
@@ -55,7 +56,10 @@ class Buffer:
 
 
 class Backend(ABC):
-    """A device. Subclasses give memory (`_dtype`, `_storage_size`, `_pack`, `_unpack`) and `_run`, `_compile`."""
+    """A device. Subclasses give memory (`_dtype`, `_storage_size`, `_pack`, `_unpack`) and `_run`, `_compile`.
+
+    `_compile(calls)` gives a function of n that makes the calls in order, n times over, without the host in between.
+    """
 
     name: str
     real: np.dtype
@@ -181,7 +185,7 @@ class Backend(ABC):
         return self.real if kind in ("real", "weight") else np.dtype(kind)
 
     def _storage_size(self, shape: tuple[int, ...], kind: str) -> int:
-        return int(np.prod(shape, dtype=np.int64))
+        return int(math.prod(shape))
 
     def _pack(self, array: np.ndarray, buffer: Buffer) -> None:
         buffer.storage[...] = array.reshape(-1)
@@ -193,7 +197,7 @@ class Backend(ABC):
     def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None: ...
 
     @abstractmethod
-    def _compile(self, calls: Sequence[Call]) -> Callable[[], None]: ...
+    def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]: ...
 
 
 def get_backend(device: str = "cpu") -> Backend:

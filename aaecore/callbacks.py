@@ -15,19 +15,30 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Override what you need. Returning True from an `on_..._end` stops training after that step or epoch."""
+    """Override what you need. Returning True from an `on_..._end` stops training after that step, burst or epoch."""
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """`fit` starts."""
 
     def on_step_end(self, trainer: Trainer, losses: Losses) -> bool | None:
-        """One step was made, with these losses."""
+        """One step was made, with these losses. Where steps are small this makes them slower; see `on_burst_end`."""
+
+    def on_burst_end(self, trainer: Trainer, losses: Losses) -> bool | None:
+        """Some steps were made, 20 ms of them or a single one, the last with these losses.
+
+        Unless a callback overrides `on_step_end`, steps run in such bursts, without Python in between.
+        """
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> bool | None:
         """One epoch was made; `row` is its line of the history."""
 
     def on_train_end(self, trainer: Trainer) -> None:
         """`fit` ends, also by an error."""
+
+    @property
+    def wants_every_step(self) -> bool:
+        """Whether `on_step_end` is overridden, so that training must come back to Python after every step."""
+        return getattr(self.on_step_end, "__func__", None) is not Callback.on_step_end
 
 
 @dataclass
@@ -74,7 +85,7 @@ class Progress(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         self._begun = time.monotonic()
 
-    def on_step_end(self, trainer: Trainer, losses: Losses) -> None:
+    def on_burst_end(self, trainer: Trainer, losses: Losses) -> None:
         if self.live and time.monotonic() - self._drawn > 0.1:
             self._drawn = time.monotonic()
             done = trainer.position / trainer.rows

@@ -136,7 +136,7 @@ class CpuBackend(Backend):
     def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
         self.kernels.launch(name, [b.pointer for b in buffers], dims, scalars)
 
-    def _compile(self, calls: Sequence[Call]) -> Callable[[], None]:
+    def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
         program = compiled.Program(self.kernels)
         for call in calls:
             program.append(call.name, [b.pointer for b in call.buffers], call.dims, call.scalars)

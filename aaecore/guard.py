@@ -10,33 +10,39 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
 
 from .backend import Buffer
+from .stepper import MAX_BURST, Burst
 
-INTERVAL = 200  # steps between snapshots: copying the state costs less than 1 % of so many steps
+INTERVAL = MAX_BURST  # steps between snapshots at most: copying the state costs less than 1 % of so many steps
 JOURNAL_BYTES = 64 << 20  # what the steps kept for repeating may hold before a new snapshot replaces them
 
 
 class Rollback:
-    """A snapshot of the state and the steps made since, each as a function that makes it again."""
+    """A snapshot of the state, and the bursts of steps made since, which `redo` makes again."""
 
-    def __init__(self, state: Sequence[Buffer], host: Callable[[], Any], restore_host: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        state: Sequence[Buffer],
+        host: Callable[[], Any],
+        restore_host: Callable[[Any], None],
+        redo: Callable[[Burst], object],
+    ) -> None:
         self._state = list(state)
-        self._host, self._restore_host = host, restore_host
+        self._host, self._restore_host, self._redo = host, restore_host, redo
         self._copies: list[np.ndarray] = []
         self._kept: Any = None
-        self._journal: list[partial[None]] = []
+        self._journal: list[Burst] = []
+        self._steps = 0  # in the journal
         self._bytes = 0
 
-    @property
-    def due(self) -> bool:
-        """Whether the journal is long enough for a new snapshot."""
-        return len(self._journal) >= INTERVAL or self._bytes > JOURNAL_BYTES or not self._copies
+    def due(self, steps: int) -> bool:
+        """Whether a new snapshot must come before so many more steps."""
+        return self._steps + steps > INTERVAL or self._bytes > JOURNAL_BYTES or not self._copies
 
     def snapshot(self) -> None:
         """Copies the state and forgets the journal."""
@@ -46,32 +52,36 @@ class Rollback:
             np.copyto(copy, buffer.storage)
         self._kept = self._host()
         self._journal.clear()
-        self._bytes = 0
+        self._steps = self._bytes = 0
 
-    def record(self, redo: partial[None], held_bytes: int = 0) -> None:
-        """Remembers a step that is about to be made."""
-        self._journal.append(redo)
-        self._bytes += held_bytes
+    def record(self, burst: Burst) -> None:
+        """Remembers steps that are about to be made."""
+        self._journal.append(burst)
+        self._steps += burst.steps
+        self._bytes += burst.nbytes
 
-    def forget(self) -> None:
-        """Takes the last recorded step out again: it was not made."""
-        if self._journal:
-            self._journal.pop()
-
-    def undo(self, good_state: Callable[[], bool]) -> partial[None] | None:
-        """Goes back before the last recorded step, or further until `good_state()`; gives the first step undone."""
-        journal, undone = list(self._journal), None
-        for good in range(len(journal) - 1, -1, -1):
-            for copy, buffer in zip(self._copies, self._state, strict=True):
-                np.copyto(buffer.storage, copy)
-            self._restore_host(self._kept)
-            for redo in journal[:good]:
-                redo()
-            undone = journal[good]
+    def undo(self, last: int, good_state: Callable[[], bool]) -> np.ndarray | None:
+        """Takes back the `last` steps recorded, and more until `good_state()`; gives the rates of the first of them."""
+        rates = None
+        for good in range(self._steps - last, -1, -1):
+            rates = self._go_to(good)
             if good_state():
                 break
         self.snapshot()
-        return undone
+        return rates
+
+    def _go_to(self, steps: int) -> np.ndarray:
+        """The state after the first `steps` steps of the journal; gives the rates of the step after them."""
+        for copy, buffer in zip(self._copies, self._state, strict=True):
+            np.copyto(buffer.storage, copy)
+        self._restore_host(self._kept)
+        journal = iter(self._journal)
+        while (burst := next(journal)).steps <= steps:
+            self._redo(burst)
+            steps -= burst.steps
+        if steps:
+            self._redo(burst.first(steps))
+        return burst.rates[steps]
 
 
 class StopSignals:

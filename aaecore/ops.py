@@ -172,6 +172,12 @@ _TABLE = (
        (_in("source", "M", "N"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),
         _out("out", "B", "N")), ("M", "N", "P", "B"), ("scale",), flops=lambda d: d["B"] * d["N"]),
     Op("cursor_advance", (_inout("cursor", 1, kind="int64"),), ("by",)),
+    # log[at modulo M, column] = value: what step `at` of a burst leaves to be read, in a table of M rows.
+    Op("log_value", (_in("value", 1), _in("at", 1, kind="int64"), _inout("log", "M", "N")), ("M", "N", "column"),
+       valid=lambda d: d["M"] > 0 and d["column"] < d["N"]),
+    # lr = rates[at modulo M, column]: what step `at` of a burst was given.
+    Op("take_rate", (_in("rates", "M", "N", kind="float64"), _in("at", 1, kind="int64"), _STATE_INOUT),
+       ("M", "N", "column"), valid=lambda d: d["M"] > 0 and d["column"] < d["N"]),
     # --- optimizers -------------------------------------------------------------------------------
     # step += 1; grad_scale = 1; step_size = lr / (1 - beta1^step); inv_sqrt_bc2 = 1 / sqrt(1 - beta2^step), in double.
     Op("adam_advance", (_STATE_INOUT,), ()),

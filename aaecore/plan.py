@@ -28,17 +28,22 @@ class Call:
 class Plan:
     """What `Backend.capture` returns. It owns every buffer that the step saw, so `replay` stays valid."""
 
-    def __init__(self, calls: Sequence[Call], inputs: Sequence[Buffer], run: Callable[[], None]) -> None:
+    def __init__(self, calls: Sequence[Call], inputs: Sequence[Buffer], run: Callable[[int], None]) -> None:
         self.calls = tuple(calls)
         self.inputs = tuple(inputs)
         self._run = run
 
-    def replay(self, *arrays: np.ndarray) -> None:
+    def replay(self, *arrays: np.ndarray, times: int = 1) -> None:
         """Runs the step again, after copying `arrays` (if any are given) into the inputs named at capture.
+
+        With `times` it is run so often in one go, without the host in between.
 
         Raises:
             CaptureError: another number of arrays, or another shape than was recorded.
+            ValueError: `times` is not an integer >= 1.
         """
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise ValueError(f"times: expected an integer >= 1, got {times!r}")
         if arrays:
             if len(arrays) != len(self.inputs):
                 raise CaptureError(f"replay: the step was captured with {len(self.inputs)} inputs, got {len(arrays)}")
@@ -47,7 +52,7 @@ class Plan:
                     raise CaptureError(f"replay: input {i} was captured with shape {buffer.shape}, got {array.shape}")
             for buffer, array in zip(self.inputs, arrays, strict=True):
                 buffer.backend.upload(buffer, array)
-        self._run()
+        self._run(times)
 
     @property
     def flops(self) -> int:

@@ -231,6 +231,16 @@ def cursor_advance(cursor: Array, by: int) -> None:
     cursor += by
 
 
+def log_value(value: Array, at: Array, log: Array, M: int, N: int, column: int) -> None:
+    """log[at modulo M, column] = value."""
+    log[at[0] % M, column] = value[0]
+
+
+def take_rate(rates: Array, at: Array, state: Array, M: int, N: int, column: int) -> None:
+    """The learning rate of the optimizer with this state = rates[at modulo M, column]."""
+    state[LR] = rates[at[0] % M, column]
+
+
 # --- optimizers ---------------------------------------------------------------------------------------------------
 
 
@@ -391,9 +401,10 @@ class ReferenceBackend(Backend):
         ]
         FUNCTIONS[name](*arrays, *dims, *scalars)
 
-    def _compile(self, calls: Sequence[Call]) -> Callable[[], None]:
-        def run() -> None:
-            for call in calls:
-                self._run(call.name, call.buffers, call.dims, call.scalars)
+    def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
+        def run(times: int) -> None:
+            for _ in range(times):
+                for call in calls:
+                    self._run(call.name, call.buffers, call.dims, call.scalars)
 
         return run

@@ -56,7 +56,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         },
         "position": {
             "steps": trainer.steps, "epoch": trainer.epoch, "rows_used": trainer.position, "rows": trainer.rows,
-            "sums": list(trainer._sums),
+            "sums": trainer._sums.tolist(),
         },
         "history": [
             [[name, getattr(value, "item", lambda v=value: v)()] for name, value in row.items()]
@@ -120,5 +120,5 @@ def restore(trainer: Trainer, values: Mapping[str, np.ndarray], meta: Mapping[st
     for name, buffer in _buffers(trainer).items():
         trainer.backend.upload(buffer, values[name])
     trainer.steps, trainer.epoch, trainer.position, trainer.rows = steps, epoch, used, rows
-    trainer._sums = sums
+    trainer._sums = np.array(sums)
     trainer.history = History([dict(row) for row in meta["history"]])

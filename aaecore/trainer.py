@@ -1,4 +1,4 @@
-"""The training loop: records a step once per batch size, then replays it; checkpoints, history, stopping.
+"""The training loop: bursts of steps, epochs, the guard's hooks, checkpoints, history, stopping.
 
 The trainer knows phases (a loss, the parameters it moves, their optimizer) and nothing of what they mean.
 """
@@ -21,13 +21,12 @@ from .data import as_matrix, epoch_order
 from .errors import CheckpointError
 from .guard import Rollback, StopSignals
 from .history import History, Losses, Row
-from .optim import OPTIMIZERS, Adam, Optimizer, check_number, clip_grad_norm
+from .optim import OPTIMIZERS, Adam, Optimizer, check_number
+from .stepper import Burst, Stepper
 from .tensor import Parameter, Tensor
 
 Path = str | os.PathLike[str]
 MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
-Step = tuple[Callable[[], None], list[Buffer], Buffer]  # what runs it, its inputs, and its x
-MAX_PLANS = 16  # steps kept for batch sizes seen before; each owns its activations
 
 
 class Trainer:
@@ -83,18 +82,13 @@ class Trainer:
         self.epochs = 0  # asked for by the running fit
         self.position = 0  # rows of the current epoch used so far
         self.rows = 0  # rows of the data of the last fit
-        self._sums = [0.0] * len(self.phases)  # of the current epoch: losses times rows
-        self._losses = self.backend.zeros((len(self.phases),))
-        self._cursor = self.backend.zeros((1,), "int64")
-        self._source: Buffer | None = None
-        self._order: Buffer | None = None
-        self._last_x: Buffer | None = None
-        self._values = [0.0] * len(self.phases)  # of the last step
-        self._running = False
-        self._loads_seen = model.loads
+        self._sums = np.zeros(len(self.phases))  # of the current epoch: losses times rows
         self.validating = False  # whether the running fit measures the loss on validation data
-        self._plans: dict[tuple[int, bool, bool], Step] = {}
-        self._rollback = Rollback(self._state(), self._host_state, self._set_host_state)
+        self._stepper = Stepper(model, self.phases, self.optimizers, self.clip_norm, record)
+        self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors,
+        self._rates_made = np.empty((0, len(self.phases)))  # and the table that was made of them
+        self._rollback = Rollback(self._state(), self._host_state, self._set_host_state, self._run)
+        self._loads_seen = model.loads
 
     def _make_optimizers(
         self, lr: float | Mapping[str, float], makers: Mapping[str, MakeOptimizer] | None
@@ -130,63 +124,56 @@ class Trainer:
         z = None if z_prior is None else np.array(as_matrix(z_prior, "z_prior"), self.backend.real)
         if z is not None and z.shape != (len(x), self.model.latent_dim):
             raise ValueError(f"z_prior: expected shape {(len(x), self.model.latent_dim)}, got {z.shape}")
-        return self._guarded(len(x), kept, z)
+        z = self._host_sample(len(x)) if z is None else z
+        return Losses(self.names, self._make(Burst(len(x), self._rates(1), kept, z))[-1].tolist())
 
-    def _run(self, batch: int, rates: Mapping[str, float], x: np.ndarray | None, z: np.ndarray | None) -> None:
-        """Makes one step, on x or without it on the next rows of the data; z, if given, is the prior's sample."""
-        run, inputs, on_device = self._step_for(batch, x is not None, z is not None)
-        for name, rate in rates.items():
-            self.optimizers[name].lr = rate
-        for buffer, value in zip(inputs, (v for v in (x, z) if v is not None), strict=True):
-            self.backend.upload(buffer, value)
-        self._running = True  # from here to the end the device and the counts below may disagree
-        run()
-        self._last_x = on_device
-        self._values = [float(v) for v in self.backend.to_host(self._losses)]
-        self.steps += 1
-        if x is None:
-            self.position += batch
-            self._sums = [total + value * batch for total, value in zip(self._sums, self._values, strict=True)]
-        self._running = False
+    def _rates(self, steps: int) -> np.ndarray:
+        """(steps, phases): the learning rates of the next steps. Where they are the same again, so is the array."""
+        if self.base_lr.keys() != self.optimizers.keys():
+            raise ValueError(f"base_lr: expected the phases {', '.join(self.names)}, got {', '.join(self.base_lr)}")
+        base = [self.base_lr[name] for name in self.names]
+        factors = [self.schedule(step) for step in range(self.steps, self.steps + steps)]
+        if self._rates_of != (base, factors):
+            rates = np.array([[lr * factor for lr in base] for factor in factors], np.float64)
+            for extreme in (rates.min(), rates.max()):
+                check_number("lr", float(extreme), 0.0)
+            self._rates_of, self._rates_made = (base, factors), rates
+        return self._rates_made
 
-    def _step_for(self, batch: int, x_given: bool, z_given: bool) -> Step:
-        """The step for a batch size, and for who gives x and the prior's sample."""
-        key = (batch, x_given, z_given)
-        if key not in self._plans:
-            if len(self._plans) >= MAX_PLANS:
-                del self._plans[next(iter(self._plans))]
-            x = self.backend.empty((batch, self.model.input_dim))
-            z = self.backend.empty((batch, self.model.latent_dim)) if z_given else None
-            step = partial(self._launch_step, x, z, from_data=not x_given)
-            inputs = [b for b, given in ((x, x_given), (z, z_given)) if b is not None and given]
-            self._plans[key] = (self.backend.capture(step).replay if self.record else step, inputs, x)
-        return self._plans[key]
+    def _host_sample(self, batch: int) -> np.ndarray | None:
+        """The sample of a prior that only the host can draw."""
+        if not isinstance(self.model.prior, priors.CallablePrior):
+            return None
+        return self.model.prior.draw(batch, self.model.latent_dim, self.model.seed, self.model.generator.counter)
 
-    def _launch_step(self, x: Buffer, z: Buffer | None, *, from_data: bool) -> None:
-        """The launches of one step, run or recorded."""
-        model, launch = self.model, self.backend.launch
-        batch = x.shape[0]
-        model.generator.restart()
-        if from_data:
-            assert self._source is not None
-            assert self._order is not None
-            op, scale = ("gather_rows_u8", 1 / 255) if self._source.kind == "uint8" else ("gather_rows", 1.0)
-            dims = (*self._source.shape, self._order.size, batch)
-            launch(op, (self._source, self._order, self._cursor, x), dims, (scale,))
-        shared = Batch(Tensor(x), Tensor(z if z is not None else model.draw_prior(model.generator, batch)))
-        for i, phase in enumerate(self.phases):
-            loss, optimizer = phase.loss(shared), self.optimizers[phase.name]
-            optimizer.advance()
-            if self.clip_norm is None:
-                loss.backward(optimizer)
-            else:
-                loss.backward(parameters=optimizer.parameters)
-                clip_grad_norm(optimizer, self.clip_norm)
-                optimizer.step()
-            launch("copy", (loss.buffer, self._losses.rows(i, i + 1)), (1, 0))
-        model.generator.advance()
-        if from_data:
-            launch("cursor_advance", (self._cursor,), (batch,))
+    def _make(self, burst: Burst) -> np.ndarray:
+        """Makes steps; gives their losses, (steps, phases). If one is not finite, goes back to before it and raises."""
+        if self.guard:
+            if self._rollback.due(burst.steps) or self._loads_seen != self.model.loads:
+                self._snapshot()
+            self._rollback.record(burst)
+        try:
+            losses = self._run(burst)
+        except BaseException:  # after an error or an interrupt it is as if the burst had not begun
+            if self.guard:
+                self._rollback.undo(burst.steps, lambda: True)
+            raise
+        if self.guard and not np.isfinite(losses).all():
+            step, phase = np.argwhere(~np.isfinite(losses))[0]
+            self._fail(f"a loss of {losses[step, phase]}", self.names[phase], burst.steps - step)
+        return losses
+
+    def _run(self, burst: Burst) -> np.ndarray:
+        """Makes steps and counts them; what the guard repeats."""
+        losses = self._stepper.run(burst)
+        self.steps += burst.steps
+        if burst.x is None:
+            self.position += burst.batch * burst.steps
+            # Added in order, one step after the other: the sums do not depend on where bursts end.
+            totals = losses * burst.batch
+            totals[0] += self._sums
+            self._sums = np.add.accumulate(totals)[-1]
+        return losses
 
     # --- many steps -------------------------------------------------------------------------------
 
@@ -212,8 +199,8 @@ class Trainer:
             checkpoint: file to save to after every epoch, on SIGINT and SIGTERM, and before an error of the numbers.
             checkpoint_interval: seconds between two saves at the least; the last state is saved in any case.
 
-        The order of the rows is a function of (seed, epoch). On SIGINT or SIGTERM the running step is finished, the
-        checkpoint written, and the signal delivered to the handlers that were there before.
+        The order of the rows is a function of (seed, epoch). On SIGINT or SIGTERM the running burst of steps (20 ms, or
+        one step) is finished, the checkpoint written, and the signal delivered to the handlers that were there before.
 
         Raises:
             ValueError, TypeError: bad arguments. FloatingPointError: a loss is not finite; the weights are those of the
@@ -233,7 +220,8 @@ class Trainer:
             raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
         self.epochs, self.validating = int(epochs), validation is not None
         self._snapshot()  # while the data of the steps so far are still bound
-        self._bind_data(x)
+        self.rows = len(x)
+        self._stepper.bind(x)
         listeners = [*callbacks, *([Progress()] if progress else [])]
         with StopSignals() as stop:
             try:
@@ -264,22 +252,19 @@ class Trainer:
                 self.save(path)
                 saved = time.monotonic()
 
-    def _bind_data(self, x: np.ndarray) -> None:
-        self._plans = {key: plan for key, plan in self._plans.items() if key[1]}  # those of other data go
-        self.rows = len(x)
-        self._source = self.backend.wrap(x, "uint8" if x.dtype == np.uint8 else "real")
-        self._order = self.backend.empty((len(x),), "int64")
-
     def _one_epoch(self, validation: np.ndarray | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
         """Makes the rest of the current epoch; False if training should stop."""
-        assert self._order is not None
-        self.backend.upload(self._order, epoch_order(self.rows, self.model.seed, self.epoch))
-        self.backend.upload(self._cursor, np.array([self.position]))
+        self._stepper.begin_epoch(epoch_order(self.rows, self.model.seed, self.epoch), self.position)
         self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
-        going = True
+        going, step_by_step = True, any(c.wants_every_step for c in listeners)
         while going and self.position < self.rows:
-            losses = self._guarded(min(self.batch_size, self.rows - self.position), None, None)
-            wishes = [c.on_step_end(self, losses) for c in listeners]
+            left = self.rows - self.position
+            batch = min(self.batch_size, left)
+            steps = 1 if step_by_step else min(self._stepper.pace(batch), left // batch)
+            burst = Burst(batch, self._rates(steps), z=self._host_sample(batch))
+            losses = Losses(self.names, self._make(burst)[-1].tolist())
+            wishes = [c.on_step_end(self, losses) for c in listeners] if step_by_step else []
+            wishes += [c.on_burst_end(self, losses) for c in listeners]
             going = not stop.received and not any(wishes)
         self._check_state()
         if self.position < self.rows:
@@ -289,7 +274,7 @@ class Trainer:
         return going and not any(wishes)
 
     def _end_epoch(self, validation: np.ndarray | None) -> Row:
-        means = [total / self.rows for total in self._sums]
+        means = (self._sums / self.rows).tolist()
         row: Row = {"epoch": self.epoch + 1, "step": self.steps, **dict(zip(self.names, means, strict=True))}
         if validation is not None:
             row["validation"] = self.model.evaluate(validation)
@@ -297,7 +282,7 @@ class Trainer:
         self.history.rows.append(row)
         self.epoch += 1
         self.position = 0
-        self._sums = [0.0] * len(self.phases)
+        self._sums = np.zeros(len(self.phases))
         return row
 
     # --- the guard --------------------------------------------------------------------------------
@@ -307,28 +292,28 @@ class Trainer:
         moments = [b for o in self.optimizers.values() for table in o.moments.values() for b in table.values()]
         states = [o.state for o in self.optimizers.values()]
         weights = [p.buffer for p in self.model.parameters.values()]
-        return [*weights, *moments, *states, self.model.generator.state, self._cursor]
+        return [*weights, *moments, *states, self.model.generator.state, self._stepper.cursor]
 
-    def _host_state(self) -> tuple[int, int, list[float]]:
-        return self.steps, self.position, list(self._sums)
+    def _host_state(self) -> tuple[int, int, np.ndarray]:
+        return self.steps, self.position, self._sums
 
-    def _set_host_state(self, state: tuple[int, int, list[float]]) -> None:
-        self.steps, self.position, self._sums = state[0], state[1], list(state[2])
+    def _set_host_state(self, state: tuple[int, int, np.ndarray]) -> None:
+        self.steps, self.position, self._sums = state
 
     def _is_good(self) -> bool:
         """Whether the weights are finite, and the first loss that they give on the last batch."""
         if not all(np.isfinite(p.buffer.storage).all() for p in self.model.parameters.values()):
             return False
-        if self._last_x is None:
+        if self._stepper.last_x is None:
             return True
-        x = Tensor(self._last_x)
+        x = Tensor(self._stepper.last_x)
         return math.isfinite(float(self.phases[0].loss(Batch(x, x))))
 
     def _check_state(self) -> None:
         if self.guard and not self._is_good():
             bad = {id(p) for p in self.model.parameters.values() if not np.isfinite(p.buffer.storage).all()}
             named = (phase.name for phase in self.phases if any(id(p) in bad for p in phase.parameters))
-            self._fail("weights gone bad", next(named, self.names[-1]))
+            self._fail("weights gone bad", next(named, self.names[-1]), 1)
 
     def _snapshot(self) -> None:
         """Keeps the current state to come back to, if it is a good one."""
@@ -337,42 +322,12 @@ class Trainer:
             self._rollback.snapshot()
             self._loads_seen = self.model.loads
 
-    def _guarded(self, batch: int, x: np.ndarray | None, z: np.ndarray | None) -> Losses:
-        """Makes a step; if a loss is not finite, goes back to the state before it and raises."""
-        if z is None and isinstance(self.model.prior, priors.CallablePrior):
-            generator = self.model.generator
-            z = self.model.prior.draw(batch, self.model.latent_dim, self.model.seed, generator.counter)
-        rates = {name: lr * self.schedule(self.steps) for name, lr in self.base_lr.items()}
-        step = partial(self._run, batch, rates, x, z)
-        if self.guard:
-            if self._rollback.due or self._loads_seen != self.model.loads:
-                self._snapshot()
-            self._rollback.record(step, sum(a.nbytes for a in (x, z) if a is not None))
-        try:
-            step()
-        except BaseException:
-            self._take_back()
-            raise
-        losses = Losses(self.names, self._values)
-        if self.guard:
-            for name, value in losses.items():
-                if not math.isfinite(value):
-                    self._fail(f"a loss of {value}", name)
-        return losses
-
-    def _take_back(self) -> None:
-        """After an error or an interrupt in a step: as if it had not begun."""
-        if self.guard and self._running:
-            self._rollback.undo(lambda: True)
-        elif self.guard:
-            self._rollback.forget()
-        self._running = False
-
-    def _fail(self, what: str, phase: str) -> None:
-        step = self.steps
-        self._last_x = None  # the batch may be what is bad
-        undone = self._rollback.undo(self._is_good)
-        rates = ", ".join(f"{name} {rate:g}" for name, rate in undone.args[1].items()) if undone else "unknown"
+    def _fail(self, what: str, phase: str, last: int) -> None:
+        """Takes the `last` steps back, or more, and raises: the first of them went wrong."""
+        step = self.steps - last + 1
+        self._stepper.last_x = None  # the batch may be what is bad
+        undone = self._rollback.undo(last, self._is_good)
+        rates = "unknown" if undone is None else ", ".join(map("{} {:g}".format, self.names, undone))
         raise FloatingPointError(
             f"{what} in phase {phase} of step {step}; the weights are those after step {self.steps} "
             f"(learning rates of step {self.steps + 1}: {rates})"

@@ -1,4 +1,4 @@
-"""One training step at the sizes a-f: `Trainer.step`, eager and replayed, and the bare replay of the recorded step."""
+"""Training at the sizes a-f: `Trainer.step`, eager and replayed, the bare replay of the step, and epochs of `fit`."""
 
 from __future__ import annotations
 
@@ -50,3 +50,17 @@ def test_plan_replay(name: str, rate: Rate, benchmark: BenchmarkFixture) -> None
     rate(plan.replay, *_cost(name))
     assert np.isfinite(losses.storage).all()
     assert losses.storage.all()
+
+
+@pytest.mark.parametrize(("name", "steps"), [("a", 20), ("e", 2000), ("f", 100)])
+def test_fit_epoch(name: str, steps: int, rate: Rate, benchmark: BenchmarkFixture) -> None:
+    """An epoch as `Trainer.fit` makes it, with all that comes with it: checks, order of the rows, guard, losses."""
+    benchmark.group = "epoch"
+    size = SIZES[name]
+    x = np.random.default_rng(0).random((steps * size.batch, size.inputs), np.float32)
+    trainer = Trainer(make_model(size), size.batch)
+    flops, nbytes = _cost(name)
+    rate(lambda: trainer.fit(x, trainer.epoch + 1, progress=False), steps * flops, steps * nbytes)
+    if benchmark.stats is not None:
+        benchmark.extra_info["rows/s"] = len(x) / benchmark.stats.stats.median
+    assert trainer.steps == steps * trainer.epoch

@@ -114,7 +114,7 @@ cdef class Kernels:
 
 
 cdef class Program:
-    """A recorded list of kernel calls; `run` replays it in one call."""
+    """A recorded list of kernel calls; `run` replays it, once or often, in one call."""
 
     cdef Call* calls
     cdef int count, capacity
@@ -138,11 +138,13 @@ cdef class Program:
         self.kernels.fill(&self.calls[self.count], name, pointers, dims, scalars)
         self.count += 1
 
-    def run(self) -> None:
-        """Replays all calls in order, with the interpreter lock released."""
+    def run(self, int64_t times) -> None:
+        """Replays all calls in order, `times` times over, with the interpreter lock released."""
+        cdef int64_t n
         cdef int i
         with nogil:
-            for i in range(self.count):
-                self.calls[i].run(self.calls[i].buffers, self.calls[i].dims, self.calls[i].scalars)
+            for n in range(times):
+                for i in range(self.count):
+                    self.calls[i].run(self.calls[i].buffers, self.calls[i].dims, self.calls[i].scalars)
         if out_of_memory():
             raise MemoryError("replay: no memory for scratch space")

@@ -49,3 +49,7 @@ template <class T> INLINE void gather(Buffers buf, Dims dim, Scalars scalar) {
 KERNEL(gather_rows_u8) { gather<uint8_t>(buf, dim, scalar); }
 KERNEL(gather_rows) { gather<float>(buf, dim, scalar); }
 KERNEL(cursor_advance) { *out<int64_t>(buf, 0) += dim[0]; }
+
+// The tables of a burst: row `at`, modulo their length, belongs to the step that runs.
+KERNEL(log_value) { out<float>(buf, 2)[*in<int64_t>(buf, 1) % dim[0] * dim[1] + dim[2]] = *in<float>(buf, 0); }
+KERNEL(take_rate) { out<double>(buf, 2)[LR] = in<double>(buf, 0)[*in<int64_t>(buf, 1) % dim[0] * dim[1] + dim[2]]; }

@@ -184,6 +184,12 @@ def _gather(scale: float, fills: str = "") -> list[Case]:
     return cases + _rows(names, [(500, 784, 500, 100)], scalars, bench=True)
 
 
+def _table_rows() -> list[Case]:
+    shapes: list[tuple[int, ...]] = [(1, 1, 0), (1, 3, 2), (7, 1, 0), (5, 3, 0), (200, 3, 1), (6, 4, 3)]
+    names = "M N column"
+    return [*_rows(names, shapes), Case({"M": 5, "N": 3, "column": 1}, fill="nan")]
+
+
 def _random_flat(*scalars: Mapping[str, float]) -> list[Case]:
     streams = cycle([0, 1, 7, 2**32 - 1])
     cases = [Case({"N": n, "stream": s}, scalars[0]) for n, s in zip(_LENGTHS, streams, strict=False)]
@@ -223,6 +229,8 @@ CASES: dict[str, list[Case]] = {
     "gather_rows_u8": _gather(1 / 255),
     "gather_rows": _gather(0.3, "nan"),
     "cursor_advance": [Case({"by": n}) for n in (100, 0, 7)],
+    "log_value": _table_rows(),
+    "take_rate": _table_rows(),
     "adam_advance": [
         Case(note=f"step{n}", given={"state": [n, 1e-3, 0.9, 0.999, 1e-8, 1, 7, 7]}) for n in (0, 1, 999, 10**6)
     ],
@@ -288,6 +296,7 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     "rng": lambda shape, dims, rng: rng.integers(0, 2**64, shape, np.uint64),
     "index": lambda shape, dims, rng: rng.integers(0, dims["M"], shape),
     "cursor": lambda shape, dims, rng: np.full(shape, rng.integers(0, dims.get("P", 50) - dims.get("B", 0) + 1)),
+    "at": lambda shape, dims, rng: rng.integers(dims["M"] // 2, 2 * dims["M"], shape),  # some beyond the end
     # not near 0, where m is not: no gradients lead there, and m / sqrt(v) is ill-conditioned
     **dict.fromkeys(["v", "v_weight", "v_bias"], lambda shape, dims, rng: rng.uniform(0.2, 3, shape)),
 }

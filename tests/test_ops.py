@@ -35,7 +35,10 @@ BEST = next(iter(DEVICES))
 KERNELS = Path(__file__).parent.parent / "kernels"
 
 # Results of one correctly rounded operation: they must equal NumPy's float32, not only come near.
-EXACT = {"copy_columns", "copy", "fill", "scale", "gather_rows_u8", "gather_rows", "random_categorical"}
+EXACT = {
+    "copy_columns", "copy", "fill", "scale", "gather_rows_u8", "gather_rows", "log_value", "take_rate",
+    "random_categorical",
+}  # fmt: skip
 FLOOR_REAL = 4 * float(np.finfo(np.float32).eps)
 # Buffers that are float64 on every device: powers by repeated squaring and sums of 10^6 terms lose up to three digits.
 FLOOR_DOUBLE = 4096 * float(np.finfo(np.float64).eps)
@@ -283,7 +286,7 @@ def test_arguments_agree_with_the_table(op: Any) -> None:
 
 
 def test_every_op_that_can_be_shared_has_a_case_for_threads() -> None:
-    small = {"cursor_advance", "adam_advance", "sgd_advance", "clip_scale", "rng_advance"}
+    small = {"cursor_advance", "log_value", "take_rate", "adam_advance", "sgd_advance", "clip_scale", "rng_advance"}
     assert {op for op, cases in CASES.items() if not any(c.parallel for c in cases)} == small
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["plan", "backend", "reference", "cpu", "_info"],
     ["tensor", "functions"],
     ["optim", "nn", "random", "schedules", "priors", "posteriors"],
-    ["aae", "guard", "callbacks", "state", "trainer"],
+    ["aae", "stepper", "guard", "callbacks", "state", "trainer"],
     ["config", "plots", "cli"],
 ]
 ORDER = {name: i for i, name in enumerate(n for row in LAYERS for n in row)}

@@ -22,6 +22,11 @@ def test_record_runs_nothing_and_replay_repeats(backend):
     plan.replay()
     plan.replay()
     assert backend.to_host(x).tolist() == [4.0] * 5
+    plan.replay(times=3)
+    assert backend.to_host(x).tolist() == [32.0] * 5
+    for bad in (0, -1, 1.0, True):
+        with pytest.raises(ValueError, match="times: expected an integer >= 1, got"):
+            plan.replay(times=bad)
 
 
 def test_replay_with_inputs(backend):
@@ -130,6 +135,10 @@ def test_launch_checks(backend):
             launch("copy_columns", (wide, wide), dims)
     with pytest.raises(ValueError, match="adversarial_bce: sizes that do not fit"):
         launch("adversarial_bce", (x, x, backend.zeros((1,))), (4, 5), (1.0,))
+    at, table = backend.zeros((1,), "int64"), backend.zeros((3, 0))
+    for log, dims in ((wide, (2, 4, 4)), (table, (3, 0, 0)), (table, (0, 5, 1))):
+        with pytest.raises(ValueError, match="log_value: sizes that do not fit"):
+            launch("log_value", (backend.zeros((1,)), at, log), dims)
     with pytest.raises(ValueError, match="rows: expected 0 <= start <= stop <= 2, got 0 and 1000"):
         wide.rows(0, 1000)
     with pytest.raises(ValueError, match=r"upload: expected shape \(4,\), got \(5,\)"):

@@ -1,0 +1,180 @@
+"""Makes training steps: records one for each batch size, then replays it in bursts that need nothing from the host.
+
+Whatever changes from step to step is on the device: the position in the data, the random counter, the optimizers'
+states, and two tables with a row for each step of a burst: the learning rates it takes and the losses it leaves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from .aae import AAE, Batch, Phase
+from .backend import Buffer
+from .optim import Optimizer, clip_grad_norm
+from .tensor import Tensor
+
+BURST_SECONDS = 0.02  # how long a burst should last: signals, callbacks and the progress bar wait for its end
+MAX_BURST = 200  # steps of a burst at most: the rows of the two tables
+MAX_PLANS = 16  # steps kept for batch sizes seen before; each owns its activations
+
+
+class Burst(NamedTuple):
+    """Equal steps in a row, and all that it takes to make them again."""
+
+    batch: int  # rows of each step
+    rates: np.ndarray  # (steps, phases) float64: the learning rates
+    x: np.ndarray | None = None  # (batch, input_dim); without it every step takes the next rows of the data
+    z: np.ndarray | None = None  # (batch, latent_dim): the prior's sample; without it every step draws its own
+
+    @property
+    def steps(self) -> int:
+        return len(self.rates)
+
+    @property
+    def nbytes(self) -> int:
+        """What its arrays of data hold."""
+        return (0 if self.x is None else self.x.nbytes) + (0 if self.z is None else self.z.nbytes)
+
+    def first(self, steps: int) -> Burst:
+        """Its beginning, a burst of its own."""
+        return self._replace(rates=self.rates[:steps])
+
+
+@dataclass
+class _Recorded:
+    """A step for one batch size: what runs it n times, its x, and the prior's sample if it is given one."""
+
+    run: Callable[[int], None]
+    x: Buffer
+    z: Buffer | None
+    seconds: float = 1.0  # that one step took in the last burst; until then, long enough to begin with a single step
+
+
+class Stepper:
+    """Makes the steps of a trainer: `record` once and replay, or launch op by op, with the same bits.
+
+    `optimizers` are those of the phases by name; `clip_norm` None does not clip.
+    """
+
+    def __init__(
+        self,
+        model: AAE,
+        phases: Sequence[Phase],
+        optimizers: Mapping[str, Optimizer],
+        clip_norm: float | None,
+        record: bool,
+    ) -> None:
+        self.model, self.backend = model, model.backend
+        self.phases, self.optimizers = phases, optimizers
+        self.clip_norm, self.record = clip_norm, record
+        self.last_x: Buffer | None = None  # the batch of the last step
+        self.cursor = self.backend.zeros((1,), "int64")  # rows of the epoch used so far
+        self._source: Buffer | None = None
+        self._order: Buffer | None = None
+        self._at = self.backend.zeros((1,), "int64")  # the row of the tables that the next step uses
+        self._rates = self.backend.zeros((MAX_BURST, len(phases)), "float64")
+        self._log = self.backend.zeros((MAX_BURST, len(phases)))
+        self._given: np.ndarray | None = None  # the array that the first rows of `_rates` came from
+        self._recorded: dict[tuple[int, bool, bool], _Recorded] = {}
+
+    def bind(self, x: np.ndarray) -> None:
+        """Takes the rows of x (N, input_dim), float32 or uint8, for the bursts that bring none."""
+        self._recorded = {key: step for key, step in self._recorded.items() if key[1]}  # those of other data go
+        self._source = self.backend.wrap(x, "uint8" if x.dtype == np.uint8 else "real")
+        self._order = self.backend.empty((len(x),), "int64")
+
+    def begin_epoch(self, order: np.ndarray, position: int) -> None:
+        """Sets the order (N,) of the rows, and how many of them are used already."""
+        assert self._order is not None
+        self.backend.upload(self._order, order)
+        self.backend.upload(self.cursor, np.array([position]))
+
+    def pace(self, batch: int) -> int:
+        """How many steps on the bound data a burst may have, by the time that the last one took."""
+        if self.model.prior.host:
+            return 1
+        seconds = self._step_for(batch, x_given=False, z_given=False).seconds
+        return max(1, min(MAX_BURST, int(BURST_SECONDS / seconds)))
+
+    def run(self, burst: Burst) -> np.ndarray:
+        """Makes the steps of a burst; gives their losses, (steps, phases) float64."""
+        step, backend = self._step_for(burst.batch, burst.x is not None, burst.z is not None), self.backend
+        backend.upload(self._at, np.zeros(1, np.int64))
+        if self._given is not burst.rates:
+            self._give(burst.rates)
+        if burst.x is not None:
+            backend.upload(step.x, burst.x)
+        if burst.z is not None and step.z is not None:
+            backend.upload(step.z, burst.z)
+        begun = time.perf_counter()
+        step.run(burst.steps)
+        losses = backend.to_host(self._log)[: burst.steps].astype(np.float64)
+        step.seconds = max(time.perf_counter() - begun, 1e-9) / burst.steps
+        self.last_x = step.x
+        return losses
+
+    def _give(self, rates: np.ndarray) -> None:
+        """Puts the rates into the first rows of their table."""
+        self._given = None  # until the upload is complete: an interrupt may come before
+        table = np.zeros(self._rates.shape)
+        table[: len(rates)] = rates
+        self.backend.upload(self._rates, table)
+        self._given = rates
+
+    def _step_for(self, batch: int, x_given: bool, z_given: bool) -> _Recorded:
+        """The step for a batch size, and for who gives x and the prior's sample."""
+        key = (batch, x_given, z_given)
+        if key not in self._recorded:
+            if len(self._recorded) >= MAX_PLANS:
+                del self._recorded[next(iter(self._recorded))]
+            x = self.backend.empty((batch, self.model.input_dim))
+            z = self.backend.empty((batch, self.model.latent_dim)) if z_given else None
+            launch = partial(self._launch, x, z, from_data=not x_given)
+            self._recorded[key] = _Recorded(self._repeated(launch), x, z)
+        return self._recorded[key]
+
+    def _repeated(self, launch: Callable[[], None]) -> Callable[[int], None]:
+        """What makes the step n times."""
+        if self.record:
+            plan = self.backend.capture(launch)
+            return lambda times: plan.replay(times=times)
+
+        def run(times: int) -> None:
+            for _ in range(times):
+                launch()
+
+        return run
+
+    def _launch(self, x: Buffer, z: Buffer | None, *, from_data: bool) -> None:
+        """The launches of one step, run or recorded."""
+        model, launch = self.model, self.backend.launch
+        batch = x.shape[0]
+        model.generator.restart()
+        if from_data:
+            assert self._source is not None
+            assert self._order is not None
+            op, scale = ("gather_rows_u8", 1 / 255) if self._source.kind == "uint8" else ("gather_rows", 1.0)
+            dims = (*self._source.shape, self._order.size, batch)
+            launch(op, (self._source, self._order, self.cursor, x), dims, (scale,))
+        shared = Batch(Tensor(x), Tensor(z if z is not None else model.draw_prior(model.generator, batch)))
+        for i, phase in enumerate(self.phases):
+            loss, optimizer = phase.loss(shared), self.optimizers[phase.name]
+            launch("take_rate", (self._rates, self._at, optimizer.state), (*self._rates.shape, i))
+            optimizer.advance()
+            if self.clip_norm is None:
+                loss.backward(optimizer)
+            else:
+                loss.backward(parameters=optimizer.parameters)
+                clip_grad_norm(optimizer, self.clip_norm)
+                optimizer.step()
+            launch("log_value", (loss.buffer, self._at, self._log), (*self._log.shape, i))
+        launch("cursor_advance", (self._at,), (1,))
+        model.generator.advance()
+        if from_data:
+            launch("cursor_advance", (self.cursor,), (batch,))
