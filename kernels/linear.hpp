@@ -46,17 +46,14 @@ template <class P> INLINE const float* forward_panel(const float* weight, long i
   return panel;
 }
 
-// Rows of a block stay in L2 while the panels stream past; few panels make room for more, smaller blocks to share out.
-INLINE long block_rows(long panels) { return panels >= 8 ? 112 : 28; }
-
 template <class P> INLINE void forward(Buffers buf, Dims dim, Scalars scalar) {
   long batch = dim[0];
   Forward f = {in<float>(buf, 0), in<float>(buf, 2), out<float>(buf, 3), dim[1], dim[2], (int)dim[3], (float)scalar[0]};
   if (f.outputs <= SKINNY) return forward_skinny<P>(f, in<float>(buf, 1), batch);
   const float *weight = in<float>(buf, 1), *x = P::lanes_along_columns(f.x, batch, f.inputs);
   if (!x) return;
-  long panels = (f.outputs + NR - 1) / NR, per_block = block_rows(panels), blocks = (batch + per_block - 1) / per_block;
-  long threads = aae::num_threads();
+  long panels = (f.outputs + NR - 1) / NR, threads = aae::num_threads();
+  long blocks = max_l((batch + 111) / 112, parts_per_panel(panels, (batch + 27) / 28));  // 112 rows stay in L2 while panels stream past
   aae::parallel(blocks * panels, 2.0 * batch * f.inputs * f.outputs, [&](long task) {
     long block = task / panels, n0 = task % panels * NR, width = panel_width(f.outputs, n0);
     const float* panel = forward_panel<P>(weight + n0 * f.inputs, f.inputs, width);
@@ -111,7 +108,7 @@ template <class P> INLINE void backward_input(Buffers buf, Dims dim, Scalars sca
   const float* dy = P::lanes_along_columns(f.dy, batch, f.outputs);
   if (!dy) return;
   long panels = (f.inputs + NR - 1) / NR, threads = aae::num_threads();
-  long blocks = panels >= 8 ? 1 : (batch + 55) / 56;  // each block packs the panel again, so there are few
+  long blocks = parts_per_panel(panels, (batch + 27) / 28);
   aae::parallel(blocks * panels, 2.0 * batch * f.inputs * f.outputs, [&](long task) {
     long block = task / panels, k0 = task % panels * NR, width = panel_width(f.inputs, k0);
     float* panel = static_cast<float*>(aae::scratch(round_up(lanes<P>(f.outputs), VL) * width * sizeof(float)));

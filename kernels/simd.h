@@ -69,6 +69,7 @@ INLINE V load(const float* p) { return (V) * (const Unaligned*)p; }
 INLINE void store(float* p, V v) { *(Unaligned*)p = (Unaligned)v; }
 INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 INLINE long min_l(long a, long b) { return a < b ? a : b; }
+INLINE long max_l(long a, long b) { return a > b ? a : b; }
 INLINE long round_up(long n, long to) { return (n + to - 1) / to * to; }
 
 // Splits N elements into fixed chunks and calls f(begin, end) for each, in parallel. The chunks do not depend on the number of threads.

@@ -7,6 +7,13 @@ constexpr long LINE = 16;  // floats in a cache line
 
 INLINE long panel_width(long outputs, long n0) { return outputs - n0 > VL ? NR : VL; }
 
+// Into how many parts, at most `most`, the work on each of `panels` is cut so that every thread finds a few tasks: what is packed for a
+// panel is packed again for each part. Elements are computed alike in any part.
+INLINE long parts_per_panel(long panels, long most) {
+  long wanted = (3 * aae::num_threads() + panels - 1) / panels;
+  return aae::num_threads() == 1 ? 1 : min_l(most, wanted);
+}
+
 // Splits `rows` into tiles whose heights differ by at most one, and calls f(first row, height).
 template <class F> INLINE void for_tiles(long rows, F&& f) {
   long tiles = (rows + MR_MAX - 1) / MR_MAX;

@@ -83,7 +83,7 @@ INLINE void backward_weight(const float* x, const float* dy, const int64_t* dim,
   if (outputs <= SKINNY) return backward_weight_skinny<P>(x, dy, batch, inputs, outputs, sink, take_bias);
   const float* xs = P::lanes_along_rows(x, batch, inputs);
   if (!xs) return;
-  long depth = lanes<P>(batch), panels = (outputs + NR - 1) / NR, parts = panels >= 8 ? 1 : (inputs + 55) / 56;
+  long depth = lanes<P>(batch), panels = (outputs + NR - 1) / NR, parts = parts_per_panel(panels, (inputs + 27) / 28);
   aae::parallel(panels * parts, 2.0 * batch * inputs * outputs, [&](long task) {
     long n0 = task / parts * NR, part = task % parts, width = panel_width(outputs, n0);
     float* panel = static_cast<float*>(aae::scratch(depth * width * sizeof(float)));
