@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUN ?= runs/digits
 
-.PHONY: help venv train test bench lint clean
+.PHONY: help venv train test bench lint cross clean
 
 help:
 	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
 	@echo "make test    run the whole test suite"
 	@echo "make bench   run the benchmarks"
 	@echo "make lint    check style and types"
+	@echo "make cross   compile the kernels with clang, for arm64 too (needs: $(BIN)/python -m pip install ziglang)"
 	@echo "make venv    make $(VENV) and install the package with all its tools (PYTHON=... for another Python)"
 	@echo "make clean   remove what these commands made, but no runs"
 
@@ -36,6 +37,23 @@ bench: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The kernel files that this machine does not build, and all others with another compiler than its own. clang knows no `GCC ivdep`.
+CLANG := $(BIN)/python -m ziglang c++ -std=c++17 -O3 -Wall -Wextra -Werror -Wno-unknown-pragmas -c -o build/cross.o
+X86 := -target x86_64-linux-gnu -mcpu=x86_64
+ARM64 := -target aarch64-linux-gnu
+
+cross: $(INSTALLED)
+	mkdir -p build
+	$(CLANG) $(ARM64) kernels/isa_neon.cpp
+	$(CLANG) $(ARM64) kernels/table.cpp
+	$(CLANG) $(ARM64) kernels/threads.cpp
+	$(CLANG) $(X86) kernels/isa_generic.cpp
+	$(CLANG) $(X86)_v2 kernels/isa_v2.cpp
+	$(CLANG) $(X86)_v3 kernels/isa_v3.cpp
+	$(CLANG) $(X86)_v4 kernels/isa_v4.cpp
+	$(CLANG) $(X86) kernels/table.cpp
+	$(CLANG) $(X86) kernels/threads.cpp
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info kernels/*.so .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -13,13 +13,15 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-X86 = platform.machine().lower() in ("x86_64", "amd64")
-ISA_FLAGS: dict[str, list[str]] = {"isa_generic.cpp": []}
-if X86:
-    # Exactly what table.cpp asks the CPU for, not -march=x86-64-v3: a virtual machine may hide the rest of that level.
-    ISA_FLAGS["isa_v3.cpp"] = ["-mavx2", "-mfma", "-mbmi2"]
-    ISA_FLAGS["isa_v4.cpp"] = [*ISA_FLAGS["isa_v3.cpp"], *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))]
-    ISA_FLAGS["isa_v4bf16.cpp"] = [*ISA_FLAGS["isa_v4.cpp"], "-mavx512bf16"]
+# Exactly what table.cpp asks the CPU for, not -march=x86-64-v3: a virtual machine may hide the rest of that level.
+V2 = ["-mssse3", "-msse4.1", "-msse4.2", "-mpopcnt"]
+V3 = [*V2, "-mavx2", "-mfma", "-mbmi2"]
+V4 = [*V3, *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))]
+V4_BF16 = [*V4, "-mavx512bf16"]
+X86: dict[str, list[str]] = {"isa_v2.cpp": V2, "isa_v3.cpp": V3, "isa_v4.cpp": V4, "isa_v4bf16.cpp": V4_BF16}
+ARM64: dict[str, list[str]] = {"isa_neon.cpp": []}
+BY_MACHINE = {"x86_64": X86, "amd64": X86, "aarch64": ARM64, "arm64": ARM64}
+ISA_FLAGS = BY_MACHINE.get(platform.machine().lower(), {"isa_generic.cpp": []})
 # No -ffast-math: some compilers then set flush-to-zero in the whole process of whoever imports the module.
 KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fno-exceptions"]
 EXTRA = shlex.split(os.environ.get("AAECORE_CXXFLAGS", ""))

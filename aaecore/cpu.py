@@ -54,17 +54,23 @@ def default_num_threads() -> int:
     return int(max(1, min(cores, _cgroup_cpus(), MAX_THREADS)))
 
 
-def default_isa() -> str:
-    """The instruction set of new backends: AAECORE_CPU_ISA ("v4", "v3", "generic"), else the best this CPU runs.
-
-    Raises:
-        DeviceError: AAECORE_CPU_ISA names one that this CPU or this build does not have.
-    """
+def _checked_isa(name: str | None, argument: str) -> str:
+    """`name`, or for None the best instruction set that this CPU runs; `argument` is where the name came from."""
     isas = compiled.supported()
-    isa = os.environ.get("AAECORE_CPU_ISA") or isas[0]
-    if isa not in isas:
-        raise DeviceError(f"AAECORE_CPU_ISA: expected one of {', '.join(isas)} on this CPU, got {isa!r}")
-    return isa
+    if not isas:
+        raise DeviceError(f"cpu: expected a CPU of level x86-64-v2, this one has no {compiled.missing()}")
+    if name is not None and name not in isas:
+        raise DeviceError(f"{argument}: expected one of {', '.join(isas)} on this CPU, got {name!r}")
+    return name or isas[0]
+
+
+def default_isa() -> str:
+    """The instruction set of new backends, chosen when aaecore is imported: AAECORE_CPU_ISA, else the best.
+
+    "v4", "v3" or "v2" on x86-64, "neon" on arm64, "generic" elsewhere. The import raises a DeviceError if
+    AAECORE_CPU_ISA names one that this CPU or this build does not have, or if this CPU runs none.
+    """
+    return _DEFAULT_ISA
 
 
 class CpuBackend(Backend):
@@ -80,13 +86,11 @@ class CpuBackend(Backend):
 
     def __init__(self, isa: str | None = None) -> None:
         super().__init__()
-        if isa is not None and isa not in compiled.supported():
-            raise DeviceError(f"isa: expected one of {', '.join(compiled.supported())} on this CPU, got {isa!r}")
-        self.kernels = compiled.Kernels(isa or default_isa())
+        self.kernels = compiled.Kernels(default_isa() if isa is None else _checked_isa(isa, "isa"))
 
     @property
     def isa(self) -> str:
-        """The instruction set of the kernels: v4 (AVX-512), v3 (AVX2 and FMA) or generic."""
+        """The instruction set of the kernels: v4 (AVX-512), v3 (AVX2 and FMA), v2 (SSE4.2), neon or generic."""
         return self.kernels.isa
 
     def _storage_size(self, shape: tuple[int, ...], kind: str) -> int:
@@ -143,4 +147,5 @@ class CpuBackend(Backend):
         return program.run
 
 
+_DEFAULT_ISA = _checked_isa(os.environ.get("AAECORE_CPU_ISA") or None, "AAECORE_CPU_ISA")
 compiled.set_num_threads(default_num_threads())

@@ -19,6 +19,7 @@ cdef extern from "table.h" namespace "aae" nogil:
         int count
         int lanes
     const KernelTable* supported_table(int index)
+    const char* missing_feature()
 
 cdef extern from "threads.h" namespace "aae" nogil:
     bint out_of_memory()
@@ -60,6 +61,11 @@ def supported() -> list:
     while supported_table(len(names)) != NULL:
         names.append(supported_table(len(names)).isa.decode())
     return names
+
+
+def missing() -> str:
+    """A feature without which a CPU runs none of them and which this one lacks; "" where it runs some."""
+    return "" if missing_feature() == NULL else missing_feature().decode()
 
 
 def set_num_threads(int n) -> None:

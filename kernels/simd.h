@@ -20,7 +20,7 @@ typedef int Lanes __attribute__((vector_size(64)));
 typedef float Unaligned __attribute__((vector_size(64), aligned(4), may_alias));
 INLINE V splat(float x) { return (V)_mm512_set1_ps(x); }
 INLINE V fma(V a, V b, V c) { return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-INLINE V root(V a) { return (V)_mm512_sqrt_ps((__m512)a); }
+INLINE V root(V a) { return (V)_mm512_maskz_sqrt_ps(0xffff, (__m512)a); }  // _mm512_sqrt_ps: gcc 12 warns of its own header
 INLINE __mmask16 first(long n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1); }
 INLINE V load_first(const float* p, long n) { return (V)_mm512_maskz_loadu_ps(first(n), p); }
 INLINE void store_first(float* p, V v, long n) { _mm512_mask_storeu_ps(p, first(n), (__m512)v); }
@@ -44,13 +44,19 @@ INLINE V interleave_low(V a, V b) { return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 1
 INLINE V interleave_high(V a, V b) { return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
 #else
 constexpr int VL = 4;
-constexpr int MR_MAX = 6;
 typedef float V __attribute__((vector_size(16), may_alias));
 typedef int Lanes __attribute__((vector_size(16)));
 typedef float Unaligned __attribute__((vector_size(16), aligned(4), may_alias));
 INLINE V splat(float x) { return V{x, x, x, x}; }
+#if defined(AAE_NEON)
+constexpr int MR_MAX = 8;  // 8 x 2 accumulators of 32 registers: with 10 rows gcc and clang spill, for they load broadcasts far ahead
+INLINE V fma(V a, V b, V c) { return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+INLINE V root(V a) { return (V)vsqrtq_f32((float32x4_t)a); }
+#else
+constexpr int MR_MAX = 6;  // 6 x 2 accumulators + 2 operands + broadcasts, if there are 16 registers
 INLINE V fma(V a, V b, V c) { return a * b + c; }
 INLINE V root(V a) { return V{sqrt_f(a[0]), sqrt_f(a[1]), sqrt_f(a[2]), sqrt_f(a[3])}; }
+#endif
 INLINE V load_first(const float* p, long n) {
   V v = {0, 0, 0, 0};
   for (long i = 0; i < VL && i < n; ++i) v[i] = p[i];

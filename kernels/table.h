@@ -18,9 +18,11 @@ struct KernelTable {
   int lanes;  // floats per vector: half the width of a weight panel
 };
 
-extern const KernelTable table_generic, table_v3, table_v4, table_v4bf16;
+// A build has those of its processor.
+extern const KernelTable table_v2, table_v3, table_v4, table_v4bf16, table_neon, table_generic;
 
 const KernelTable* supported_table(int index);  // the index-th best that this CPU runs, or null
+const char* missing_feature();  // what this CPU lacks to run any table of this build, or null
 
 #define AAE_KERNELS(X)                                                                                               \
   X(linear_forward) X(linear_backward_input) X(linear_backward_weight) X(linear_backward_weight_adam)                \

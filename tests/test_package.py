@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -99,9 +100,40 @@ print(m.backend.isa, round(losses.reconstruction, 3))
     assert run(code, AAECORE_CPU_ISA=isa).split()[1] == run(code).split()[1]
 
 
+# Every level needs the features of those after it as well; the names are the kernel's (Linux).
+LEVELS = {
+    "v4": "avx512f avx512bw avx512cd avx512dq avx512vl",
+    "v3": "avx2 fma bmi2",
+    "v2": "ssse3 sse4_1 sse4_2 popcnt",
+}
+
+
+def test_no_instruction_set_of_this_cpu_is_missed():
+    """The dispatcher against the operating system: what it overlooks would silently drop out of every test."""
+    if platform.machine() in ("aarch64", "arm64"):
+        assert compiled.supported() == ["neon"]
+        return
+    if not Path("/proc/cpuinfo").exists():
+        pytest.skip("needs Linux: /proc/cpuinfo tells what the CPU has")
+    flags = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
+    runs = [set(needs.split()) <= flags for needs in LEVELS.values()]
+    assert compiled.supported() == [name for i, name in enumerate(LEVELS) if all(runs[i:])]
+
+
 def test_an_unknown_instruction_set_is_one_clear_error():
-    code = "import aaecore\ntry: aaecore.AAE(3, 2, (4,))\nexcept aaecore.DeviceError as e: print(e)"
-    assert "AAECORE_CPU_ISA: expected one of" in run(code, AAECORE_CPU_ISA="v9")
+    code = "try: import aaecore\nexcept Exception as e: print(type(e).__name__, e)"
+    isas = compiled.supported()
+    for name in ("v9", "V3", "sse"):
+        expected = f"DeviceError AAECORE_CPU_ISA: expected one of {', '.join(isas)} on this CPU, got {name!r}"
+        assert run(code, AAECORE_CPU_ISA=name) == expected
+    assert run("import aaecore; print(aaecore.AAE(3, 2, (4,)).backend.isa)", AAECORE_CPU_ISA="") == isas[0]
+
+
+def test_a_cpu_that_runs_none_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(compiled, "supported", list)
+    monkeypatch.setattr(compiled, "missing", lambda: "sse4.2")
+    with pytest.raises(aaecore.DeviceError, match=r"cpu: expected a CPU of level x86-64-v2, this one has no sse4\.2"):
+        aaecore.cpu.CpuBackend("v2")
 
 
 def test_set_num_threads():
