@@ -67,7 +67,7 @@ def _checked_isa(name: str | None, argument: str) -> str:
 def default_isa() -> str:
     """The instruction set of new backends, chosen when aaecore is imported: AAECORE_CPU_ISA, else the best.
 
-    "v4", "v3" or "v2" on x86-64, "neon" on arm64, "generic" elsewhere. The import raises a DeviceError if
+    "v4bf16", "v4", "v3" or "v2" on x86-64, "neon" on arm64, "generic" elsewhere. The import raises a DeviceError if
     AAECORE_CPU_ISA names one that this CPU or this build does not have, or if this CPU runs none.
     """
     return _DEFAULT_ISA
@@ -90,7 +90,7 @@ class CpuBackend(Backend):
 
     @property
     def isa(self) -> str:
-        """The instruction set of the kernels: v4 (AVX-512), v3 (AVX2 and FMA), v2 (SSE4.2), neon or generic."""
+        """The kernels' instruction set: v4bf16 or v4 (AVX-512), v3 (AVX2 and FMA), v2 (SSE4.2), neon or generic."""
         return self.kernels.isa
 
     def _storage_size(self, shape: tuple[int, ...], kind: str) -> int:

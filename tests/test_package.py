@@ -102,6 +102,7 @@ print(m.backend.isa, round(losses.reconstruction, 3))
 
 # Every level needs the features of those after it as well; the names are the kernel's (Linux).
 LEVELS = {
+    "v4bf16": "avx512_bf16",
     "v4": "avx512f avx512bw avx512cd avx512dq avx512vl",
     "v3": "avx2 fma bmi2",
     "v2": "ssse3 sse4_1 sse4_2 popcnt",
