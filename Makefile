@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUN ?= runs/digits
+# Benchmarks: PEERS is a Python that has PyTorch and JAX, SIZES, PARTS and ROUNDS choose, QUICK=1 is short.
+export AAECORE_PEERS_PYTHON := $(or $(PEERS),$(AAECORE_PEERS_PYTHON))
+BENCH := $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PARTS),--parts $(PARTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-.PHONY: help venv train test bench lint cross clean
+.PHONY: help venv train test bench bench-compare bench-docs lint cross clean
 
 help:
 	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
 	@echo "make test    run the whole test suite"
-	@echo "make bench   run the benchmarks"
+	@echo "make bench   measure it beside NumPy and, where they are installed, PyTorch and JAX: up to 40 minutes"
+	@echo "             (QUICK=1, SIZES='a d', PARTS='steps epochs', ROUNDS=15, PEERS=python with PyTorch and JAX)"
+	@echo "make bench-compare   fail where a ratio is worse than the stored one of this machine"
+	@echo "make bench-docs      renew the tables in README.md and docs/ from the stored result of this machine"
 	@echo "make lint    check style and types"
 	@echo "make cross   compile the kernels with clang, for arm64 too (needs: $(BIN)/python -m pip install ziglang)"
 	@echo "make venv    make $(VENV) and install the package with all its tools (PYTHON=... for another Python)"
@@ -32,7 +38,13 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest tests bench --benchmark-disable
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pytest bench
+	$(BIN)/python bench/run.py $(BENCH)
+
+bench-compare: $(INSTALLED)
+	$(BIN)/python bench/run.py --gate
+
+bench-docs: $(INSTALLED)
+	$(BIN)/python bench/run.py --docs
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

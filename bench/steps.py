@@ -15,9 +15,11 @@ from aaecore.plan import Plan
 from aaecore.tensor import Tensor
 
 
-def make_model(size: Size, seed: int = 0) -> AAE:
+def make_model(size: Size, seed: int = 0, precision: str = "fp32") -> AAE:
     """The model of a size: Bernoulli cross-entropy, prior N(0, I)."""
-    return AAE(size.inputs, size.latent, (size.hidden, size.hidden), prior=priors.Normal(std=1.0), seed=seed)
+    options = {} if precision == "fp32" else {"precision": precision}
+    prior = priors.Normal(std=1.0)
+    return AAE(size.inputs, size.latent, (size.hidden, size.hidden), prior=prior, seed=seed, **options)
 
 
 def make_step(model: AAE, batch: int) -> tuple[Callable[[], None], Buffer, Buffer]:
@@ -41,3 +43,9 @@ def make_step(model: AAE, batch: int) -> tuple[Callable[[], None], Buffer, Buffe
 def plan_bytes(plan: Plan) -> int:
     """Bytes that the launches of a plan must move at least, each by itself, from the op table."""
     return sum(OPS[c.name].bytes(dict(zip(OPS[c.name].dims, c.dims, strict=True))) for c in plan.calls)
+
+
+def plan_buffers(plan: Plan) -> int:
+    """Bytes of all buffers that the launches of a plan touch, each once."""
+    buffers = {buffer.pointer: buffer for call in plan.calls for buffer in call.buffers}
+    return sum(buffer.storage.nbytes for buffer in buffers.values())

@@ -8,8 +8,11 @@ Nothing is checked here; `aaecore.backend.Backend.launch` has done it. Pointers 
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 
+from time import perf_counter as _now
+
 cdef extern from "table.h" namespace "aae" nogil:
     ctypedef void (*Kernel)(void**, const int64_t*, const double*) noexcept
+    ctypedef double (*Probe)(int64_t, float*) noexcept
     cdef struct NamedKernel:
         const char* name
         Kernel run
@@ -18,6 +21,7 @@ cdef extern from "table.h" namespace "aae" nogil:
         const NamedKernel* kernels
         int count
         int lanes
+        Probe probe
     const KernelTable* supported_table(int index)
     const char* missing_feature()
 
@@ -95,6 +99,27 @@ cdef class Kernels:
     @property
     def lanes(self) -> int:
         return self.table.lanes
+
+    def fma_rate(self, double seconds) -> float:
+        """Floating-point operations per second of one thread in multiply-adds on registers: the peak of this instruction set.
+
+        The best of blocks of a quarter of a millisecond within about `seconds`, so that an interruption does not lower it.
+        """
+        cdef float result = 0
+        cdef double done, best = 0
+        cdef int64_t rounds = 16384
+        end = _now() + seconds
+        while True:
+            start = _now()
+            with nogil:
+                done = self.table.probe(rounds, &result)
+            taken = _now() - start
+            if taken < 2.5e-4:
+                rounds *= 2
+            else:
+                best = max(best, done / taken)
+                if _now() > end:
+                    return best
 
     cdef int fill(self, Call* call, str name, pointers, dims, scalars) except -1:
         cdef int i

@@ -6,6 +6,8 @@ namespace aae {
 
 typedef void (*Kernel)(void* const* buffers, const int64_t* dims, const double* scalars);
 
+typedef double (*Probe)(int64_t rounds, float* result);  // see probe.hpp
+
 struct NamedKernel {
   const char* name;
   Kernel run;
@@ -16,6 +18,7 @@ struct KernelTable {
   const NamedKernel* kernels;
   int count;
   int lanes;  // floats per vector: half the width of a weight panel
+  Probe probe;
 };
 
 // A build has those of its processor.

@@ -1,10 +1,15 @@
 """What all peers share: their command line, their data, and how a live process is timed on demand.
 
-    python torch_step.py --size a --threads 2 --serve
+    python torch_peer.py --size a --variant compile --precision bf16 --threads 2
 
-With --serve the process warms up, prints one line of JSON with "ready", and then for every line with a number of
-seconds on its standard input times steps for so long and answers with one line of JSON: the median, minimum and 90th
-percentile of a step in ms, the number of timings, and the peak resident memory in MB. Without it, it times once.
+makes and times training steps once. Other ways to run a peer, all of which answer in lines of JSON on standard output:
+
+    --serve           prints {"ready": 1} after a warm-up; then answers every line of JSON on standard input (`Request`)
+    --serve --epoch   the same with whole epochs of --rows uint8 rows: shuffled, gathered and scaled by the peer
+    --cold            the first step of a fresh process: the clock after it, and the peak memory a few steps later
+    --check FOLDER    one step from each state-*.npz of the folder: what `equal.py` compares
+
+A peer needs its library, NumPy and the files here, so it may live in an environment of its own.
 """
 
 from __future__ import annotations
@@ -12,23 +17,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from sizes import SIZES, Size
+from machine import peak_mb
+from protocol import THREAD_VARIABLES, Arrays, Request, State, Stepped, Unavailable, batches, read_state
+from sizes import Size, parse_size
 
-if TYPE_CHECKING:
-    import numpy as np
-
-BATCHES = 8  # different ones, in turn, so that x is not always in the cache
-LR, BETA1, BETA2, EPS = 1e-3, 0.9, 0.999, 1e-8  # of Adam in all three phases, the defaults of every library here
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "AAECORE_NUM_THREADS")
+ROWS = 60000  # of an epoch, as many as MNIST has
 
 
 class Timed(NamedTuple):
@@ -38,15 +40,26 @@ class Timed(NamedTuple):
     steps: int = 1
 
 
-Make = Callable[[Size, str, int], Timed]  # (size, variant, threads)
+class Options(NamedTuple):
+    size: Size
+    variant: str
+    precision: str  # fp32, or bf16 products with float32 weights, moments and losses; fp64 for a check
+    threads: int
 
 
-def batches(size: Size, count: int = BATCHES, seed: int = 0) -> list[np.ndarray]:
-    """`count` different (batch, inputs) float32 arrays in [0, 1)."""
-    import numpy as np
+class Library(NamedTuple):
+    """A peer. `step` gets batches of float32 rows to use in turn, `epoch` uint8 rows, and returns what is timed."""
 
-    rng = np.random.default_rng(seed)
-    return [rng.random((size.batch, size.inputs), np.float32) for _ in range(count)]
+    variants: Mapping[str, tuple[str, ...]]  # the precisions of each
+    step: Callable[[Options, Arrays], Timed]
+    epoch: Callable[[Options, np.ndarray], Timed]  # everything compiled; its steps are those of one epoch
+    check: Callable[[Options, State], Stepped] | None = None
+    probe: Callable[[float], float] | None = None
+
+
+def images(size: Size, rows: int) -> np.ndarray:
+    """(rows, inputs) uint8, 0 to 255."""
+    return np.random.default_rng(0).integers(0, 256, (rows, size.inputs), np.uint8)
 
 
 def _with_threads(threads: int) -> None:
@@ -56,44 +69,90 @@ def _with_threads(threads: int) -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
 
 
-def _timings(timed: Timed, seconds: float) -> list[float]:
-    """Milliseconds per step of at least three calls, sorted."""
+def _timings(timed: Timed, seconds: float, calls: int) -> list[float]:
+    """Milliseconds per step of at least so many calls, sorted."""
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
+    while len(times) < calls or time.perf_counter() < end:
         start = time.perf_counter()
         timed.call()
         times.append((time.perf_counter() - start) * 1e3 / timed.steps)
     return sorted(times)
 
 
-def _measure(timed: Timed, seconds: float) -> dict[str, Any]:
-    _timings(timed, min(0.15, seconds))  # threads, caches and clock after the pause
-    times = _timings(timed, seconds)
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "med": statistics.median(times), "min": times[0], "p90": times[int(0.9 * len(times))], "n": len(times),
-        "rss": round(rss),
-    }  # fmt: skip
+def _measure(timed: Timed, request: Request, probe: Callable[[float], float] | None) -> dict[str, Any]:
+    rates = [probe(request.probe)] if probe and request.probe else []
+    if request.warmup:
+        _timings(timed, request.warmup, 1)
+    times = _timings(timed, request.seconds, request.calls)
+    rates += [probe(request.probe)] if probe and request.probe else []
+    return {"med": times[len(times) // 2], "min": times[0], "n": len(times), "rss": round(peak_mb()), "rates": rates}
 
 
-def main(make: Make, variants: Sequence[str]) -> None:
-    """The command line of a peer; the first variant is the default."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="a")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--variant", choices=variants, default=variants[0])
-    parser.add_argument("--precision", choices=["fp32"], default="fp32")
-    parser.add_argument("--warmup", type=float, default=0.5, help="seconds")
-    parser.add_argument("--seconds", type=float, default=2.0, help="without --serve")
-    parser.add_argument("--serve", action="store_true")
-    options = parser.parse_args()
-    _with_threads(options.threads)
-    timed = make(SIZES[options.size], options.variant, options.threads)
-    _timings(timed, options.warmup)
-    if not options.serve:
-        print(json.dumps(_measure(timed, options.seconds)))
-        return
-    print(json.dumps({"ready": 1, "size": options.size, "variant": options.variant}), flush=True)
+def _say(**values: Any) -> None:
+    print(json.dumps(values), flush=True)
+
+
+def _serve(timed: Timed, probe: Callable[[float], float] | None) -> None:
+    _say(ready=1)
     for line in sys.stdin:
-        print(json.dumps(_measure(timed, float(line))), flush=True)
+        _say(**_measure(timed, Request(**json.loads(line)), probe))
+
+
+def _cold(library: Library, options: Options) -> None:
+    timed = library.step(options, batches(options.size, 1))
+    timed.call()
+    end = time.perf_counter()  # the system's monotonic clock, so the parent knows when it started
+    _timings(timed, 0.1, 3)
+    _say(end=end, rss=peak_mb())
+
+
+def _check(library: Library, options: Options, folder: Path, pairs: Sequence[str]) -> None:
+    if library.check is None:
+        raise Unavailable("no single step from a given state")
+    for pair in pairs or [f"{options.variant}:{options.precision}"]:
+        variant, precision = pair.split(":")
+        for path in sorted(folder.glob("state-*.npz")):
+            made = library.check(options._replace(variant=variant, precision=precision), read_state(path))
+            name = path.name.replace("state", f"{variant}-{precision}")
+            np.savez(folder / name, losses=np.array(made.losses), **made.weights)
+    _say(ready=1)
+
+
+def main(library: Library) -> None:
+    """The command line of a peer; its first variant is the default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="a", help="a to f, or inputs-hidden-latent-batch")
+    parser.add_argument("--variant", choices=library.variants, default=next(iter(library.variants)))
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp64"], default="fp32")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rows", type=int, default=ROWS, help="of an epoch")
+    parser.add_argument("--epoch", action="store_true")
+    parser.add_argument("--serve", action="store_true")
+    parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--check", type=Path, metavar="FOLDER")
+    parser.add_argument("--pairs", nargs="+", default=[], metavar="VARIANT:PRECISION", help="of --check")
+    given = parser.parse_args()
+    _with_threads(given.threads)
+    options = Options(parse_size(given.size), given.variant, given.precision, given.threads)
+    try:
+        if given.precision not in (*library.variants[given.variant], *(["fp64"] if given.check else [])):
+            raise Unavailable(f"{given.variant} has no {given.precision}")
+        _run(library, options, given)
+    except Unavailable as reason:
+        _say(unavailable=str(reason))
+
+
+def _run(library: Library, options: Options, given: argparse.Namespace) -> None:
+    if given.check:
+        return _check(library, options, given.check, given.pairs)
+    if given.cold:
+        return _cold(library, options)
+    if given.epoch:
+        timed, once = library.epoch(options, images(options.size, given.rows)), Request(0.0, 0.0, 1)
+    else:
+        timed, once = library.step(options, batches(options.size)), Request(2.0)
+        _timings(timed, 0.5, 3)
+    if given.serve:
+        return _serve(timed, library.probe)
+    return _say(**_measure(timed, once, library.probe))
