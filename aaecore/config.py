@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import data, datasets, priors, schedules
-from .cpu import MAX_THREADS
+from ._cores import MAX_THREADS
 from .errors import DataError
 
 PHASES = ("reconstruction", "discriminator", "generator")

@@ -9,12 +9,12 @@ from contextlib import suppress
 
 import numpy as np
 
+from ._cores import MAX_THREADS, default_num_threads
 from .backend import Backend, Buffer, aligned
 from .errors import DeviceError
 from .kernels import cpu as compiled
 from .plan import Call
 
-MAX_THREADS = 256
 HUGE_PAGE = 2 << 20  # bytes
 HUGE_FROM = 1 << 20  # buffers of so many bytes are put on huge pages: a weight is read in many places at once
 
@@ -33,25 +33,6 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Threads used by the CPU kernels of this process, the caller included."""
     return compiled.num_threads()
-
-
-def _cgroup_cpus() -> float:
-    """The CPU quota of this process's control group in cores; infinite where there is none."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        return float("inf") if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return float("inf")
-
-
-def default_num_threads() -> int:
-    """AAECORE_NUM_THREADS, else the cores that this process may use (affinity and control group)."""
-    text = os.environ.get("AAECORE_NUM_THREADS", "")
-    if text.isdecimal() and 1 <= int(text) <= MAX_THREADS:
-        return int(text)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(max(1, min(cores, _cgroup_cpus(), MAX_THREADS)))
 
 
 def _checked_isa(name: str | None, argument: str) -> str:

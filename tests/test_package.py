@@ -20,7 +20,7 @@ PACKAGE = Path(aaecore.__file__).parent
 # A module may import those of earlier rows, and within a row those before it.
 LAYERS = [
     ["_version", "errors", "ops", "history", "data", "datasets", "checkpoint"],
-    ["plan", "backend", "reference", "cpu", "_info"],
+    ["plan", "backend", "reference", "_cores", "cpu", "_info"],
     ["tensor", "functions"],
     ["optim", "nn", "random", "schedules", "priors", "posteriors"],
     ["aae", "stepper", "guard", "callbacks", "state", "trainer"],
@@ -80,12 +80,6 @@ import aaecore
 print(before == state() and "e-4" in before)
 """
     assert run(print_state) == "True"
-
-
-@pytest.mark.parametrize(("value", "expected"), [("3", "3"), ("", None), ("nonsense", None), ("0", None)])
-def test_number_of_threads_from_the_environment(value, expected):
-    got = run("import aaecore; print(aaecore.get_num_threads())", AAECORE_NUM_THREADS=value)
-    assert got == (expected or str(aaecore.cpu.default_num_threads()))
 
 
 @pytest.mark.parametrize("isa", compiled.supported())
