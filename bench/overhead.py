@@ -2,9 +2,9 @@
 
     python overhead.py --size f --rounds 9
 
-All in one process. The bare steps are the very plan that the trainer recorded, gather of the uint8 rows included, in one
-native call, so all of the trainer's own Python is the difference. Prints a line of JSON per round: seconds of both, and the cores that other
-processes used meanwhile.
+All in one process. The bare steps are the very plan that the trainer recorded, gather of the uint8 rows included, in
+one native call, so all of the trainer's own Python is the difference. Prints a line of JSON per round: seconds of both,
+and the cores that other processes used meanwhile.
 """
 
 from __future__ import annotations

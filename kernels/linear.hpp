@@ -52,13 +52,13 @@ template <class P> INLINE void forward(Buffers buf, Dims dim, Scalars scalar) {
   if (f.outputs <= SKINNY) return forward_skinny<P>(f, in<float>(buf, 1), batch);
   const float *weight = in<float>(buf, 1), *x = P::lanes_along_columns(f.x, batch, f.inputs);
   if (!x) return;
-  long panels = (f.outputs + NR - 1) / NR, threads = aae::num_threads();
+  long panels = (f.outputs + NR - 1) / NR;
   long blocks = max_l((batch + 111) / 112, parts_per_panel(panels, (batch + 27) / 28));  // 112 rows stay in L2 while panels stream past
   aae::parallel(blocks * panels, 2.0 * batch * f.inputs * f.outputs, [&](long task) {
     long block = task / panels, n0 = task % panels * NR, width = panel_width(f.outputs, n0);
     const float* panel = forward_panel<P>(weight + n0 * f.inputs, f.inputs, width);
     if (!panel) return;
-    const float* next = weight + min_l(task % panels + threads, panels - 1) * NR * f.inputs;  // what this thread is likely to do next
+    const float* next = weight + min_l(task % panels + 1, panels - 1) * NR * f.inputs;  // what this thread is likely to do next
     long first = batch * block / blocks, rows = batch * (block + 1) / blocks - first, tile = 0;
     for_tiles(rows, [&](long r, long height) {
       Ahead ahead = {next + tile++ % TILES * LINES * LINE, BLOCK * NR};
@@ -107,14 +107,14 @@ template <class P> INLINE void backward_input(Buffers buf, Dims dim, Scalars sca
   if (f.inputs <= SKINNY) return backward_few_inputs<P>(f, weight, batch);
   const float* dy = P::lanes_along_columns(f.dy, batch, f.outputs);
   if (!dy) return;
-  long panels = (f.inputs + NR - 1) / NR, threads = aae::num_threads();
+  long panels = (f.inputs + NR - 1) / NR;
   long blocks = parts_per_panel(panels, (batch + 27) / 28);
   aae::parallel(blocks * panels, 2.0 * batch * f.inputs * f.outputs, [&](long task) {
     long block = task / panels, k0 = task % panels * NR, width = panel_width(f.inputs, k0);
     float* panel = static_cast<float*>(aae::scratch(round_up(lanes<P>(f.outputs), VL) * width * sizeof(float)));
     if (!panel) return;
     pack_transposed<P>(weight, f.inputs, f.outputs, k0, width, panel);
-    const float* next = weight + min_l(task % panels + threads, panels - 1) * NR * NR;  // a part of each of the weight's panels
+    const float* next = weight + min_l(task % panels + 1, panels - 1) * NR * NR;  // a part of each of the weight's panels
     long first = batch * block / blocks, rows = batch * (block + 1) / blocks - first, tile = 0;
     for_tiles(rows, [&](long r, long height) {
       Ahead ahead = {next + tile++ % TILES * LINES * LINE, NR * f.inputs};
