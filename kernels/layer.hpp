@@ -32,7 +32,8 @@ struct BackwardInput {
 };
 
 // dx = beta dx + sums act'(x) for a tile of sums [rows][width], cut off at the last input.
-static __attribute__((noinline)) void finish_backward_input(const BackwardInput& f, const float* sums, long rows, long width, long r0, long k0) {
+static __attribute__((noinline)) void finish_backward_input(
+    const BackwardInput& f, const float* sums, long rows, long width, long r0, long k0) {
   long columns = min_l(f.inputs - k0, width);
   with_activation(f.act, [&](auto act) {
     with_beta(f.accumulate, [&](auto beta) {

@@ -75,7 +75,8 @@ KERNEL(linear_forward_bf16) { forward<Bfloat16>(buf, dim, scalar); }
 // --------------------------------------------------------------------------------------------------- input gradient
 
 template <class P, int MR, int NV>
-static __attribute__((noinline)) void backward_input_tile(const BackwardInput& f, const float* dy, const float* panel, long r0, long k0, Ahead ahead) {
+static __attribute__((noinline)) void backward_input_tile(
+    const BackwardInput& f, const float* dy, const float* panel, long r0, long k0, Ahead ahead) {
   V acc[MR][NV];
   long depth = lanes<P>(f.outputs);
   dot_tile<P>(dy + r0 * depth, depth, panel, depth, ahead, acc);

@@ -6,7 +6,8 @@
 constexpr long SKINNY = VL / 2;
 
 // acc[r][c] += sum over n of a[r * a_stride + n] * b[c * b_stride + n], by lanes n % VL.
-template <class P, int R, int C> INLINE void dots(const float* a, long a_stride, const float* b, long b_stride, long depth, V (&acc)[R][C]) {
+template <class P, int R, int C>
+INLINE void dots(const float* a, long a_stride, const float* b, long b_stride, long depth, V (&acc)[R][C]) {
   auto step = [&](auto&& get) __attribute__((always_inline)) {
     V y[C];
 #pragma GCC unroll 16
@@ -105,7 +106,8 @@ INLINE void weight_rows(const float* x, const float* dy, long batch, long inputs
 }
 
 template <class P, class Sink, class Bias>
-INLINE void backward_weight_skinny(const float* x, const float* dy, long batch, long inputs, long outputs, const Sink& sink, Bias&& take_bias) {
+INLINE void backward_weight_skinny(
+    const float* x, const float* dy, long batch, long inputs, long outputs, const Sink& sink, Bias&& take_bias) {
   with_count<SKINNY>(outputs, [&](auto C) {
     constexpr int NV = C <= 2 ? 4 : 2;
     long tasks = (inputs + NV * VL - 1) / (NV * VL);

@@ -158,7 +158,8 @@ INLINE void transpose(const float* s, long s_stride, float* d, long d_stride) {
 }
 #endif
 
-// panel[n][0 .. width) = W[n][k0 .. k0 + width), n in lanes: the outputs of a packed weight as the depth of a panel. Zeros beyond the inputs.
+// panel[n][0 .. width) = W[n][k0 .. k0 + width), n in lanes: the outputs of a packed weight as the depth of a panel. Zeros beyond
+// the inputs.
 template <class P> INLINE void pack_transposed(const float* weight, long inputs, long outputs, long k0, long width, float* panel) {
   constexpr long DEEP = VL * P::PER_LANE;  // outputs in a vector of lanes
   float block[VL * VL];

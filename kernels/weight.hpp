@@ -29,7 +29,8 @@ struct Pending {
 
 // The gradient of MR inputs x NV * VL outputs: sum over the depth r of x[r * stride + i] * dy[r][j].
 template <class P, int MR, int NV, class Sink>
-static __attribute__((noinline)) void weight_tile(const float* x, long stride, const float* dy, long depth, const Sink& sink, long at, Pending& pending) {
+static __attribute__((noinline)) void weight_tile(
+    const float* x, long stride, const float* dy, long depth, const Sink& sink, long at, Pending& pending) {
   V acc[MR][NV];
   for (int i = 0; i < MR; ++i)
     for (int j = 0; j < NV; ++j) acc[i][j] = splat(0.0f);
@@ -109,7 +110,8 @@ INLINE void backward_weight(const float* x, const float* dy, const int64_t* dim,
 template <class P> INLINE void backward_weight_stored(Buffers buf, Dims dim) {
   float* dbias = out<float>(buf, 3);
   bool accumulate = dim[3] != 0;
-  backward_weight<P>(in<float>(buf, 0), in<float>(buf, 1), dim, StoreGradient{out<float>(buf, 2), accumulate}, [&](long n, V g, long count) {
+  StoreGradient sink = {out<float>(buf, 2), accumulate};
+  backward_weight<P>(in<float>(buf, 0), in<float>(buf, 1), dim, sink, [&](long n, V g, long count) {
     store_first(dbias + n, accumulate ? load_first(dbias + n, count) + g : g, count);
   });
 }
