@@ -8,11 +8,12 @@ RUN ?= runs/digits
 export AAECORE_PEERS_PYTHON := $(or $(PEERS),$(AAECORE_PEERS_PYTHON))
 BENCH := $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PARTS),--parts $(PARTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-.PHONY: help venv train test bench bench-compare bench-docs lint cross clean
+.PHONY: help venv train test sanitize bench bench-compare bench-docs lint cross clean
 
 help:
 	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
 	@echo "make test    run the whole test suite"
+	@echo "make sanitize   run the tests of the kernels with the thread, address and undefined-behaviour sanitizers, some minutes"
 	@echo "make bench   measure it beside NumPy and, where they are installed, PyTorch and JAX: up to 40 minutes"
 	@echo "             (QUICK=1, SIZES='a d', PARTS='steps epochs', ROUNDS=15, PEERS=python with PyTorch and JAX)"
 	@echo "make bench-compare   fail where a ratio is worse than the stored one of this machine"
@@ -36,6 +37,9 @@ train: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest tests bench --benchmark-disable
+
+sanitize: $(INSTALLED)
+	tests/sanitize.sh
 
 bench: $(INSTALLED)
 	$(BIN)/python bench/run.py $(BENCH)

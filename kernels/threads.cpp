@@ -38,27 +38,26 @@ const size_t APART = 128;           // bytes between what different threads writ
 
 struct alignas(APART) Job {
   std::atomic<uint64_t> state{0};
-  int64_t tasks;  // this and the following change only while nobody is inside
-  void (*task)(void*, int64_t);
+  void (*task)(void*, int64_t);  // this and the following, and the ends of shares, change only while nobody is inside
   void* context;
-  int64_t shares;
+  int shares;
 } job;
 struct alignas(APART) Share {
-  std::atomic<int64_t> next;  // the first task of the share that nobody has taken yet, or beyond its end
+  std::atomic<int64_t> next;  // the first task that nobody has taken yet; grows beyond the end
+  int64_t end;
 } share[MAX_THREADS];
 
+alignas(APART) std::atomic<int> wanted{1};  // threads including the caller; changed under sleepers.lock
 struct alignas(APART) {
-  std::atomic<int> wanted{1};    // threads including the caller
-  int started = 0;               // workers created in this process; guarded by `busy`
-  std::atomic<bool> scratch_failed{false};
-} pool;
-struct alignas(APART) {
-  std::atomic<int> count{0};
+  std::atomic<int> count{0};  // workers that wait for `wake`
   pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t wake = PTHREAD_COND_INITIALIZER;  // a job was opened
+  pthread_cond_t more = PTHREAD_COND_INITIALIZER;  // more threads are wanted
   pthread_cond_t done = PTHREAD_COND_INITIALIZER;  // the last worker left
 } sleepers;
-alignas(APART) pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;   // held by the caller whose job runs
+alignas(APART) pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;  // held by the caller whose job runs
+int started = 0;                                                  // workers created in this process; guarded by `busy`
+std::atomic<bool> scratch_failed{false};
 
 struct Scratch {
   void* memory = nullptr;
@@ -85,27 +84,25 @@ template <class F> bool spin(F&& done) {
   }
 }
 
-int64_t share_end(int64_t i) { return job.tasks * (i + 1) / job.shares; }
-
 void work(int index) {
-  for (int64_t k = 0; k < job.shares; ++k) {
-    int64_t i = (index + k) % job.shares, end = share_end(i);
-    auto& next = share[i].next;
-    for (int64_t t; next.load(std::memory_order_relaxed) < end && (t = next.fetch_add(1, std::memory_order_relaxed)) < end;)
-      job.task(job.context, t);
+  for (int k = 0; k < job.shares; ++k) {
+    Share& s = share[(index + k) % job.shares];
+    for (int64_t i; s.next.load(std::memory_order_relaxed) < s.end && (i = s.next.fetch_add(1, std::memory_order_relaxed)) < s.end;)
+      job.task(job.context, i);
   }
 }
 
 // Whether a job is open that the worker has not seen; `state` is then its state.
 bool is_open(uint64_t& state, uint64_t seen, int index) {
   state = job.state.load();
-  return (state & OPEN) && state / GENERATION != seen && index < pool.wanted.load(std::memory_order_relaxed);
+  return (state & OPEN) && state / GENERATION != seen && index < wanted.load(std::memory_order_relaxed);
 }
 
 uint64_t wait_for_job(uint64_t seen, int index) {
   for (uint64_t state;;) {
     if (spin([&] { return is_open(state, seen, index); })) return state;
     pthread_mutex_lock(&sleepers.lock);
+    while (index >= wanted.load()) pthread_cond_wait(&sleepers.more, &sleepers.lock);
     sleepers.count.fetch_add(1);
     if (!is_open(state, seen, index)) pthread_cond_wait(&sleepers.wake, &sleepers.lock);
     sleepers.count.fetch_sub(1);
@@ -140,17 +137,19 @@ void wait_for_workers() {
 }
 
 void start_workers() {  // called with `busy` held
-  // Workers block all signals, so that a program's own mask decides where they are delivered.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  // Signals sent to the process go to the program's own threads; a fault of the worker itself still reaches its handler.
+  const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+  sigset_t blocked, before;
+  sigfillset(&blocked);
+  for (int fault : faults) sigdelset(&blocked, fault);
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  while (pool.started < pool.wanted.load() - 1) {
+  while (started < wanted.load() - 1) {
     pthread_t id;
-    if (pthread_create(&id, &attributes, worker, reinterpret_cast<void*>(intptr_t(pool.started + 1)))) break;  // fewer threads, same bits
-    ++pool.started;
+    if (pthread_create(&id, &attributes, worker, reinterpret_cast<void*>(intptr_t(started + 1)))) break;  // fewer threads, same bits
+    ++started;
   }
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -160,10 +159,10 @@ void start_workers() {  // called with `busy` held
 void before_fork() { pthread_mutex_lock(&busy); pthread_mutex_lock(&sleepers.lock); }
 void after_fork_parent() { pthread_mutex_unlock(&sleepers.lock); pthread_mutex_unlock(&busy); }
 void after_fork_child() {
-  pool.started = 0;
+  started = 0;
   sleepers.count.store(0);
   job.state.store(0);
-  sleepers.wake = PTHREAD_COND_INITIALIZER;
+  sleepers.wake = sleepers.more = PTHREAD_COND_INITIALIZER;
   after_fork_parent();
 }
 const int at_fork = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
@@ -171,18 +170,20 @@ const int at_fork = pthread_atfork(before_fork, after_fork_parent, after_fork_ch
 }  // namespace
 
 void run_tasks(int64_t tasks, double flops, void (*task)(void*, int64_t), void* context) {
-  int64_t threads = pool.wanted.load(std::memory_order_relaxed);
+  int threads = wanted.load(std::memory_order_relaxed);
   bool alone = tasks < 2 || flops < SERIAL_FLOPS || threads < 2;
   if (alone || pthread_mutex_trylock(&busy)) {
     for (int64_t i = 0; i < tasks; ++i) task(context, i);
     return;
   }
-  if (pool.started < threads - 1) start_workers();
-  job.tasks = tasks;
+  if (started < threads - 1) start_workers();
   job.task = task;
   job.context = context;
-  job.shares = tasks < threads ? tasks : threads;
-  for (int64_t i = 0; i < job.shares; ++i) share[i].next.store(i ? share_end(i - 1) : 0, std::memory_order_relaxed);
+  job.shares = tasks < threads ? int(tasks) : threads;
+  for (int i = 0; i < job.shares; ++i) {
+    share[i].next.store(tasks * i / job.shares, std::memory_order_relaxed);
+    share[i].end = tasks * (i + 1) / job.shares;
+  }
   uint64_t generation = (job.state.load(std::memory_order_relaxed) / GENERATION + 1) & 0xffffffffu;
   if (!generation) generation = 1;  // 0 means "none seen yet"
   job.state.store(generation * GENERATION | OPEN);
@@ -206,7 +207,7 @@ void* scratch(size_t bytes, ScratchSlot slot) {
     size_t rounded = (bytes + 4095) & ~size_t(4095);
     if (posix_memalign(&own.memory, 64, rounded)) {
       own.memory = nullptr;
-      pool.scratch_failed.store(true);
+      scratch_failed.store(true);
       return nullptr;
     }
     own.bytes = rounded;
@@ -214,9 +215,14 @@ void* scratch(size_t bytes, ScratchSlot slot) {
   return own.memory;
 }
 
-bool out_of_memory() { return pool.scratch_failed.exchange(false); }
+bool out_of_memory() { return scratch_failed.load() && scratch_failed.exchange(false); }
 
-void set_num_threads(int n) { pool.wanted.store(n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n); }
-int num_threads() { return pool.wanted.load(); }
+void set_num_threads(int n) {
+  pthread_mutex_lock(&sleepers.lock);
+  wanted.store(n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n);
+  pthread_cond_broadcast(&sleepers.more);
+  pthread_mutex_unlock(&sleepers.lock);
+}
+int num_threads() { return wanted.load(); }
 
 }  // namespace aae
