@@ -68,6 +68,7 @@ cross: $(INSTALLED)
 	$(CLANG) $(X86)_v2 kernels/isa_v2.cpp
 	$(CLANG) $(X86)_v3 kernels/isa_v3.cpp
 	$(CLANG) $(X86)_v4 kernels/isa_v4.cpp
+	$(CLANG) $(X86)_v4+avx512bf16 kernels/isa_v4bf16.cpp
 	$(CLANG) $(X86) kernels/table.cpp
 	$(CLANG) $(X86) kernels/threads.cpp
 
