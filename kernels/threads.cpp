@@ -1,9 +1,14 @@
 // A pool that idles cheaply and never makes the caller wait for a thread that has not started.
 //
-// One 64-bit word holds a job's state: generation (32 bits), open (1 bit), workers inside (31 bits). A worker may enter while the job is
+// One 64-bit word holds a job's state: generation (32 bits), open, waited for, workers inside (30 bits). A worker may enter while the job is
 // open; the caller works too, closes the job when no task is left, and waits only for the workers inside. So a worker that the system
-// has not scheduled costs nothing but its help. Workers spin briefly between jobs (the ops of a step follow each other within
-// microseconds), then sleep on a condition variable.
+// has not scheduled costs nothing but its help.
+//
+// Tasks are dealt out in equal shares of neighbours, one for each thread, which takes from the others' when its own is used up: the
+// same rows and panels tend to stay in the same core's cache from one kernel to the next.
+//
+// Whoever waits spins briefly (the kernels of a step follow each other within microseconds), then sleeps: a sleeping thread leaves its
+// core to one that was preempted, a spinning one keeps it away.
 #include "threads.h"
 
 #include <atomic>
@@ -11,11 +16,13 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 static inline void relax() { _mm_pause(); }
+#elif defined(__aarch64__)
+static inline void relax() { __asm__ volatile("isb"); }  // yield does nothing on most cores
 #else
 static inline void relax() {}
 #endif
@@ -23,22 +30,33 @@ static inline void relax() {}
 namespace aae {
 namespace {
 
-const uint64_t OPEN = uint64_t(1) << 31, INSIDE = OPEN - 1, GENERATION = uint64_t(1) << 32;
-const int SPINS = 4000;             // about 50 us of pauses before a worker sleeps
-const double SERIAL_FLOPS = 200e3;  // below this a hand-over costs more than it saves
+const uint64_t OPEN = uint64_t(1) << 31, WAITED_FOR = uint64_t(1) << 30, INSIDE = WAITED_FOR - 1, GENERATION = uint64_t(1) << 32;
+const int64_t SPIN_NS = 50000;      // how long to spin before sleeping
+const int64_t KEEP_NS = 20000;      // how long to spin before offering the core to others between two looks
+const double SERIAL_FLOPS = 140e3;  // below this a hand-over costs more than it saves
+const size_t APART = 128;           // bytes between what different threads write: cache lines, which some CPUs fetch in pairs
 
-std::atomic<uint64_t> state{0};
-std::atomic<int64_t> next_task{0};
-int64_t job_tasks;
-void (*job_task)(void*, int64_t);
-void* job_context;
+struct alignas(APART) Job {
+  std::atomic<uint64_t> state{0};
+  void (*task)(void*, int64_t);  // this and the following, and the ends of shares, change only while nobody is inside
+  void* context;
+  int shares;
+} job;
+struct alignas(APART) Share {
+  std::atomic<int64_t> next;  // the first task that nobody has taken yet; grows beyond the end
+  int64_t end;
+} share[MAX_THREADS];
 
-std::atomic<int> wanted{1};    // threads including the caller
-std::atomic<int> sleepers{0};
-int started = 0;               // workers created in this process; guarded by `busy`
-pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;   // held by the caller whose job runs
-pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
-pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+alignas(APART) std::atomic<int> wanted{1};  // threads including the caller; changed under sleepers.lock
+struct alignas(APART) {
+  std::atomic<int> count{0};  // workers that wait for `wake`
+  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t wake = PTHREAD_COND_INITIALIZER;  // a job was opened
+  pthread_cond_t more = PTHREAD_COND_INITIALIZER;  // more threads are wanted
+  pthread_cond_t done = PTHREAD_COND_INITIALIZER;  // the last worker left
+} sleepers;
+alignas(APART) pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;  // held by the caller whose job runs
+int started = 0;                                                  // workers created in this process; guarded by `busy`
 std::atomic<bool> scratch_failed{false};
 
 struct Scratch {
@@ -48,42 +66,83 @@ struct Scratch {
 };
 thread_local Scratch own_scratch;
 
-void work() {
-  for (int64_t i; (i = next_task.fetch_add(1, std::memory_order_relaxed)) < job_tasks;) job_task(job_context, i);
+int64_t nanoseconds() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * int64_t(1000000000) + t.tv_nsec;
 }
 
-uint64_t wait_for_job(uint64_t seen, int index) {  // returns the state of a job that is open and was not seen before
-  for (int n = 0;; ++n) {
-    uint64_t s = state.load(std::memory_order_acquire);
-    if ((s & OPEN) && (s >> 32) != seen && index < wanted.load(std::memory_order_relaxed)) return s;
-    if (n < SPINS) { relax(); continue; }
-    pthread_mutex_lock(&sleep_lock);
-    sleepers.fetch_add(1);
-    s = state.load();
-    if (!((s & OPEN) && (s >> 32) != seen && index < wanted.load())) pthread_cond_wait(&wake, &sleep_lock);
-    sleepers.fetch_sub(1);
-    pthread_mutex_unlock(&sleep_lock);
-    n = 0;
+// Waits for done() to hold, SPIN_NS at most; whether it does.
+template <class F> bool spin(F&& done) {
+  for (int64_t start = 0;;) {
+    for (int i = 0; i < 32; ++i, relax())
+      if (done()) return true;
+    int64_t now = nanoseconds();
+    if (!start) start = now;
+    if (now - start > SPIN_NS) return false;
+    if (now - start > KEEP_NS) sched_yield();
+  }
+}
+
+void work(int index) {
+  for (int k = 0; k < job.shares; ++k) {
+    Share& s = share[(index + k) % job.shares];
+    for (int64_t i; s.next.load(std::memory_order_relaxed) < s.end && (i = s.next.fetch_add(1, std::memory_order_relaxed)) < s.end;)
+      job.task(job.context, i);
+  }
+}
+
+// Whether a job is open that the worker has not seen; `state` is then its state.
+bool is_open(uint64_t& state, uint64_t seen, int index) {
+  state = job.state.load();
+  return (state & OPEN) && state / GENERATION != seen && index < wanted.load(std::memory_order_relaxed);
+}
+
+uint64_t wait_for_job(uint64_t seen, int index) {
+  for (uint64_t state;;) {
+    if (spin([&] { return is_open(state, seen, index); })) return state;
+    pthread_mutex_lock(&sleepers.lock);
+    while (index >= wanted.load()) pthread_cond_wait(&sleepers.more, &sleepers.lock);
+    sleepers.count.fetch_add(1);
+    if (!is_open(state, seen, index)) pthread_cond_wait(&sleepers.wake, &sleepers.lock);
+    sleepers.count.fetch_sub(1);
+    pthread_mutex_unlock(&sleepers.lock);
   }
 }
 
 void* worker(void* argument) {
   int index = int(reinterpret_cast<intptr_t>(argument));
   for (uint64_t seen = 0;;) {
-    uint64_t s = wait_for_job(seen, index);
-    if (!state.compare_exchange_strong(s, s + 1, std::memory_order_acquire)) continue;
-    seen = s >> 32;
-    work();
-    state.fetch_sub(1, std::memory_order_release);
+    uint64_t state = wait_for_job(seen, index);
+    if (!job.state.compare_exchange_strong(state, state + 1, std::memory_order_acquire)) continue;
+    seen = state / GENERATION;
+    work(index);
+    state = job.state.fetch_sub(1, std::memory_order_release);
+    if ((state & WAITED_FOR) && (state & INSIDE) == 1) {
+      pthread_mutex_lock(&sleepers.lock);
+      pthread_cond_signal(&sleepers.done);
+      pthread_mutex_unlock(&sleepers.lock);
+    }
   }
   return nullptr;
 }
 
+void wait_for_workers() {
+  auto nobody_inside = [] { return !(job.state.load(std::memory_order_acquire) & INSIDE); };
+  if (spin(nobody_inside)) return;
+  pthread_mutex_lock(&sleepers.lock);
+  job.state.fetch_or(WAITED_FOR);
+  while (!nobody_inside()) pthread_cond_wait(&sleepers.done, &sleepers.lock);
+  pthread_mutex_unlock(&sleepers.lock);
+}
+
 void start_workers() {  // called with `busy` held
-  // Workers block all signals, so that a program's own mask decides where they are delivered.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  // Signals sent to the process go to the program's own threads; a fault of the worker itself still reaches its handler.
+  const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+  sigset_t blocked, before;
+  sigfillset(&blocked);
+  for (int fault : faults) sigdelset(&blocked, fault);
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -97,14 +156,13 @@ void start_workers() {  // called with `busy` held
 }
 
 // fork(): the child has the memory but none of the workers. Holding both locks across the fork makes the copied state that of an idle pool.
-void before_fork() { pthread_mutex_lock(&busy); pthread_mutex_lock(&sleep_lock); }
-void after_fork_parent() { pthread_mutex_unlock(&sleep_lock); pthread_mutex_unlock(&busy); }
+void before_fork() { pthread_mutex_lock(&busy); pthread_mutex_lock(&sleepers.lock); }
+void after_fork_parent() { pthread_mutex_unlock(&sleepers.lock); pthread_mutex_unlock(&busy); }
 void after_fork_child() {
   started = 0;
-  sleepers.store(0);
-  state.store(0);
-  pthread_cond_t fresh = PTHREAD_COND_INITIALIZER;
-  wake = fresh;
+  sleepers.count.store(0);
+  job.state.store(0);
+  sleepers.wake = sleepers.more = PTHREAD_COND_INITIALIZER;
   after_fork_parent();
 }
 const int at_fork = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
@@ -112,27 +170,31 @@ const int at_fork = pthread_atfork(before_fork, after_fork_parent, after_fork_ch
 }  // namespace
 
 void run_tasks(int64_t tasks, double flops, void (*task)(void*, int64_t), void* context) {
-  bool alone = tasks < 2 || flops < SERIAL_FLOPS || wanted.load(std::memory_order_relaxed) < 2;
+  int threads = wanted.load(std::memory_order_relaxed);
+  bool alone = tasks < 2 || flops < SERIAL_FLOPS || threads < 2;
   if (alone || pthread_mutex_trylock(&busy)) {
     for (int64_t i = 0; i < tasks; ++i) task(context, i);
     return;
   }
-  if (started < wanted.load() - 1) start_workers();
-  job_tasks = tasks;
-  job_task = task;
-  job_context = context;
-  next_task.store(0, std::memory_order_relaxed);
-  uint64_t generation = ((state.load(std::memory_order_relaxed) >> 32) + 1) & 0xffffffffu;
-  if (!generation) generation = 1;  // 0 means "none seen yet"
-  state.store(generation * GENERATION | OPEN);
-  if (sleepers.load()) {
-    pthread_mutex_lock(&sleep_lock);
-    pthread_cond_broadcast(&wake);
-    pthread_mutex_unlock(&sleep_lock);
+  if (started < threads - 1) start_workers();
+  job.task = task;
+  job.context = context;
+  job.shares = tasks < threads ? int(tasks) : threads;
+  for (int i = 0; i < job.shares; ++i) {
+    share[i].next.store(tasks * i / job.shares, std::memory_order_relaxed);
+    share[i].end = tasks * (i + 1) / job.shares;
   }
-  work();
-  state.fetch_and(~OPEN, std::memory_order_acq_rel);
-  for (int n = 0; state.load(std::memory_order_acquire) & INSIDE; ++n) n < SPINS ? relax() : (void)sched_yield();
+  uint64_t generation = (job.state.load(std::memory_order_relaxed) / GENERATION + 1) & 0xffffffffu;
+  if (!generation) generation = 1;  // 0 means "none seen yet"
+  job.state.store(generation * GENERATION | OPEN);
+  if (sleepers.count.load()) {
+    pthread_mutex_lock(&sleepers.lock);
+    pthread_cond_broadcast(&sleepers.wake);
+    pthread_mutex_unlock(&sleepers.lock);
+  }
+  work(0);
+  job.state.fetch_and(~OPEN, std::memory_order_acq_rel);
+  wait_for_workers();
   pthread_mutex_unlock(&busy);
 }
 
@@ -152,9 +214,14 @@ void* scratch(size_t bytes) {
   return own_scratch.memory;
 }
 
-bool out_of_memory() { return scratch_failed.exchange(false); }
+bool out_of_memory() { return scratch_failed.load() && scratch_failed.exchange(false); }
 
-void set_num_threads(int n) { wanted.store(n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n); }
+void set_num_threads(int n) {
+  pthread_mutex_lock(&sleepers.lock);
+  wanted.store(n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n);
+  pthread_cond_broadcast(&sleepers.more);
+  pthread_mutex_unlock(&sleepers.lock);
+}
 int num_threads() { return wanted.load(); }
 
 }  // namespace aae
