@@ -39,7 +39,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest tests bench --benchmark-disable
 
 sanitize: $(INSTALLED)
-	tests/sanitize.sh
+	.ci/sanitize
 
 bench: $(INSTALLED)
 	$(BIN)/python bench/run.py $(BENCH)

@@ -1,6 +1,6 @@
 // A pool that idles cheaply and never makes the caller wait for a thread that has not started.
 //
-// One 64-bit word holds a job's state: generation (32 bits), open, waited for, workers inside (30 bits). A worker may enter while the job is
+// One 64-bit word holds a job's state: generation (32 bits), open, waited for, workers inside (30 bits). A worker may enter while it is
 // open; the caller works too, closes the job when no task is left, and waits only for the workers inside. So a worker that the system
 // has not scheduled costs nothing but its help.
 //
