@@ -64,9 +64,16 @@ def steps(run: Run) -> Iterator[Row]:
     """Training steps, in turn with every peer."""
     for size in run.sizes:
         for precision in run.precisions:
-            us, rivals = ours(OURS, precision), run.rivals(size, precision)
-            for row in _in_turn([*rivals, us], size, run, Request(run.seconds)) if rivals else []:
-                yield goals.judged(row, row["ratio"], goals.STEP, at_least=True)
+            us = ours(OURS, precision)
+            for rivals in _apart(run.rivals(size, precision)):
+                for row in _in_turn([*rivals, us], size, run, Request(run.seconds)):
+                    yield goals.judged(row, row["ratio"], goals.STEP, at_least=True)
+
+
+def _apart(rivals: list[Spec]) -> list[list[Spec]]:
+    """NumPy by itself: the threads of its BLAS go on spinning in the turn of whoever comes next."""
+    groups = [[p for p in rivals if (p.library == "numpy") == alone] for alone in (False, True)]
+    return [group for group in groups if group]
 
 
 def epochs(run: Run) -> Iterator[Row]:
@@ -74,9 +81,8 @@ def epochs(run: Run) -> Iterator[Row]:
     options = ("--epoch", "--rows", str(run.rows))
     for size in [s for s in EPOCH_PEERS if s in run.sizes]:
         for precision in run.precisions:
-            us, rivals = ours(FIT, precision), run.rivals(size, precision, EPOCH_PEERS[size])
-            if rivals:
-                once = Request(0.0, 0.0, 1)
+            us, once = ours(FIT, precision), Request(0.0, 0.0, 1)
+            for rivals in _apart(run.rivals(size, precision, EPOCH_PEERS[size])):
                 for row in _in_turn([*rivals, us], size, run, once, ENOUGH_EPOCHS, min(run.rounds, 4), options):
                     yield goals.judged(row, row["ratio"], goals.EPOCH, at_least=True)
 
