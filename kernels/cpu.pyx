@@ -5,7 +5,7 @@
 Nothing is checked here; `aaecore.backend.Backend.launch` has done it. Pointers are plain integers whose memory the caller keeps alive.
 """
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 
 from time import perf_counter as _now
@@ -29,6 +29,8 @@ cdef extern from "threads.h" namespace "aae" nogil:
     bint out_of_memory()
     void c_set_num_threads "aae::set_num_threads"(int n)
     int c_num_threads "aae::num_threads"()
+    uint64_t flush_denormals()
+    void set_float_mode(uint64_t mode)
 
 cdef extern from *:
     """
@@ -137,9 +139,12 @@ cdef class Kernels:
     def launch(self, str name, pointers, dims, scalars) -> None:
         """Runs one kernel now."""
         cdef Call call
+        cdef uint64_t mode
         self.fill(&call, name, pointers, dims, scalars)
         with nogil:
+            mode = flush_denormals()
             call.run(call.buffers, call.dims, call.scalars)
+            set_float_mode(mode)
         if out_of_memory():
             raise MemoryError(f"{name}: no memory for scratch space")
 
@@ -173,9 +178,12 @@ cdef class Program:
         """Replays all calls in order, `times` times over, with the interpreter lock released."""
         cdef int64_t n
         cdef int i
+        cdef uint64_t mode
         with nogil:
+            mode = flush_denormals()
             for n in range(times):
                 for i in range(self.count):
                     self.calls[i].run(self.calls[i].buffers, self.calls[i].dims, self.calls[i].scalars)
+            set_float_mode(mode)
         if out_of_memory():
             raise MemoryError("replay: no memory for scratch space")

@@ -111,6 +111,7 @@ uint64_t wait_for_job(uint64_t seen, int index) {
 }
 
 void* worker(void* argument) {
+  flush_denormals();
   int index = int(reinterpret_cast<intptr_t>(argument));
   for (uint64_t seen = 0;;) {
     uint64_t state = wait_for_job(seen, index);
@@ -214,6 +215,26 @@ void* scratch(size_t bytes, ScratchSlot slot) {
   }
   return own.memory;
 }
+
+#if defined(__x86_64__)
+uint64_t flush_denormals() {
+  unsigned mode = _mm_getcsr();
+  _mm_setcsr(mode | 0x8040);  // flush results, and take denormal operands for zero
+  return mode;
+}
+void set_float_mode(uint64_t mode) { _mm_setcsr(unsigned(mode)); }
+#elif defined(__aarch64__)
+void set_float_mode(uint64_t mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
+uint64_t flush_denormals() {
+  uint64_t mode;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+  set_float_mode(mode | uint64_t(1) << 24);  // FZ: results and operands
+  return mode;
+}
+#else
+uint64_t flush_denormals() { return 0; }
+void set_float_mode(uint64_t) {}
+#endif
 
 bool out_of_memory() { return scratch_failed.load() && scratch_failed.exchange(false); }
 

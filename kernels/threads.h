@@ -20,6 +20,11 @@ enum ScratchSlot { OWN, SHARED };  // of the running task; of the kernel, made b
 void* scratch(size_t bytes, ScratchSlot slot = OWN);
 bool out_of_memory();  // whether scratch() failed since the last call of this function
 
+// Makes the calling thread take denormal numbers (below 1.2e-38) for zero, and returns its mode before, for set_float_mode. Adam's moments of a unit
+// that no longer learns decay into them, and arithmetic on them is many times slower. Workers are always in this mode.
+uint64_t flush_denormals();
+void set_float_mode(uint64_t mode);
+
 void set_num_threads(int n);  // 1 <= n <= MAX_THREADS; takes effect at the next run_tasks
 int num_threads();
 const int MAX_THREADS = 256;

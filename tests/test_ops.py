@@ -264,6 +264,20 @@ def test_launches_from_several_threads_at_once(op: str, threads: Callable[[int],
         assert all(bits == alone for bits in pool.map(lambda _: _bits(DEVICES[BEST], op, index), range(24)))
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_denormals_are_zero_in_kernels_and_only_there(device: str, threads: Callable[[int], None]) -> None:
+    """On every thread alike; the caller's own arithmetic keeps them."""
+    threads(3)
+    backend = DEVICES[device]
+    x = backend.from_host(np.full(64 * 8192, 1e-40, np.float32))
+    backend.launch("scale", (x,), (x.size,), (1.0,))
+    assert not backend.to_host(x).any()
+    backend.upload(x, np.full(x.shape, 1e-40, np.float32))
+    backend.capture(lambda: backend.launch("scale", (x,), (x.size,), (1.0,))).replay()
+    assert not backend.to_host(x).any()
+    assert (np.full(5, 1e-40, np.float32) * np.float32(0.5)).all()
+
+
 # --- nothing is missing -----------------------------------------------------------------------------------------------
 
 
