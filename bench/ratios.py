@@ -43,4 +43,5 @@ def gate_command(stored: Path) -> list[str]:
     """Measures the ratios again and fails where a median is worse than the stored one."""
     tests = str(HERE / "test_ratios.py")
     options = ["--benchmark-time-unit=s", "--benchmark-columns=median,iqr,rounds", f"--benchmark-compare={stored}"]
-    return [sys.executable, "-m", "pytest", tests, *options, f"--benchmark-compare-fail={WORSE}"]
+    # -rs: a ratio that was not decided did not pass; its reason must be seen.
+    return [sys.executable, "-m", "pytest", "-rs", tests, *options, f"--benchmark-compare-fail={WORSE}"]

@@ -53,8 +53,7 @@ def test_step_by_a_peers(size: str, peer: Spec, benchmark: BenchmarkFixture) -> 
     if peer.library not in run.installed:
         pytest.skip(f"{peer.library} is not installed: install it, or set AAECORE_PEERS_PYTHON to a Python that has it")
     with running([peer, OURS], SIZES[size], run.threads) as competitors:
-        if len(competitors) < 2:
-            pytest.skip(f"{peer} does not run here: the line above says why")
+        assert len(competitors) == 2, f"{peer} is installed, so both should run; the line above says why one did not"
         # The pair of ours and the peer's: larger is worse, as of a time.
         made = _ratios(benchmark, competitors, lambda r: pair([r], str(OURS), str(peer))[0], 0.0)
     keep(benchmark, made)

@@ -84,6 +84,19 @@ struct Ahead {
   long stride;
 };
 
+// acc[i][j] += x(i) * panel[j] for one step of the depth: the multiply-adds of every tile.
+template <class P, int MR, int NV, class X> INLINE void tile_step(const float* panel, V (&acc)[MR][NV], X&& x) {
+  V b[NV];
+#pragma GCC unroll 2
+  for (int j = 0; j < NV; ++j) b[j] = load(panel + j * VL);
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i) {
+    V a = splat(x(i));
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) acc[i][j] = P::madd(a, b[j], acc[i][j]);
+  }
+}
+
 // acc[i][j] = sum over k of a[i * stride + k] * panel[k][j]. Rows are addressed from every third one, which the address modes of x86
 // reach with one index register.
 template <class P, int MR, int NV>
@@ -93,16 +106,8 @@ INLINE void dot_tile(const float* a, long stride, const float* panel, long depth
   for (int i = 0; i < MR; ++i)
     for (int j = 0; j < NV; ++j) acc[i][j] = splat(0.0f);
   auto step = [&](long k) __attribute__((always_inline)) {
-    V b[NV];
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) b[j] = load(panel + j * VL);
+    tile_step<P>(panel, acc, [&](int i) __attribute__((always_inline)) { return row[i / 3][(i % 3) * stride + k]; });
     panel += NV * VL;
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      V x = splat(row[i / 3][(i % 3) * stride + k]);
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) acc[i][j] = P::madd(x, b[j], acc[i][j]);
-    }
   };
   long k = 0;
   for (; k + BLOCK <= depth; ahead.at += ahead.stride)

@@ -37,16 +37,8 @@ static __attribute__((noinline)) void weight_tile(
   auto steps = [&](long n) __attribute__((always_inline)) {
 #pragma GCC unroll 2
     for (long r = 0; r < n; ++r) {
-      V b[NV];
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) b[j] = load(dy + j * VL);
+      tile_step<P>(dy, acc, [&](int i) __attribute__((always_inline)) { return x[i]; });
       dy += NV * VL;
-#pragma GCC unroll 16
-      for (int i = 0; i < MR; ++i) {
-        V a = splat(x[i]);
-#pragma GCC unroll 2
-        for (int j = 0; j < NV; ++j) acc[i][j] = P::madd(a, b[j], acc[i][j]);
-      }
       x += stride;
     }
   };
