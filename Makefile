@@ -13,7 +13,7 @@ BENCH := $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PARTS),--
 help:
 	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
 	@echo "make test    run the whole test suite"
-	@echo "make sanitize   run the tests of the kernels with the thread, address and undefined-behaviour sanitizers, some minutes"
+	@echo "make sanitize   run the tests of the kernels with the thread, address and undefined-behaviour sanitizers; to compile takes long"
 	@echo "make bench   measure it beside NumPy and, where they are installed, PyTorch and JAX: up to 40 minutes"
 	@echo "             (QUICK=1, SIZES='a d', PARTS='steps epochs', ROUNDS=15, PEERS=python with PyTorch and JAX)"
 	@echo "make bench-compare   fail where a ratio is worse than the stored one of this machine"

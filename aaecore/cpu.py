@@ -84,7 +84,10 @@ class CpuBackend(Backend):
         if nbytes < HUGE_FROM or not hasattr(mmap, "MADV_HUGEPAGE"):
             return super()._allocate(nbytes)
         # A map of its own, so that it is given back when the buffer goes. Pages that are never touched cost nothing.
-        memory = mmap.mmap(-1, nbytes + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            memory = mmap.mmap(-1, nbytes + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError(f"no memory for a buffer of {nbytes} bytes: {error}") from error
         with suppress(OSError):  # a kernel without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
         return aligned(np.frombuffer(memory, np.uint8), HUGE_PAGE)[:nbytes]

@@ -165,3 +165,8 @@ def test_devices():
     for isa in ("v9", ""):
         with pytest.raises(DeviceError, match=f"isa: expected one of .* on this CPU, got {isa!r}"):
             CpuBackend(isa)
+
+
+def test_a_buffer_that_does_not_fit_is_a_memory_error():
+    with pytest.raises(MemoryError, match="4398046511104 bytes"):
+        get_backend("cpu").empty((1 << 40,))
