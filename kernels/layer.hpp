@@ -1,16 +1,22 @@
-// The arguments of a linear layer's passes, and what they do with finished sums: the general epilogues. Tiles of the common case, whole
-// vectors and ReLU, finish in registers instead, with the same bits.
+// The arguments of a linear layer's passes, and what they do with finished sums: vectors of the common activations end in registers, all
+// others in memory, with the same bits.
 
+
+template <bool WHOLE> struct ForwardColumns;
 struct Forward {
+  template <bool WHOLE> using Columns = ForwardColumns<WHOLE>;
   const float *x, *bias;
   float* y;
   long inputs, outputs;
   int act;
   float slope;
+  INLINE_MEMBER long columns() const { return outputs; }
 };
 
+INLINE bool ends_in_registers(const Forward& f) { return f.act == RELU || f.act == IDENTITY; }
+
 // y = act(sums + bias) for a tile of sums [rows][width], cut off at the last output.
-static __attribute__((noinline)) void finish_forward(const Forward& f, const float* sums, long rows, long width, long r0, long n0) {
+static __attribute__((noinline)) void finish_in_memory(const Forward& f, const float* sums, long rows, long width, long r0, long n0) {
   long columns = min_l(f.outputs - n0, width);
   const float* bias = f.bias + n0;
   with_activation(f.act, [&](auto act) {
@@ -22,17 +28,34 @@ static __attribute__((noinline)) void finish_forward(const Forward& f, const flo
   });
 }
 
+// The same in registers, for rows from r0 and VL columns from n0 on, of which the first n exist, or all if WHOLE.
+template <bool WHOLE> struct ForwardColumns {
+  V bias, least;
+  float* y;
+  long stride, n;
+  INLINE_MEMBER ForwardColumns(const Forward& f, long r0, long n0)
+      : bias(load_some<WHOLE>(f.bias + n0, f.outputs - n0)), least(splat(f.act == RELU ? 0.0f : -__builtin_inff())),
+        y(f.y + r0 * f.outputs + n0), stride(f.outputs), n(f.outputs - n0) {}
+  INLINE_MEMBER void take(int i, V sum) const {
+    V v = sum + bias;
+    store_some<WHOLE>(y + i * stride, v < least ? least : v, n);  // NaN stays
+  }
+};
+
+template <bool WHOLE> struct BackwardInputColumns;
 struct BackwardInput {
+  template <bool WHOLE> using Columns = BackwardInputColumns<WHOLE>;
   const float *dy, *x;
   float* dx;
   long inputs, outputs;
   int act;
   bool accumulate;
   float slope;
+  INLINE_MEMBER long columns() const { return inputs; }
 };
 
 // dx = beta dx + sums act'(x) for a tile of sums [rows][width], cut off at the last input.
-static __attribute__((noinline)) void finish_backward_input(
+static __attribute__((noinline)) void finish_in_memory(
     const BackwardInput& f, const float* sums, long rows, long width, long r0, long k0) {
   long columns = min_l(f.inputs - k0, width);
   with_activation(f.act, [&](auto act) {
@@ -45,4 +68,39 @@ static __attribute__((noinline)) void finish_backward_input(
       }
     });
   });
+}
+
+INLINE bool ends_in_registers(const BackwardInput& f) { return (f.act == RELU || f.act == IDENTITY) && !f.accumulate; }
+
+template <bool WHOLE> struct BackwardInputColumns {
+  V one, least;
+  const float* x;
+  float* dx;
+  long stride, n;
+  INLINE_MEMBER BackwardInputColumns(const BackwardInput& f, long r0, long k0)
+      : one(splat(1.0f)), least(splat(f.act == RELU ? 0.0f : 1.0f)), x(f.x + r0 * f.inputs + k0), dx(f.dx + r0 * f.inputs + k0),
+        stride(f.inputs), n(f.inputs - k0) {}
+  INLINE_MEMBER void take(int i, V sum) const {
+    store_some<WHOLE>(dx + i * stride, sum * (load_some<WHOLE>(x + i * stride, n) > splat(0.0f) ? one : least), n);
+  }
+};
+
+// Ends a tile of sums whose first vector lies at row r0 and `column`.
+template <class Layer, int MR, int NV> INLINE void finish(const Layer& f, const V (&acc)[MR][NV], long r0, long column) {
+  auto in_registers = [&](auto whole) __attribute__((always_inline)) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      typename Layer::template Columns<whole> columns(f, r0, column + j * VL);
+#pragma GCC unroll 16
+      for (int i = 0; i < MR; ++i) columns.take(i, acc[i][j]);
+    }
+  };
+  bool whole = f.columns() - column >= NV * VL;
+  if (ends_in_registers(f)) return whole ? in_registers(Constant<1>()) : in_registers(Constant<0>());
+  float sums[MR * NV * VL];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) store(sums + (i * NV + j) * VL, acc[i][j]);
+  finish_in_memory(f, sums, MR, NV * VL, r0, column);
 }

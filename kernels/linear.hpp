@@ -14,24 +14,7 @@ static __attribute__((noinline)) void forward_tile(const Forward& f, const float
   V acc[MR][NV];
   long depth = lanes<P>(f.inputs);
   dot_tile<P>(x + r0 * depth, depth, panel, depth, ahead, acc);
-  if (f.act != RELU || f.outputs - n0 < NV * VL) {
-    float sums[MR * NV * VL];
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) store(sums + (i * NV + j) * VL, acc[i][j]);
-    return finish_forward(f, sums, MR, NV * VL, r0, n0);
-  }
-  float* y = f.y + r0 * f.outputs + n0;
-#pragma GCC unroll 2
-  for (int j = 0; j < NV; ++j) {
-    V bias = load(f.bias + n0 + j * VL);
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      V v = acc[i][j] + bias, zero = splat(0.0f);
-      store(y + i * f.outputs + j * VL, v < zero ? zero : v);  // NaN stays
-    }
-  }
+  finish(f, acc, r0, n0);
 }
 
 // panel[k][0 .. width) from a packed weight's panel [inputs][width], k in lanes.
@@ -49,16 +32,18 @@ template <class P> INLINE const float* forward_panel(const float* weight, long i
 template <class P> INLINE void forward(Buffers buf, Dims dim, Scalars scalar) {
   long batch = dim[0];
   Forward f = {in<float>(buf, 0), in<float>(buf, 2), out<float>(buf, 3), dim[1], dim[2], (int)dim[3], (float)scalar[0]};
-  if (f.outputs <= SKINNY) return forward_skinny<P>(f, in<float>(buf, 1), batch);
-  const float *weight = in<float>(buf, 1), *x = P::lanes_along_columns(f.x, batch, f.inputs);
+  const float* weight = in<float>(buf, 1);
+  if (f.outputs <= SKINNY) return forward_skinny<P>(f, weight, batch);
+  const float* x = P::lanes_along_columns(f.x, batch, f.inputs);
   if (!x) return;
   long panels = (f.outputs + NR - 1) / NR;
-  long blocks = max_l((batch + 111) / 112, parts_per_panel(panels, (batch + 27) / 28));  // 112 rows stay in L2 while panels stream past
-  aae::parallel(blocks * panels, 2.0 * batch * f.inputs * f.outputs, [&](long task) {
-    long block = task / panels, n0 = task % panels * NR, width = panel_width(f.outputs, n0);
+  double flops = 2.0 * batch * f.inputs * f.outputs;
+  long blocks = max_l((batch + 111) / 112, parts_per_panel(panels, (batch + 27) / 28, flops));  // 112 rows stay in L2
+  for_blocks_and_panels(blocks, panels, flops, [&](long block, long p) {
+    long n0 = p * NR, width = panel_width(f.outputs, n0);
     const float* panel = forward_panel<P>(weight + n0 * f.inputs, f.inputs, width);
     if (!panel) return;
-    const float* next = weight + min_l(task % panels + 1, panels - 1) * NR * f.inputs;  // what this thread is likely to do next
+    const float* next = weight + min_l(p + 1, panels - 1) * NR * f.inputs;  // what this thread is likely to do next
     long first = batch * block / blocks, rows = batch * (block + 1) / blocks - first, tile = 0;
     for_tiles(rows, [&](long r, long height) {
       Ahead ahead = {next + tile++ % TILES * LINES * LINE, BLOCK * NR};
@@ -80,23 +65,7 @@ static __attribute__((noinline)) void backward_input_tile(
   V acc[MR][NV];
   long depth = lanes<P>(f.outputs);
   dot_tile<P>(dy + r0 * depth, depth, panel, depth, ahead, acc);
-  if (f.act != RELU || f.accumulate || f.inputs - k0 < NV * VL) {
-    float sums[MR * NV * VL];
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) store(sums + (i * NV + j) * VL, acc[i][j]);
-    return finish_backward_input(f, sums, MR, NV * VL, r0, k0);
-  }
-  const float* x = f.x + r0 * f.inputs + k0;
-  float* dx = f.dx + r0 * f.inputs + k0;
-#pragma GCC unroll 2
-  for (int j = 0; j < NV; ++j)
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      long at = i * f.inputs + j * VL;
-      store(dx + at, acc[i][j] * (load(x + at) > splat(0.0f) ? splat(1.0f) : splat(0.0f)));
-    }
+  finish(f, acc, r0, k0);
 }
 
 template <class P> INLINE void backward_input(Buffers buf, Dims dim, Scalars scalar) {
@@ -109,13 +78,14 @@ template <class P> INLINE void backward_input(Buffers buf, Dims dim, Scalars sca
   const float* dy = P::lanes_along_columns(f.dy, batch, f.outputs);
   if (!dy) return;
   long panels = (f.inputs + NR - 1) / NR;
-  long blocks = parts_per_panel(panels, (batch + 27) / 28);
-  aae::parallel(blocks * panels, 2.0 * batch * f.inputs * f.outputs, [&](long task) {
-    long block = task / panels, k0 = task % panels * NR, width = panel_width(f.inputs, k0);
+  double flops = 2.0 * batch * f.inputs * f.outputs;
+  long blocks = parts_per_panel(panels, (batch + 27) / 28, flops);
+  for_blocks_and_panels(blocks, panels, flops, [&](long block, long p) {
+    long k0 = p * NR, width = panel_width(f.inputs, k0);
     float* panel = static_cast<float*>(aae::scratch(round_up(lanes<P>(f.outputs), VL) * width * sizeof(float)));
     if (!panel) return;
     pack_transposed<P>(weight, f.inputs, f.outputs, k0, width, panel);
-    const float* next = weight + min_l(task % panels + 1, panels - 1) * NR * NR;  // a part of each of the weight's panels
+    const float* next = weight + min_l(p + 1, panels - 1) * NR * NR;  // a part of each of the weight's panels
     long first = batch * block / blocks, rows = batch * (block + 1) / blocks - first, tile = 0;
     for_tiles(rows, [&](long r, long height) {
       Ahead ahead = {next + tile++ % TILES * LINES * LINE, NR * f.inputs};

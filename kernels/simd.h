@@ -73,6 +73,9 @@ constexpr int NR = 2 * VL;  // columns of a register tile and of a full weight p
 
 INLINE V load(const float* p) { return (V) * (const Unaligned*)p; }
 INLINE void store(float* p, V v) { *(Unaligned*)p = (Unaligned)v; }
+// A vector, or its first n > 0 floats if it may be cut off.
+template <bool WHOLE> INLINE V load_some(const float* p, long n) { return WHOLE ? load(p) : load_first(p, n); }
+template <bool WHOLE> INLINE void store_some(float* p, V v, long n) { WHOLE ? store(p, v) : store_first(p, v, n); }
 INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 INLINE long min_l(long a, long b) { return a < b ? a : b; }
 INLINE long max_l(long a, long b) { return a > b ? a : b; }

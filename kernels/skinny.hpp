@@ -38,16 +38,6 @@ template <int R, int C> INLINE void add_lanes(const V (&acc)[R][C], float* sums)
   store(sums, part[0]);
 }
 
-// -------------------------------------------------------------------------------------------------------- few outputs
-
-template <class P, int R, int C> INLINE void forward_rows(const Forward& f, const float* weight, long r0) {
-  V acc[R][C] = {};
-  dots<P>(f.x + r0 * f.inputs, f.inputs, weight, f.inputs, f.inputs, acc);
-  float sums[VL];
-  add_lanes(acc, sums);
-  finish_forward(f, sums, R, C, r0, 0);
-}
-
 // Calls whole(first row) for every R rows of the batch, and single(row) for those that are left.
 template <int R, class F, class G> INLINE void for_row_groups(long batch, double flops_per_row, F&& whole, G&& single) {
   for_rows((batch + R - 1) / R, R * flops_per_row, [=](long group) {
@@ -55,6 +45,14 @@ template <int R, class F, class G> INLINE void for_row_groups(long batch, double
     if (r + R <= batch) return whole(r);
     for (; r < batch; ++r) single(r);
   });
+}
+
+template <class P, int R, int C> INLINE void forward_rows(const Forward& f, const float* weight, long r0) {
+  V acc[R][C] = {};
+  dots<P>(f.x + r0 * f.inputs, f.inputs, weight, f.inputs, f.inputs, acc);
+  float sums[VL];
+  add_lanes(acc, sums);
+  finish_in_memory(f, sums, R, C, r0, 0);
 }
 
 template <class P> INLINE void forward_skinny(const Forward& f, const float* weight, long batch) {
@@ -65,24 +63,27 @@ template <class P> INLINE void forward_skinny(const Forward& f, const float* wei
   });
 }
 
+// R rows of the gradient, all columns of them one after the other.
+template <class P, int R, int C> INLINE void backward_input_wide(const BackwardInput& f, const float* weight, long r0) {
+  V dy[R][C], w[C], sum[R][1];
+  for (int i = 0; i < R; ++i)
+    for (int c = 0; c < C; ++c) dy[i][c] = P::rounded(splat(f.dy[(r0 + i) * C + c]));
+  for (long k = 0; k < f.inputs; k += VL) {
+    for (int c = 0; c < C; ++c) w[c] = P::rounded(load_first(weight + c * f.inputs + k, f.inputs - k));
+    for (int i = 0; i < R; ++i) {
+      sum[i][0] = splat(0.0f);
+      for (int c = 0; c < C; ++c) sum[i][0] = fma(dy[i][c], w[c], sum[i][0]);
+    }
+    finish(f, sum, r0, k);
+  }
+}
+
 template <class P> INLINE void backward_input_skinny(const BackwardInput& f, const float* weight, long batch) {
-  constexpr long ROWS = 16;
   with_count<SKINNY>(f.outputs, [&](auto C) {
-    for_rows((batch + ROWS - 1) / ROWS, 2.0 * ROWS * f.inputs * C, [=](long block) {
-      long r0 = block * ROWS, rows = min_l(ROWS, batch - r0);
-      float sums[ROWS * VL];
-      for (long k = 0; k < f.inputs; k += VL) {
-        V w[C];
-        for (int c = 0; c < C; ++c) w[c] = P::rounded(load_first(weight + c * f.inputs + k, f.inputs - k));
-        for (long r = 0; r < rows; ++r) {
-          const float* dy = f.dy + (r0 + r) * C;
-          V sum = splat(0.0f);
-          for (int c = 0; c < C; ++c) sum = fma(P::rounded(splat(dy[c])), w[c], sum);
-          store(sums + r * VL, sum);
-        }
-        finish_backward_input(f, sums, rows, VL, r0, k);
-      }
-    });
+    constexpr int R = C <= 2 ? 4 : 2;  // rows that share the loads of weights; their dy stay in registers
+    for_row_groups<R>(
+        batch, 2.0 * f.inputs * C, [=](long r) { backward_input_wide<P, R, C>(f, weight, r); },
+        [=](long r) { backward_input_wide<P, 1, C>(f, weight, r); });
   });
 }
 
@@ -124,7 +125,7 @@ INLINE void backward_weight_skinny(
 // --------------------------------------------------------------------------------------------------------- few inputs
 
 // dx[r][k] = sum over n of dy[r][n] W[n][k] runs along the outputs, which are next to each other in a panel.
-template <class P, int R, int C> INLINE void backward_input_rows(const BackwardInput& f, const float* weight, long r0) {
+template <class P, int R, int C> INLINE void backward_input_narrow(const BackwardInput& f, const float* weight, long r0) {
   V acc[R][C] = {};
   for (long n0 = 0; n0 < f.outputs; n0 += NR) {
     long width = panel_width(f.outputs, n0);
@@ -132,13 +133,13 @@ template <class P, int R, int C> INLINE void backward_input_rows(const BackwardI
   }
   float sums[VL];
   add_lanes(acc, sums);
-  finish_backward_input(f, sums, R, C, r0, 0);
+  finish_in_memory(f, sums, R, C, r0, 0);
 }
 
 template <class P> INLINE void backward_few_inputs(const BackwardInput& f, const float* weight, long batch) {
   with_count<SKINNY>(f.inputs, [&](auto C) {
     for_row_groups<VL / C>(
-        batch, 2.0 * f.outputs * C, [=](long r) { backward_input_rows<P, VL / C, C>(f, weight, r); },
-        [=](long r) { backward_input_rows<P, 1, C>(f, weight, r); });
+        batch, 2.0 * f.outputs * C, [=](long r) { backward_input_narrow<P, VL / C, C>(f, weight, r); },
+        [=](long r) { backward_input_narrow<P, 1, C>(f, weight, r); });
   });
 }

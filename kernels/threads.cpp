@@ -171,9 +171,8 @@ const int at_fork = pthread_atfork(before_fork, after_fork_parent, after_fork_ch
 }  // namespace
 
 void run_tasks(int64_t tasks, double flops, void (*task)(void*, int64_t), void* context) {
-  int threads = wanted.load(std::memory_order_relaxed);
-  bool alone = tasks < 2 || flops < SERIAL_FLOPS || threads < 2;
-  if (alone || pthread_mutex_trylock(&busy)) {
+  int threads = threads_for(flops);
+  if (tasks < 2 || threads < 2 || pthread_mutex_trylock(&busy)) {
     for (int64_t i = 0; i < tasks; ++i) task(context, i);
     return;
   }
@@ -244,6 +243,7 @@ void set_num_threads(int n) {
   pthread_cond_broadcast(&sleepers.more);
   pthread_mutex_unlock(&sleepers.lock);
 }
-int num_threads() { return wanted.load(); }
+int num_threads() { return wanted.load(std::memory_order_relaxed); }
+int threads_for(double flops) { return flops < SERIAL_FLOPS ? 1 : num_threads(); }
 
 }  // namespace aae

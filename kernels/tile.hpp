@@ -7,11 +7,24 @@ constexpr long LINE = 16;  // floats in a cache line
 
 INLINE long panel_width(long outputs, long n0) { return outputs - n0 > VL ? NR : VL; }
 
-// Into how many parts, at most `most`, the work on each of `panels` is cut so that every thread finds a few tasks: what is packed for a
-// panel is packed again for each part. Elements are computed alike in any part.
-INLINE long parts_per_panel(long panels, long most) {
-  long wanted = (3 * aae::num_threads() + panels - 1) / panels;
-  return aae::num_threads() == 1 ? 1 : min_l(most, wanted);
+// Into how many parts, at most `most`, the work on each of `panels` is cut so that every thread finds a few tasks that are worth the
+// packing: what is packed for a panel is packed again for each part. Elements are computed alike in any part.
+INLINE long parts_per_panel(long panels, long most, double flops) {
+  constexpr double WORTH = 4e5;
+  int threads = aae::threads_for(flops);
+  long wanted = (3 * threads + panels - 1) / panels, worth = (long)(flops / (panels * WORTH));
+  return threads == 1 ? 1 : max_l(1, min_l(min_l(most, wanted), worth));
+}
+
+// Calls f(block, panel) for all of them, in parallel. The share of a thread is all blocks of neighbouring panels, a block at a time: a
+// panel's weights stay in the cache of the core that updates them, and the rows of a block in it while panels stream past.
+template <class F> INLINE void for_blocks_and_panels(long blocks, long panels, double flops, F&& f) {
+  long groups = min_l(panels, aae::threads_for(flops));
+  aae::parallel(blocks * panels, flops, [&](long task) {
+    long group = ((task / blocks + 1) * groups - 1) / panels, first = panels * group / groups;
+    long count = panels * (group + 1) / groups - first, place = task - blocks * first;
+    f(place / count, first + place % count);
+  });
 }
 
 // Splits `rows` into tiles whose heights differ by at most one, and calls f(first row, height).

@@ -76,8 +76,10 @@ INLINE void backward_weight(const float* x, const float* dy, const int64_t* dim,
   if (outputs <= SKINNY) return backward_weight_skinny<P>(x, dy, batch, inputs, outputs, sink, take_bias);
   const float* xs = P::lanes_along_rows(x, batch, inputs);
   if (!xs) return;
-  long depth = lanes<P>(batch), panels = (outputs + NR - 1) / NR, parts = parts_per_panel(panels, (inputs + 27) / 28);
-  aae::parallel(panels * parts, 2.0 * batch * inputs * outputs, [&](long task) {
+  long depth = lanes<P>(batch), panels = (outputs + NR - 1) / NR;
+  double flops = 2.0 * batch * inputs * outputs;
+  long parts = parts_per_panel(panels, (inputs + 27) / 28, flops);
+  aae::parallel(panels * parts, flops, [&](long task) {
     long n0 = task / parts * NR, part = task % parts, width = panel_width(outputs, n0);
     float* panel = static_cast<float*>(aae::scratch(depth * width * sizeof(float)));
     if (!panel) return;
