@@ -33,8 +33,16 @@ namespace {
 const uint64_t OPEN = uint64_t(1) << 31, WAITED_FOR = uint64_t(1) << 30, INSIDE = WAITED_FOR - 1, GENERATION = uint64_t(1) << 32;
 const int64_t SPIN_NS = 50000;      // how long to spin before sleeping
 const int64_t KEEP_NS = 20000;      // how long to spin before offering the core to others between two looks
-const double SERIAL_FLOPS = 140e3;  // below this a hand-over costs more than it saves
 const size_t APART = 128;           // bytes between what different threads write: cache lines, which some CPUs fetch in pairs
+
+// Jobs below SERIAL_FLOPS cost more to hand over than they save, where two cores answer each other within ROUND_TRIP_NS. Between dies it takes
+// three to four times as long, and so does each cache line of operands that moves. Work grows as the cube of its operands' length, what moves
+// as the square, so the bound then grows as the cube of the delay: for the usual job, because small ones among large ones would bring their
+// operands to one core and back. A virtual machine's cores may move, hence a probe now and then.
+const double SERIAL_FLOPS = 140e3;
+const int64_t ROUND_TRIP_NS = 100;
+const double USUAL_OF = 32;  // jobs, about
+const int PROBE_AFTER = 256, PROBE_IDLE_AFTER = 2048;  // jobs; the longer one where the worker sleeps between probes
 
 struct alignas(APART) Job {
   std::atomic<uint64_t> state{0};
@@ -48,6 +56,7 @@ struct alignas(APART) Share {
 } share[MAX_THREADS];
 
 alignas(APART) std::atomic<int> wanted{1};  // threads including the caller; changed under sleepers.lock
+std::atomic<double> bound{SERIAL_FLOPS}, usual{0};  // flops: of a job that is worth several threads, and of the jobs lately
 struct alignas(APART) {
   std::atomic<int> count{0};  // workers that wait for `wake`
   pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -56,7 +65,8 @@ struct alignas(APART) {
   pthread_cond_t done = PTHREAD_COND_INITIALIZER;  // the last worker left
 } sleepers;
 alignas(APART) pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;  // held by the caller whose job runs
-int started = 0;                                                  // workers created in this process; guarded by `busy`
+int started = 0;                                                  // workers created in this process; this and the next guarded by `busy`
+int until_probe = 16;                                             // jobs
 std::atomic<bool> scratch_failed{false};
 
 struct Scratch {
@@ -156,6 +166,54 @@ void start_workers() {  // called with `busy` held
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
+// The following are called with `busy` held. A job's shares are set before it is opened.
+void open_job(void (*task)(void*, int64_t), void* context, int shares) {
+  job.task = task;
+  job.context = context;
+  job.shares = shares;
+  uint64_t generation = (job.state.load(std::memory_order_relaxed) / GENERATION + 1) & 0xffffffffu;
+  if (!generation) generation = 1;  // 0 means "none seen yet"
+  job.state.store(generation * GENERATION | OPEN);
+  if (sleepers.count.load()) {
+    pthread_mutex_lock(&sleepers.lock);
+    pthread_cond_broadcast(&sleepers.wake);
+    pthread_mutex_unlock(&sleepers.lock);
+  }
+}
+
+void close_job() {
+  job.state.fetch_and(~OPEN, std::memory_order_acq_rel);
+  wait_for_workers();
+}
+
+void set_share(int i, int64_t begin, int64_t end) {
+  share[i].next.store(begin, std::memory_order_relaxed);
+  share[i].end = end;
+}
+
+// Nanoseconds from opening a job to seeing that a worker has done its only task; 0 if none came in time.
+int64_t round_trip() {
+  std::atomic<bool> done{false};
+  set_share(0, 0, 0);
+  set_share(1, 0, 1);
+  int64_t start = nanoseconds();
+  open_job([](void* done, int64_t) { static_cast<std::atomic<bool>*>(done)->store(true, std::memory_order_release); }, &done, 2);
+  bool answered = spin([&] { return done.load(std::memory_order_acquire); });
+  int64_t taken = nanoseconds() - start;
+  close_job();
+  return answered && taken < SPIN_NS ? taken : 0;
+}
+
+void probe() {
+  int64_t best = 0;
+  for (int i = 0; i < 3; ++i) {  // the first may only wake a worker
+    int64_t taken = round_trip();
+    if (taken && (!best || taken < best)) best = taken;
+  }
+  double delay = best < ROUND_TRIP_NS ? 1.0 : double(best) / ROUND_TRIP_NS;
+  if (best) bound.store(SERIAL_FLOPS * delay * delay * delay, std::memory_order_relaxed);
+}
+
 // fork(): the child has the memory but none of the workers. Holding both locks across the fork makes the copied state that of an idle pool.
 void before_fork() { pthread_mutex_lock(&busy); pthread_mutex_lock(&sleepers.lock); }
 void after_fork_parent() { pthread_mutex_unlock(&sleepers.lock); pthread_mutex_unlock(&busy); }
@@ -170,32 +228,37 @@ const int at_fork = pthread_atfork(before_fork, after_fork_parent, after_fork_ch
 
 }  // namespace
 
+int num_threads() { return wanted.load(std::memory_order_relaxed); }
+
+int threads_for(double flops) {
+  double typical = usual.load(std::memory_order_relaxed);
+  bool worth = flops >= SERIAL_FLOPS && (flops > typical ? flops : typical) >= bound.load(std::memory_order_relaxed);
+  return worth ? num_threads() : 1;
+}
+
+static void run_alone(int64_t tasks, void (*task)(void*, int64_t), void* context) {
+  for (int64_t i = 0; i < tasks; ++i) task(context, i);
+}
+
 void run_tasks(int64_t tasks, double flops, void (*task)(void*, int64_t), void* context) {
-  int threads = threads_for(flops);
-  if (tasks < 2 || threads < 2 || pthread_mutex_trylock(&busy)) {
-    for (int64_t i = 0; i < tasks; ++i) task(context, i);
-    return;
-  }
+  int threads = num_threads();
+  if (tasks < 2 || flops < SERIAL_FLOPS || threads < 2 || pthread_mutex_trylock(&busy)) return run_alone(tasks, task, context);
   if (started < threads - 1) start_workers();
-  job.task = task;
-  job.context = context;
-  job.shares = tasks < threads ? int(tasks) : threads;
-  for (int i = 0; i < job.shares; ++i) {
-    share[i].next.store(tasks * i / job.shares, std::memory_order_relaxed);
-    share[i].end = tasks * (i + 1) / job.shares;
+  usual.store(usual + (flops - usual) / USUAL_OF, std::memory_order_relaxed);
+  if (--until_probe < 0) {
+    probe();
+    until_probe = threads_for(flops) > 1 ? PROBE_AFTER : PROBE_IDLE_AFTER;
   }
-  uint64_t generation = (job.state.load(std::memory_order_relaxed) / GENERATION + 1) & 0xffffffffu;
-  if (!generation) generation = 1;  // 0 means "none seen yet"
-  job.state.store(generation * GENERATION | OPEN);
-  if (sleepers.count.load()) {
-    pthread_mutex_lock(&sleepers.lock);
-    pthread_cond_broadcast(&sleepers.wake);
-    pthread_mutex_unlock(&sleepers.lock);
+  bool worth = threads_for(flops) > 1;
+  if (worth) {
+    int shares = tasks < threads ? int(tasks) : threads;
+    for (int i = 0; i < shares; ++i) set_share(i, tasks * i / shares, tasks * (i + 1) / shares);
+    open_job(task, context, shares);
+    work(0);
+    close_job();
   }
-  work(0);
-  job.state.fetch_and(~OPEN, std::memory_order_acq_rel);
-  wait_for_workers();
   pthread_mutex_unlock(&busy);
+  if (!worth) run_alone(tasks, task, context);
 }
 
 void* scratch(size_t bytes, ScratchSlot slot) {
@@ -243,7 +306,5 @@ void set_num_threads(int n) {
   pthread_cond_broadcast(&sleepers.more);
   pthread_mutex_unlock(&sleepers.lock);
 }
-int num_threads() { return wanted.load(std::memory_order_relaxed); }
-int threads_for(double flops) { return flops < SERIAL_FLOPS ? 1 : num_threads(); }
 
 }  // namespace aae
