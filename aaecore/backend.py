@@ -96,10 +96,13 @@ class Backend(ABC):
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:
         """Copies a host array of the same shape into `buffer`."""
-        self.host_access("upload")
-        if np.shape(array) != buffer.shape:
-            raise ValueError(f"upload: expected shape {buffer.shape}, got {np.shape(array)}")
-        self._pack(np.asarray(array, self._dtype(buffer.kind)), buffer)
+        if self._calls is not None:
+            self.host_access("upload")
+        if type(array) is not np.ndarray:
+            array = np.asarray(array)
+        if array.shape != buffer.shape:
+            raise ValueError(f"upload: expected shape {buffer.shape}, got {array.shape}")
+        self._pack(array, buffer)  # which casts
 
     def to_host(self, buffer: Buffer) -> np.ndarray:
         """A copy of the buffer as a plain array of its logical shape; weights as (out, in)."""

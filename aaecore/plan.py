@@ -42,14 +42,14 @@ class Plan:
             CaptureError: another number of arrays, or another shape than was recorded.
             ValueError: `times` is not an integer >= 1.
         """
-        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+        if type(times) is not int or times < 1:
             raise ValueError(f"times: expected an integer >= 1, got {times!r}")
         if arrays:
             if len(arrays) != len(self.inputs):
                 raise CaptureError(f"replay: the step was captured with {len(self.inputs)} inputs, got {len(arrays)}")
-            for i, (buffer, array) in enumerate(zip(self.inputs, arrays, strict=True)):
-                if array.shape != buffer.shape:
-                    raise CaptureError(f"replay: input {i} was captured with shape {buffer.shape}, got {array.shape}")
+            for i, array in enumerate(arrays):  # all, before the first is copied
+                if array.shape != (shape := self.inputs[i].shape):
+                    raise CaptureError(f"replay: input {i} was captured with shape {shape}, got {array.shape}")
             for buffer, array in zip(self.inputs, arrays, strict=True):
                 buffer.backend.upload(buffer, array)
         self._run(times)
