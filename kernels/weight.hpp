@@ -58,15 +58,17 @@ static __attribute__((noinline)) void weight_tile(
     for (int j = 0; j < NV; ++j) pending.gradient[i * NV + j] = acc[i][j];
 }
 
-// panel[r][0 .. width) = dy[r][n0 .. n0 + width), r in lanes, zeros beyond the outputs.
-template <class P> INLINE void pack_columns(const float* dy, long batch, long outputs, long n0, long width, float* panel) {
-  for (long r = 0; r < batch; r += P::PER_LANE)
+// A panel [r][0 .. width) of dy[r][n0 .. n0 + width), r in lanes, zeros beyond the outputs; null when there is no memory.
+template <class P> INLINE const float* packed_columns(const float* dy, long batch, long outputs, long n0, long width) {
+  float* panel = static_cast<float*>(aae::scratch(lanes<P>(batch) * width * sizeof(float)));
+  for (long r = 0; panel && r < batch; r += P::PER_LANE)
     for (long j = 0; j < width; j += VL) {
       const float *even = dy + r * outputs + n0 + j, *odd = even + outputs;
       long n = outputs - n0 - j;
       V below = P::PER_LANE == 1 || r + 1 == batch ? splat(0.0f) : load_first(odd, n);
       store(panel + r / P::PER_LANE * width + j, P::pair(n >= VL ? load(even) : load_first(even, n), below));
     }
+  return panel;
 }
 
 // All tiles of the gradient go to `sink`, the bias gradient to take_bias(first output, vector, how many).
@@ -81,9 +83,8 @@ INLINE void backward_weight(const float* x, const float* dy, const int64_t* dim,
   long parts = parts_per_panel(panels, (inputs + 27) / 28, flops);
   aae::parallel(panels * parts, flops, [&](long task) {
     long n0 = task / parts * NR, part = task % parts, width = panel_width(outputs, n0);
-    float* panel = static_cast<float*>(aae::scratch(depth * width * sizeof(float)));
+    const float* panel = P::PER_LANE == 1 && outputs == width ? dy : packed_columns<P>(dy, batch, outputs, n0, width);
     if (!panel) return;
-    pack_columns<P>(dy, batch, outputs, n0, width, panel);
     long first = inputs * part / parts, rows = inputs * (part + 1) / parts - first;
     Pending pending;
     for_tiles(rows, [&](long k, long height) {
