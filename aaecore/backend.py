@@ -50,6 +50,10 @@ class Buffer:
         part = self.storage[start * width : stop * width]
         return Buffer(self.backend, (stop - start, *self.shape[1:]), self.kind, part)
 
+    def is_same(self, other: Buffer) -> bool:
+        """Whether both are the same memory, seen alike."""
+        return (self.pointer, self.shape, self.kind) == (other.pointer, other.shape, other.kind)
+
     def flat(self) -> Buffer:
         """The whole storage, padding included, as a vector of kind real: what element-wise optimizers run over."""
         return Buffer(self.backend, (self.storage.size,), "real", self.storage)

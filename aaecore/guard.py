@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from .backend import Buffer
-from .stepper import MAX_BURST, Burst
+from .stepper import Burst
 
-INTERVAL = MAX_BURST  # steps between snapshots at most: copying the state costs less than 1 % of so many steps
+INTERVAL = 200  # steps between snapshots at most, or one burst: copying the state costs less than 1 % of so many steps
 JOURNAL_BYTES = 64 << 20  # what the steps kept for repeating may hold before a new snapshot replaces them
 
 

@@ -11,6 +11,7 @@ from training import D, model, rows, same, train
 
 from aaecore import Trainer, callbacks, schedules, stepper
 from aaecore.data import epoch_order
+from aaecore.guard import INTERVAL
 from aaecore.optim import SGD
 from aaecore.stepper import MAX_BURST, Stepper
 
@@ -138,12 +139,29 @@ def test_bursts_last_as_long_as_they_should(x, made, monkeypatch):
     trainer.fit(x, 1, progress=False)
     assert made == [1, 5, 25, 99]
     made.clear()
-    trainer.fit(np.tile(x, (4, 1)), 2, progress=False)  # other data: from the beginning
-    assert made == [1, 5, 25, 128, MAX_BURST, 520 - 159 - MAX_BURST]
+    trainer.fit(np.tile(x, (20, 1)), 2, progress=False)  # other data: from the beginning
+    assert made == [1, 5, 25, 128, 655, MAX_BURST, 20 * 130 - 814 - MAX_BURST]
     monkeypatch.setattr(stepper, "BURST_SECONDS", 0.001)
     made.clear()
     trainer.fit(x[:3], 3, progress=False)
     assert made == [1, 1, 1]
+
+
+def test_a_step_is_recorded_once_for_the_same_data(x):
+    trainer = Trainer(model(), 10)
+    recorded, capture = [], trainer.backend.capture
+    trainer.backend.capture = lambda *args: recorded.append(args) or capture(*args)
+    trainer.fit(x, 1, progress=False)
+    x *= 0.5  # still the same memory
+    trainer.fit(x, 2, progress=False)
+    assert len(recorded) == 1
+    trainer.fit(x.copy(), 3, progress=False)
+    assert len(recorded) == 2
+    other = Trainer(model(), 10)
+    other.fit(x * 2, 1, progress=False)
+    other.fit(x, 2, progress=False)
+    other.fit(x, 3, progress=False)
+    assert same(trainer, other)
 
 
 def test_what_needs_single_steps_gets_them(x, made, pace):
@@ -283,7 +301,7 @@ def test_bad_numbers_within_a_burst(phase, bad_step, x, pace):
 @pytest.mark.parametrize("bad_step", [3, 250, 449])
 def test_one_bad_loss_among_good_ones(bad_step, pace, monkeypatch):
     """The first is found, not the last; 450 steps to the epoch, so that snapshots lie in it."""
-    pace(MAX_BURST)
+    pace(INTERVAL)
     data = np.random.default_rng(0).random((450, D), np.float32)
     trainer, run, lengths = Trainer(model(), 1), Stepper.run, []
 
@@ -301,7 +319,7 @@ def test_one_bad_loss_among_good_ones(bad_step, pace, monkeypatch):
         f"a loss of inf in phase discriminator of step {bad_step + 1}; the weights are those after step {bad_step} "
         f"(learning rates of step {bad_step + 1}: reconstruction 0.001, discriminator 0.001, generator 0.001)"
     )
-    assert sum(lengths) <= min(450, bad_step + MAX_BURST) + MAX_BURST
+    assert sum(lengths) <= min(450, bad_step + INTERVAL) + INTERVAL
     monkeypatch.setattr(Stepper, "run", run)
     good = Trainer(model(), 1)
     for row in epoch_order(450, 1, 0)[:bad_step]:
