@@ -4,7 +4,8 @@
 
 template <bool WHOLE> struct ForwardColumns;
 struct Forward {
-  template <bool WHOLE> using Columns = ForwardColumns<WHOLE>;
+  using Whole = ForwardColumns<true>;
+  using CutOff = ForwardColumns<false>;
   const float *x, *bias;
   float* y;
   long inputs, outputs;
@@ -13,7 +14,7 @@ struct Forward {
   INLINE_MEMBER long columns() const { return outputs; }
 };
 
-INLINE bool ends_in_registers(const Forward& f) { return f.act == RELU || f.act == IDENTITY; }
+INLINE bool ends_in_registers(const Forward& f, bool) { return f.act == RELU || f.act == IDENTITY; }
 
 // y = act(sums + bias) for a tile of sums [rows][width], cut off at the last output.
 static __attribute__((noinline)) void finish_in_memory(const Forward& f, const float* sums, long rows, long width, long r0, long n0) {
@@ -42,9 +43,10 @@ template <bool WHOLE> struct ForwardColumns {
   }
 };
 
-template <bool WHOLE> struct BackwardInputColumns;
+struct BackwardInputColumns;
 struct BackwardInput {
-  template <bool WHOLE> using Columns = BackwardInputColumns<WHOLE>;
+  using Whole = BackwardInputColumns;
+  using CutOff = BackwardInputColumns;
   const float *dy, *x;
   float* dx;
   long inputs, outputs;
@@ -70,37 +72,41 @@ static __attribute__((noinline)) void finish_in_memory(
   });
 }
 
-INLINE bool ends_in_registers(const BackwardInput& f) { return (f.act == RELU || f.act == IDENTITY) && !f.accumulate; }
-
-template <bool WHOLE> struct BackwardInputColumns {
-  V one, least;
+// The same in registers, for whole vectors and ReLU. With the other cases here as well, gcc spills the sums of every tile.
+struct BackwardInputColumns {
   const float* x;
   float* dx;
-  long stride, n;
+  long stride;
   INLINE_MEMBER BackwardInputColumns(const BackwardInput& f, long r0, long k0)
-      : one(splat(1.0f)), least(splat(f.act == RELU ? 0.0f : 1.0f)), x(f.x + r0 * f.inputs + k0), dx(f.dx + r0 * f.inputs + k0),
-        stride(f.inputs), n(f.inputs - k0) {}
+      : x(f.x + r0 * f.inputs + k0), dx(f.dx + r0 * f.inputs + k0), stride(f.inputs) {}
   INLINE_MEMBER void take(int i, V sum) const {
-    store_some<WHOLE>(dx + i * stride, sum * (load_some<WHOLE>(x + i * stride, n) > splat(0.0f) ? one : least), n);
+    store(dx + i * stride, sum * (load(x + i * stride) > splat(0.0f) ? splat(1.0f) : splat(0.0f)));
   }
 };
 
+INLINE bool ends_in_registers(const BackwardInput& f, bool whole) { return f.act == RELU && !f.accumulate && whole; }
+
+template <class Columns, class Layer, int MR, int NV>
+INLINE void finish_in_registers(const Layer& f, const V (&acc)[MR][NV], long r0, long column) {
+#pragma GCC unroll 2
+  for (int j = 0; j < NV; ++j) {
+    Columns columns(f, r0, column + j * VL);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) columns.take(i, acc[i][j]);
+  }
+}
+
 // Ends a tile of sums whose first vector lies at row r0 and `column`.
 template <class Layer, int MR, int NV> INLINE void finish(const Layer& f, const V (&acc)[MR][NV], long r0, long column) {
-  auto in_registers = [&](auto whole) __attribute__((always_inline)) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      typename Layer::template Columns<whole> columns(f, r0, column + j * VL);
-#pragma GCC unroll 16
-      for (int i = 0; i < MR; ++i) columns.take(i, acc[i][j]);
-    }
-  };
   bool whole = f.columns() - column >= NV * VL;
-  if (ends_in_registers(f)) return whole ? in_registers(Constant<1>()) : in_registers(Constant<0>());
-  float sums[MR * NV * VL];
+  if (!ends_in_registers(f, whole)) {
+    float sums[MR * NV * VL];
 #pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i)
+    for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) store(sums + (i * NV + j) * VL, acc[i][j]);
-  finish_in_memory(f, sums, MR, NV * VL, r0, column);
+      for (int j = 0; j < NV; ++j) store(sums + (i * NV + j) * VL, acc[i][j]);
+    return finish_in_memory(f, sums, MR, NV * VL, r0, column);
+  }
+  if (whole) finish_in_registers<typename Layer::Whole>(f, acc, r0, column);
+  else finish_in_registers<typename Layer::CutOff>(f, acc, r0, column);
 }

@@ -4,8 +4,8 @@
 // and padded with zeros. Panel j starts at j * NR * in. Forward and weight gradient read and write it as it lies; the input gradient
 // transposes one panel at a time into scratch. At most VL / 2 outputs are plain (out, in): skinny.hpp.
 //
-// Every output element is one chain of multiply-adds over the reduction index in ascending order, whatever tile it falls into and
-// whichever thread runs the tile: the bits depend on the shapes only.
+// Every output element is one chain of multiply-adds over the reduction index in ascending order, or the sum of a few such chains where the
+// reduction is a long batch, whatever tile it falls into and whichever thread runs the tile: the bits depend on the shapes only.
 
 // ---------------------------------------------------------------------------------------------------------- forward
 

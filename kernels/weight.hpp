@@ -58,17 +58,48 @@ static __attribute__((noinline)) void weight_tile(
     for (int j = 0; j < NV; ++j) pending.gradient[i * NV + j] = acc[i][j];
 }
 
-// A panel [r][0 .. width) of dy[r][n0 .. n0 + width), r in lanes, zeros beyond the outputs; null when there is no memory.
-template <class P> INLINE const float* packed_columns(const float* dy, long batch, long outputs, long n0, long width) {
-  float* panel = static_cast<float*>(aae::scratch(lanes<P>(batch) * width * sizeof(float)));
-  for (long r = 0; panel && r < batch; r += P::PER_LANE)
+// panel[r][0 .. width) = dy[r][n0 .. n0 + width), r in lanes, zeros beyond the outputs.
+template <class P> INLINE void pack_columns(const float* dy, long batch, long outputs, long n0, long width, float* panel) {
+  for (long r = 0; r < batch; r += P::PER_LANE)
     for (long j = 0; j < width; j += VL) {
       const float *even = dy + r * outputs + n0 + j, *odd = even + outputs;
       long n = outputs - n0 - j;
       V below = P::PER_LANE == 1 || r + 1 == batch ? splat(0.0f) : load_first(odd, n);
       store(panel + r / P::PER_LANE * width + j, P::pair(n >= VL ? load(even) : load_first(even, n), below));
     }
-  return panel;
+}
+
+constexpr long DEPTH_BLOCK = 1024;  // lanes of the batch at a time: a panel of dy and the lines of x that a tile reads stay in L2
+
+// The gradient of `rows` inputs from `first` on and one panel of outputs, to `sink`: the sums of blocks of the batch, in their order.
+template <class P, class Sink>
+INLINE void weight_panel(
+    const float* xs, const float* dy, long batch, long inputs, long outputs, long first, long rows, long n0, const Sink& sink) {
+  long depth = lanes<P>(batch), blocks = (depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK, width = panel_width(outputs, n0);
+  bool packed = P::PER_LANE > 1 || outputs != width;  // else dy is such a panel as it lies
+  long deepest = packed ? min_l(depth, DEPTH_BLOCK) : 0;
+  float* panel = static_cast<float*>(aae::scratch((deepest + (blocks > 1 ? rows : 0)) * width * sizeof(float) + 1));
+  if (!panel) return;
+  StoreGradient partial = {panel + deepest * width, false};
+  for (long b = 0; b < blocks; ++b) {
+    long from = depth * b / blocks, deep = depth * (b + 1) / blocks - from;
+    const float *x = xs + from * inputs + first, *part = dy + from * P::PER_LANE * outputs;
+    if (packed) pack_columns<P>(part, min_l(batch - from * P::PER_LANE, deep * P::PER_LANE), outputs, n0, width, panel);
+    const float* d = packed ? panel : part;
+    auto tiles = [&](const auto& to, long origin) {
+      Pending pending;
+      for_tiles(rows, [&](long k, long height) {
+        with_count<MR_MAX>(height, [&](auto R) {
+          width == NR ? weight_tile<P, R, 2>(x + k, inputs, d, deep, to, origin + k * width, pending)
+                      : weight_tile<P, R, 1>(x + k, inputs, d, deep, to, origin + k * width, pending);
+        });
+        for (int i = 0; b > 0 && i < pending.count; ++i)
+          pending.gradient[i] = load(partial.gradient + k * width + i * VL) + pending.gradient[i];
+      });
+      for (int i = 0; i < pending.count; ++i) to.take(pending.at + i * VL, pending.gradient[i]);
+    };
+    b + 1 < blocks ? tiles(partial, 0) : tiles(sink, n0 * inputs + first * width);
+  }
 }
 
 // All tiles of the gradient go to `sink`, the bias gradient to take_bias(first output, vector, how many).
@@ -78,24 +109,13 @@ INLINE void backward_weight(const float* x, const float* dy, const int64_t* dim,
   if (outputs <= SKINNY) return backward_weight_skinny<P>(x, dy, batch, inputs, outputs, sink, take_bias);
   const float* xs = P::lanes_along_rows(x, batch, inputs);
   if (!xs) return;
-  long depth = lanes<P>(batch), panels = (outputs + NR - 1) / NR;
+  long panels = (outputs + NR - 1) / NR;
   double flops = 2.0 * batch * inputs * outputs;
   long parts = parts_per_panel(panels, (inputs + 27) / 28, flops);
   aae::parallel(panels * parts, flops, [&](long task) {
-    long n0 = task / parts * NR, part = task % parts, width = panel_width(outputs, n0);
-    const float* panel = P::PER_LANE == 1 && outputs == width ? dy : packed_columns<P>(dy, batch, outputs, n0, width);
-    if (!panel) return;
-    long first = inputs * part / parts, rows = inputs * (part + 1) / parts - first;
-    Pending pending;
-    for_tiles(rows, [&](long k, long height) {
-      k += first;
-      with_count<MR_MAX>(height, [&](auto R) {
-        width == NR ? weight_tile<P, R, 2>(xs + k, inputs, panel, depth, sink, n0 * inputs + k * width, pending)
-                    : weight_tile<P, R, 1>(xs + k, inputs, panel, depth, sink, n0 * inputs + k * width, pending);
-      });
-    });
-    for (int i = 0; i < pending.count; ++i) sink.take(pending.at + i * VL, pending.gradient[i]);
-    for (long j = 0; part == 0 && j < width; j += VL) {
+    long n0 = task / parts * NR, part = task % parts, first = inputs * part / parts, rows = inputs * (part + 1) / parts - first;
+    weight_panel<P>(xs, dy, batch, inputs, outputs, first, rows, n0, sink);
+    for (long j = 0; part == 0 && j < panel_width(outputs, n0); j += VL) {
       long n = min_l(VL, outputs - n0 - j);
       if (n > 0) take_bias(n0 + j, column_sum<P>(dy + n0 + j, batch, outputs, n), n);
     }
