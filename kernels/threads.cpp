@@ -41,6 +41,7 @@ const size_t APART = 128;           // bytes between what different threads writ
 // operands to one core and back. A virtual machine's cores may move, hence a probe now and then.
 const double SERIAL_FLOPS = 140e3;
 const int64_t ROUND_TRIP_NS = 100;
+const int64_t SLOWEST_NS = 1000;  // two sockets take less; more is a thread that was not running, which says nothing of distances
 const double USUAL_OF = 32;  // jobs, about
 const int PROBE_AFTER = 256, PROBE_IDLE_AFTER = 2048;  // jobs; the longer one where the worker sleeps between probes
 
@@ -191,7 +192,7 @@ void set_share(int i, int64_t begin, int64_t end) {
   share[i].end = end;
 }
 
-// Nanoseconds from opening a job to seeing that a worker has done its only task; 0 if none came in time.
+// Nanoseconds from opening a job to seeing that a worker has done its only task; SLOWEST_NS or more if none was there to do it.
 int64_t round_trip() {
   std::atomic<bool> done{false};
   set_share(0, 0, 0);
@@ -201,17 +202,17 @@ int64_t round_trip() {
   bool answered = spin([&] { return done.load(std::memory_order_acquire); });
   int64_t taken = nanoseconds() - start;
   close_job();
-  return answered && taken < SPIN_NS ? taken : 0;
+  return answered ? taken : SPIN_NS;
 }
 
 void probe() {
-  int64_t best = 0;
+  int64_t best = SLOWEST_NS;
   for (int i = 0; i < 3; ++i) {  // the first may only wake a worker
     int64_t taken = round_trip();
-    if (taken && (!best || taken < best)) best = taken;
+    if (taken < best) best = taken;
   }
   double delay = best < ROUND_TRIP_NS ? 1.0 : double(best) / ROUND_TRIP_NS;
-  if (best) bound.store(SERIAL_FLOPS * delay * delay * delay, std::memory_order_relaxed);
+  if (best < SLOWEST_NS) bound.store(SERIAL_FLOPS * delay * delay * delay, std::memory_order_relaxed);
 }
 
 // fork(): the child has the memory but none of the workers. Holding both locks across the fork makes the copied state that of an idle pool.
