@@ -187,16 +187,21 @@ def pair(rounds: Sequence[Round], peer: str, ours: str, key: str = "min") -> lis
 
 
 def compare(rounds: Sequence[Round], ours: str, enough: int = ENOUGH_PAIRS) -> dict[str, dict[str, Any]]:
-    """For every peer of `ours`: the verdict, the median times in ms, for orientation, and the peaks of memory in MB."""
+    """For every peer of `ours`: the verdict, the median times in ms, for orientation, and the peaks of memory in MB.
+
+    Also how far apart the two cores were, if ours tells it: the least, the median and the most nanoseconds.
+    """
 
     def middle(name: str) -> float:
         return round(statistics.median(r[name]["med"] for r in rounds), 5)
 
+    distances = sorted(r[ours]["apart"] for r in rounds if r[ours].get("apart"))
+    apart = {"apart": [distances[0], round(statistics.median(distances)), distances[-1]]} if distances else {}
     results = {}
     for name in [n for n in rounds[0] if n != ours]:
         peaks = {"rss": rounds[-1][name]["rss"], "our rss": rounds[-1][ours]["rss"]}
         times = {"ms": middle(name), "our ms": middle(ours)}
-        results[name] = judge(pair(rounds, name, ours), enough).as_dict() | times | peaks
+        results[name] = judge(pair(rounds, name, ours), enough).as_dict() | times | peaks | apart
     return results
 
 

@@ -67,7 +67,7 @@ def steps(run: Run) -> Iterator[Row]:
             us = ours(OURS, precision)
             for rivals in _apart(run.rivals(size, precision)):
                 for row in _in_turn([*rivals, us], size, run, Request(run.seconds)):
-                    yield goals.judged(row, row["ratio"], goals.STEP, at_least=True)
+                    yield goals.judged(row, row["ratio"], goals.step(size, row["peer"]), at_least=True)
 
 
 def _apart(rivals: list[Spec]) -> list[list[Spec]]:

@@ -60,6 +60,11 @@ def _memory(row: Row) -> str:
     return f"{m['measured'] / 1e6:.1f}, {m['formula'] / 1e6:.1f}{'' if m['met'] else ' MISSED'}"
 
 
+def _apart(row: Row) -> str:
+    least, middle, most = row.get("apart", (None, None, None))
+    return "" if middle is None else f"{middle} ({least} to {most})"
+
+
 def _minimum(row: Row) -> str:
     return goal(row).replace(":", " at least:", 1)
 
@@ -83,11 +88,13 @@ SECTIONS: dict[str, tuple[str, str, Columns]] = {  # by part: heading, method, t
         "A training step",
         "Live processes in turn; the median over the rounds of (the peer's best step / our best step in that round): "
         "above 1 aaecore is faster. Pairs during which other processes used more than a tenth of a core are dropped. "
-        "Milliseconds are medians of the whole run, for orientation; MB is the peak of each process.",
+        "Milliseconds are medians of the whole run, for orientation; MB is the peak of each process. Between cores is "
+        "how long one thread takes to answer another, the median and its range: a virtual machine's cores may be moved "
+        "apart, which small networks feel most.",
         {
             "size": _size, "peer": lambda r: name(r["peer"]), "ratio, clean pairs": ratio, "goal": _minimum,
             "ms, peer and ours": lambda r: f"{number(r['ms'])}, {number(r['our ms'])}",
-            "MB, peer and ours": lambda r: f"{r['rss']}, {r['our rss']}",
+            "MB, peer and ours": lambda r: f"{r['rss']}, {r['our rss']}", "ns between cores": _apart,
         },
     ),
     "epochs": (
@@ -97,6 +104,7 @@ SECTIONS: dict[str, tuple[str, str, Columns]] = {  # by part: heading, method, t
         {
             "size": _size, "peer": lambda r: name(r["peer"]), "ratio, clean pairs": ratio, "goal": _minimum,
             "ms per step, peer and ours": lambda r: f"{number(r['ms'])}, {number(r['our ms'])}",
+            "ns between cores": _apart,
         },
     ),
     "one-thread": (

@@ -109,6 +109,16 @@ def test_pairs_with_foreign_load_on_either_side_are_dropped():
     }  # fmt: skip
 
 
+def test_how_far_apart_the_cores_were_is_kept():
+    rounds = [{"peer": answer(6.0), "us": answer(2.0) | {"apart": ns}} for ns in (90, 340, 0, 110)]  # 0: not known
+    assert compare(rounds, "us")["peer"]["apart"] == [90, 110, 340]
+
+
+def test_goals_of_a_step():
+    assert goals.step("d", "jax:scan") == 3.2
+    assert goals.step("d", "numpy:inplace") == goals.step("784-256-8-128", "jax:scan") == 1.0
+
+
 def test_too_few_clean_pairs_decide_nothing():
     assert not judge([(2.0, True)] * 7 + [(9.0, False)] * 20).decided
     assert judge([(2.0, True)] * 7 + [(9.0, False)] * 20).ratio == 2.0

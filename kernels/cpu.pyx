@@ -29,6 +29,7 @@ cdef extern from "threads.h" namespace "aae" nogil:
     bint out_of_memory()
     void c_set_num_threads "aae::set_num_threads"(int n)
     int c_num_threads "aae::num_threads"()
+    int64_t c_round_trip_ns "aae::round_trip_ns"()
     uint64_t flush_denormals()
     void set_float_mode(uint64_t mode)
 
@@ -82,6 +83,17 @@ def set_num_threads(int n) -> None:
 def num_threads() -> int:
     """Threads that kernels may use, the caller included."""
     return c_num_threads()
+
+
+def round_trip_ns() -> int:
+    """Nanoseconds from one thread of the pool to another and back, the best of a few; 0 with one thread, or if none answered.
+
+    About 100 between cores of one die, three to four times that between dies; a virtual machine's cores may move.
+    """
+    cdef int64_t taken
+    with nogil:
+        taken = c_round_trip_ns()
+    return taken
 
 
 cdef class Kernels:

@@ -71,11 +71,15 @@ int until_probe = 16;                                             // jobs
 std::atomic<bool> scratch_failed{false};
 
 struct Scratch {
-  void* memory = nullptr;
-  size_t bytes = 0;
-  ~Scratch() { free(memory); }
+  void* memory;
+  size_t bytes;
 };
-thread_local Scratch own_scratch[2];  // by slot
+thread_local Scratch own_scratch[2];  // by slot; without constructors, so that a use of it tests nothing
+struct FreeScratch {
+  bool used;
+  ~FreeScratch() { free(own_scratch[OWN].memory), free(own_scratch[SHARED].memory); }
+};
+thread_local FreeScratch free_scratch;  // at the end of a thread that used it
 
 int64_t nanoseconds() {
   timespec t;
@@ -149,6 +153,7 @@ void wait_for_workers() {
 }
 
 void start_workers() {  // called with `busy` held
+  if (started >= wanted.load() - 1) return;
   // Signals sent to the process go to the program's own threads; a fault of the worker itself still reaches its handler.
   const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
   sigset_t blocked, before;
@@ -205,12 +210,17 @@ int64_t round_trip() {
   return answered ? taken : SPIN_NS;
 }
 
-void probe() {
+int64_t best_round_trip() {
   int64_t best = SLOWEST_NS;
   for (int i = 0; i < 3; ++i) {  // the first may only wake a worker
     int64_t taken = round_trip();
     if (taken < best) best = taken;
   }
+  return best;
+}
+
+void probe() {
+  int64_t best = best_round_trip();
   double delay = best < ROUND_TRIP_NS ? 1.0 : double(best) / ROUND_TRIP_NS;
   if (best < SLOWEST_NS) bound.store(SERIAL_FLOPS * delay * delay * delay, std::memory_order_relaxed);
 }
@@ -244,7 +254,7 @@ static void run_alone(int64_t tasks, void (*task)(void*, int64_t), void* context
 void run_tasks(int64_t tasks, double flops, void (*task)(void*, int64_t), void* context) {
   int threads = num_threads();
   if (tasks < 2 || flops < SERIAL_FLOPS || threads < 2 || pthread_mutex_trylock(&busy)) return run_alone(tasks, task, context);
-  if (started < threads - 1) start_workers();
+  start_workers();
   usual.store(usual + (flops - usual) / USUAL_OF, std::memory_order_relaxed);
   if (--until_probe < 0) {
     probe();
@@ -262,21 +272,31 @@ void run_tasks(int64_t tasks, double flops, void (*task)(void*, int64_t), void* 
   if (!worth) run_alone(tasks, task, context);
 }
 
+static void* grown(Scratch& own, size_t bytes) {
+  free_scratch.used = true;
+  free(own.memory);
+  own = {nullptr, 0};
+  size_t rounded = (bytes + 4095) & ~size_t(4095);
+  if (posix_memalign(&own.memory, 64, rounded)) {
+    own.memory = nullptr;
+    scratch_failed.store(true);
+    return nullptr;
+  }
+  own.bytes = rounded;
+  return own.memory;
+}
+
+int64_t round_trip_ns() {
+  if (num_threads() < 2 || pthread_mutex_trylock(&busy)) return 0;
+  start_workers();
+  int64_t best = best_round_trip();
+  pthread_mutex_unlock(&busy);
+  return best < SLOWEST_NS ? best : 0;
+}
+
 void* scratch(size_t bytes, ScratchSlot slot) {
   Scratch& own = own_scratch[slot];
-  if (bytes > own.bytes) {
-    free(own.memory);
-    own.memory = nullptr;
-    own.bytes = 0;
-    size_t rounded = (bytes + 4095) & ~size_t(4095);
-    if (posix_memalign(&own.memory, 64, rounded)) {
-      own.memory = nullptr;
-      scratch_failed.store(true);
-      return nullptr;
-    }
-    own.bytes = rounded;
-  }
-  return own.memory;
+  return bytes <= own.bytes ? own.memory : grown(own, bytes);
 }
 
 #if defined(__x86_64__)

@@ -28,6 +28,7 @@ void set_float_mode(uint64_t mode);
 void set_num_threads(int n);  // 1 <= n <= MAX_THREADS; takes effect at the next run_tasks
 int num_threads();
 int threads_for(double flops);  // how many of them run_tasks gives to so much work
+int64_t round_trip_ns();  // between the calling thread and another of the pool, the best of a few; 0 if none answered in a microsecond
 const int MAX_THREADS = 256;
 
 }  // namespace aae

@@ -58,4 +58,5 @@ def probe(seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    peer.main(peer.Library(dict.fromkeys(VARIANTS, ("fp32", "bf16")), step, epoch, probe=probe))
+    variants = dict.fromkeys(VARIANTS, ("fp32", "bf16"))
+    peer.main(peer.Library(variants, step, epoch, probe=probe, apart=compiled.round_trip_ns))

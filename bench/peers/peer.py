@@ -55,6 +55,7 @@ class Library(NamedTuple):
     epoch: Callable[[Options, np.ndarray], Timed]  # everything compiled; its steps are those of one epoch
     check: Callable[[Options, State], Stepped] | None = None
     probe: Callable[[float], float] | None = None
+    apart: Callable[[], int] | None = None  # nanoseconds from one of its threads to another and back
 
 
 def images(size: Size, rows: int) -> np.ndarray:
@@ -80,23 +81,25 @@ def _timings(timed: Timed, seconds: float, calls: int) -> list[float]:
     return sorted(times)
 
 
-def _measure(timed: Timed, request: Request, probe: Callable[[float], float] | None) -> dict[str, Any]:
+def _measure(timed: Timed, request: Request, library: Library) -> dict[str, Any]:
+    probe = library.probe
     rates = [probe(request.probe)] if probe and request.probe else []
     if request.warmup:
         _timings(timed, request.warmup, 1)
     times = _timings(timed, request.seconds, request.calls)
     rates += [probe(request.probe)] if probe and request.probe else []
-    return {"med": times[len(times) // 2], "min": times[0], "n": len(times), "rss": round(peak_mb()), "rates": rates}
+    answer = {"med": times[len(times) // 2], "min": times[0], "n": len(times), "rss": round(peak_mb()), "rates": rates}
+    return answer | ({"apart": library.apart()} if library.apart else {})
 
 
 def _say(**values: Any) -> None:
     print(json.dumps(values), flush=True)
 
 
-def _serve(timed: Timed, probe: Callable[[float], float] | None) -> None:
+def _serve(timed: Timed, library: Library) -> None:
     _say(ready=1)
     for line in sys.stdin:
-        _say(**_measure(timed, Request(**json.loads(line)), probe))
+        _say(**_measure(timed, Request(**json.loads(line)), library))
 
 
 def _cold(library: Library, options: Options) -> None:
@@ -154,5 +157,5 @@ def _run(library: Library, options: Options, given: argparse.Namespace) -> None:
         timed, once = library.step(options, batches(options.size)), Request(2.0)
         _timings(timed, 0.5, 3)
     if given.serve:
-        return _serve(timed, library.probe)
-    return _say(**_measure(timed, once, library.probe))
+        return _serve(timed, library)
+    return _say(**_measure(timed, once, library))
