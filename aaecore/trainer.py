@@ -134,7 +134,8 @@ class Trainer:
         base = [self.base_lr[name] for name in self.names]
         factors = [self.schedule(step) for step in range(self.steps, self.steps + steps)]
         if self._rates_of != (base, factors):
-            rates = np.array([[lr * factor for lr in base] for factor in factors], np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error with a name, below
+                rates = np.multiply.outer(np.array(factors, np.float64), np.array(base, np.float64))
             for extreme in (rates.min(), rates.max()):
                 check_number("lr", float(extreme), 0.0)
             self._rates_of, self._rates_made = (base, factors), rates

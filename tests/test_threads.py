@@ -15,6 +15,7 @@ from training import state
 from aaecore import AAE, Trainer, set_num_threads
 from aaecore.aae import Batch
 from aaecore.cpu import get_num_threads
+from aaecore.kernels import cpu as compiled
 from aaecore.optim import Adam
 from aaecore.tensor import Tensor
 
@@ -100,6 +101,14 @@ def test_every_repetition_gives_the_bits_of_one_thread(size, precision):
         plan.replay()
         same = [np.array_equal(s, e) for s, e in zip(storages, expected, strict=True)]
         assert all(same), f"repetition {repetition} with {n} threads: {same.count(False)} buffers differ"
+
+
+def test_the_delay_between_threads():
+    set_num_threads(1)
+    assert compiled.round_trip_ns() == 0
+    for n in (2, 3):
+        set_num_threads(n)
+        assert 0 <= compiled.round_trip_ns() < 1000  # 0: none was running
 
 
 def test_two_models_in_two_threads():
