@@ -10,13 +10,12 @@ from contextlib import suppress
 import numpy as np
 
 from ._cores import MAX_THREADS, default_num_threads
-from .backend import Backend, Buffer, aligned
+from .backend import Backend, Buffer
 from .errors import DeviceError
 from .kernels import cpu as compiled
 from .plan import Call
 
 HUGE_PAGE = 2 << 20  # bytes
-HUGE_FROM = 1 << 20  # buffers of so many bytes are put on huge pages: a weight is read in many places at once
 
 
 def set_num_threads(n: int) -> None:
@@ -81,16 +80,21 @@ class CpuBackend(Backend):
         return -(-outputs // self.kernels.lanes) * self.kernels.lanes * inputs
 
     def _allocate(self, nbytes: int) -> np.ndarray:
-        if nbytes < HUGE_FROM or not hasattr(mmap, "MADV_HUGEPAGE"):
+        # Huge pages, because a weight is read in many places at once. One is resident as a whole, so none that would be
+        # less than three quarters full; the rest of a buffer lies on small pages.
+        full = (nbytes + HUGE_PAGE // 4) // HUGE_PAGE * HUGE_PAGE
+        if not full or not hasattr(mmap, "MADV_HUGEPAGE"):
             return super()._allocate(nbytes)
         # A map of its own, so that it is given back when the buffer goes. Pages that are never touched cost nothing.
         try:
-            memory = mmap.mmap(-1, nbytes + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory = mmap.mmap(-1, max(nbytes, full) + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise MemoryError(f"no memory for a buffer of {nbytes} bytes: {error}") from error
+        raw = np.frombuffer(memory, np.uint8)
+        start = -raw.ctypes.data % HUGE_PAGE
         with suppress(OSError):  # a kernel without huge pages
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        return aligned(np.frombuffer(memory, np.uint8), HUGE_PAGE)[:nbytes]
+            memory.madvise(mmap.MADV_HUGEPAGE, start, full)
+        return raw[start : start + nbytes]
 
     def _in_panels(self, shape: tuple[int, ...], kind: str) -> bool:
         return kind == "weight" and shape[0] > self.kernels.lanes // 2
