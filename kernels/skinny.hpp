@@ -47,6 +47,8 @@ template <int R, class F, class G> INLINE void for_row_groups(long batch, double
   });
 }
 
+// -------------------------------------------------------------------------------------------------------- few outputs
+
 template <class P, int R, int C> INLINE void forward_rows(const Forward& f, const float* weight, long r0) {
   V acc[R][C] = {};
   dots<P>(f.x + r0 * f.inputs, f.inputs, weight, f.inputs, f.inputs, acc);

@@ -41,8 +41,8 @@ const size_t APART = 128;           // bytes between what different threads writ
 // operands to one core and back. A virtual machine's cores may move, hence a probe now and then.
 const double SERIAL_FLOPS = 140e3;
 const int64_t ROUND_TRIP_NS = 100;
-const int64_t SLOWEST_NS = 1000;  // two sockets take less; more is a thread that was not running, which says nothing of distances
-const double USUAL_OF = 32;  // jobs, about
+const int64_t SLOWEST_NS = 1000;     // two sockets take less; more is a thread that was not running, which says nothing of distances
+const double USUAL_OF = 32;          // jobs, about
 const int PROBE_AFTER = 256, PROBE_IDLE_AFTER = 2048;  // jobs; the longer one where the worker sleeps between probes
 
 struct alignas(APART) Job {
@@ -57,7 +57,8 @@ struct alignas(APART) Share {
 } share[MAX_THREADS];
 
 alignas(APART) std::atomic<int> wanted{1};  // threads including the caller; changed under sleepers.lock
-std::atomic<double> bound{SERIAL_FLOPS}, usual{0};  // flops: of a job that is worth several threads, and of the jobs lately
+// Flops: of a job that is worth several threads, and of the jobs lately. Only callers use these, workers read the line above.
+alignas(APART) std::atomic<double> bound{SERIAL_FLOPS}, usual{0};
 struct alignas(APART) {
   std::atomic<int> count{0};  // workers that wait for `wake`
   pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
