@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import equal
@@ -70,7 +70,7 @@ def steps(run: Run) -> Iterator[Row]:
                     yield goals.judged(row, row["ratio"], goals.step(size, row["peer"]), at_least=True)
 
 
-def _apart(rivals: list[Spec]) -> list[list[Spec]]:
+def _apart(rivals: Sequence[Spec]) -> list[list[Spec]]:
     """NumPy by itself: the threads of its BLAS go on spinning in the turn of whoever comes next."""
     groups = [[p for p in rivals if (p.library == "numpy") == alone] for alone in (False, True)]
     return [group for group in groups if group]
@@ -177,16 +177,16 @@ def imports(run: Run) -> Iterator[Row]:
 def load(run: Run) -> Iterator[Row]:
     """A step beside one busy process, by the same step alone, in turn."""
     for size in run.sizes:
-        specs = [OURS, *(run.rivals(size, "fp32", USUAL) if size not in SLOW else [])]
-        with running(specs, SIZES[size], run.threads) as competitors:
-            made: dict[Competitor, list[tuple[float, bool]]] = {c: [] for c in competitors}
-            for _ in range(run.rounds):
-                for competitor, ratios in made.items():
-                    ratios.append(_beside_load(competitor, Request(run.seconds)))
-        for competitor, ratios in made.items():
-            row = {"size": size, "who": str(competitor.spec), **judge(ratios).as_dict()}
-            yield goals.judged(row, row["ratio"], goals.LOAD) if competitor.spec == OURS else row
-        say(f"load {size}: {', '.join(f'{c.spec} {judge(r).ratio:.2f}' for c, r in made.items())}")
+        for specs in _apart([OURS, *(run.rivals(size, "fp32", USUAL) if size not in SLOW else [])]):
+            with running(specs, SIZES[size], run.threads) as competitors:
+                made: dict[Competitor, list[tuple[float, bool]]] = {c: [] for c in competitors}
+                for _ in range(run.rounds):
+                    for competitor, ratios in made.items():
+                        ratios.append(_beside_load(competitor, Request(run.seconds)))
+            for competitor, ratios in made.items():
+                row = {"size": size, "who": str(competitor.spec), **judge(ratios).as_dict()}
+                yield goals.judged(row, row["ratio"], goals.LOAD) if competitor.spec == OURS else row
+            say(f"load {size}: {', '.join(f'{c.spec} {judge(r).ratio:.2f}' for c, r in made.items())}")
 
 
 def _beside_load(competitor: Competitor, request: Request) -> tuple[float, bool]:
