@@ -1,7 +1,6 @@
 // The arguments of a linear layer's passes, and what they do with finished sums: vectors of the common activations end in registers, all
 // others in memory, with the same bits.
 
-
 template <bool WHOLE> struct ForwardColumns;
 struct Forward {
   using Whole = ForwardColumns<true>;
@@ -46,7 +45,7 @@ template <bool WHOLE> struct ForwardColumns {
 struct BackwardInputColumns;
 struct BackwardInput {
   using Whole = BackwardInputColumns;
-  using CutOff = BackwardInputColumns;
+  using CutOff = BackwardInputColumns;  // never used: see ends_in_registers
   const float *dy, *x;
   float* dx;
   long inputs, outputs;

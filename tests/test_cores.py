@@ -102,9 +102,8 @@ def _import(**environment):
     ).stdout.strip()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an affinity to read: run it on Linux")
 def test_the_affinity_limits_the_threads():
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("only Linux has os.sched_setaffinity, and only there is an affinity read; run it on Linux")
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
