@@ -27,6 +27,7 @@ from sizes import Size, spell
 PEERS = Path(__file__).resolve().parent / "peers"
 FOREIGN_LIMIT = 0.1  # cores
 ENOUGH_PAIRS = 8
+SETTLE = 0.15  # seconds before a turn: threads of the one before, such as those of a BLAS, may spin before they sleep
 ELSEWHERE = ("torch", "jax")  # libraries that may live in another Python's environment
 Answer = dict[str, Any]
 Round = dict[str, Answer]  # what every competitor answered, by its name
@@ -118,6 +119,7 @@ class Competitor:
     def round(self, request: Request) -> Answer:
         """Times as asked for; adds `foreign`, the cores that other processes used meanwhile."""
         assert self.process.stdin is not None
+        time.sleep(SETTLE)
         machine, own, start = machine_seconds(), process_seconds(self.process.pid), time.perf_counter()
         self.process.stdin.write(json.dumps(request._asdict()) + "\n")
         self.process.stdin.flush()
