@@ -26,7 +26,6 @@ from .functions import (
     bce_with_logits,
     concat,
     half_squared_error,
-    precision_suffix,
 )
 from .posteriors import POSTERIORS
 from .random import Generator, check_seed
@@ -100,8 +99,9 @@ class AAE:
         discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
         noise_dim: features of the noise of the universal posterior; latent_dim by default.
         precision: "fp32", or "bf16" for matrix products of bfloat16 factors with float32 sums; weights, their updates
-            and all the rest are float32 either way. Fast where the CPU has AVX512_BF16, slow elsewhere.
-        device: "cpu", or "reference" for float64 NumPy.
+            and all the rest are float32 either way. Fast on a GPU and where the CPU has AVX512_BF16, slow elsewhere.
+            "tf32", on a GPU only, rounds the factors to 11 significant bits.
+        device: "cpu", "cuda" or "cuda:<number>" for a GPU through CuPy, or "reference" for float64 NumPy.
         seed: of the initial weights and of all noise. Equal seeds give equal bits.
 
     Raises:
@@ -140,7 +140,6 @@ class AAE:
         activation_code(activation)
         self.activation = activation
         self.noise_dim = _count("noise_dim", latent_dim if noise_dim is None else noise_dim)
-        precision_suffix(precision)
         self.precision = precision
         self.seed = check_seed(seed)
         self.prior = priors.as_prior(priors.Normal() if prior is None else prior)

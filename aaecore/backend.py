@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from .errors import CaptureError, DeviceError
-from .ops import OPS, Op
+from .errors import CaptureError
+from .ops import OPS, PRECISIONS, Op
 from .plan import Call, Plan
 
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
@@ -27,18 +28,19 @@ def aligned(raw: np.ndarray, alignment: int) -> np.ndarray:
 class Buffer:
     """Memory of one backend: `storage` is flat and may be laid out or padded as the backend likes, `shape` is logical.
 
-    `kind` is one of the kinds of the op table. Users see plain arrays, through `Backend.to_host` and `Backend.upload`.
+    `kind` is one of the kinds of the op table. `storage` is an array of NumPy, or of CuPy on a GPU. Users see plain
+    arrays, through `Backend.to_host` and `Backend.upload`.
     """
 
     __slots__ = ("backend", "kind", "pointer", "shape", "size", "storage")
 
-    def __init__(self, backend: Backend, shape: tuple[int, ...], kind: str, storage: np.ndarray) -> None:
+    def __init__(self, backend: Backend, shape: tuple[int, ...], kind: str, storage: Any) -> None:
         self.backend = backend
         self.shape = shape
         self.kind = kind
         self.storage = storage
         self.size = int(math.prod(shape))
-        self.pointer: int = storage.ctypes.data
+        self.pointer = backend._pointer(storage)
 
     def rows(self, start: int, stop: int) -> Buffer:
         """A view of rows `start` to `stop` of the first axis; not for weights, whose layout is the backend's."""
@@ -60,13 +62,14 @@ class Buffer:
 
 
 class Backend(ABC):
-    """A device. Subclasses give memory (`_dtype`, `_storage_size`, `_pack`, `_unpack`) and `_run`, `_compile`.
+    """A device. Subclasses give `_run` and `_compile`, and whatever of the memory differs from NumPy's on the host.
 
     `_compile(calls)` gives a function of n that makes the calls in order, n times over, without the host in between.
     """
 
     name: str
     real: np.dtype
+    precisions: tuple[str, ...] = tuple(PRECISIONS)  # of the linear layers
 
     def __init__(self) -> None:
         self._calls: list[Call] | None = None
@@ -82,8 +85,23 @@ class Backend(ABC):
         """A buffer of zeros; not while recording, where it would be zeroed once and never again."""
         self.host_access("zeros")
         buffer = self.empty(shape, kind)
-        buffer.storage[...] = 0
+        self._zero(buffer)
         return buffer
+
+    def clone(self, buffer: Buffer) -> Buffer:
+        """A copy of a buffer."""
+        copy = self.empty(buffer.shape, buffer.kind)
+        self._copy(copy, buffer)
+        return copy
+
+    def copy(self, target: Buffer, source: Buffer) -> None:
+        """Copies a buffer into another of the same shape and kind."""
+        self.host_access("copy")
+        self._copy(target, source)
+
+    def all_finite(self, buffers: Sequence[Buffer]) -> bool:
+        """Whether no number in the buffers is NaN or infinite."""
+        return all(np.isfinite(b.storage).all() for b in buffers)
 
     def from_host(self, array: np.ndarray, kind: str = "real") -> Buffer:
         """A new buffer with a copy of `array`."""
@@ -184,9 +202,18 @@ class Backend(ABC):
 
     # --- what a device provides -------------------------------------------------------------------
 
-    def _allocate(self, nbytes: int) -> np.ndarray:
+    def _allocate(self, nbytes: int) -> Any:
         """`nbytes` aligned bytes of undefined content."""
         return aligned(np.empty(nbytes + ALIGNMENT, np.uint8), ALIGNMENT)[:nbytes]
+
+    def _pointer(self, storage: Any) -> int:
+        return int(storage.ctypes.data)
+
+    def _zero(self, buffer: Buffer) -> None:
+        buffer.storage[...] = 0
+
+    def _copy(self, target: Buffer, source: Buffer) -> None:
+        np.copyto(target.storage, source.storage)
 
     def _dtype(self, kind: str) -> np.dtype:
         return self.real if kind in ("real", "weight") else np.dtype(kind)
@@ -208,7 +235,7 @@ class Backend(ABC):
 
 
 def get_backend(device: str = "cpu") -> Backend:
-    """A new backend: "cpu" or "reference".
+    """A new backend: "cpu", "cuda" (the current CUDA device), "cuda:<number>" or "reference".
 
     Raises:
         ValueError: an unknown name. DeviceError: a device that this version or this machine does not have.
@@ -222,5 +249,7 @@ def get_backend(device: str = "cpu") -> Backend:
 
         return ReferenceBackend()
     if device == "cuda" or (isinstance(device, str) and device.startswith("cuda:")):
-        raise DeviceError(f"device={device!r}: this version of aaecore has no CUDA backend yet; use device='cpu'")
-    raise ValueError(f"device: expected 'cpu' or 'reference', got {device!r}")
+        from . import cuda
+
+        return cuda.CudaBackend(cuda.make_driver(device))
+    raise ValueError(f"device: expected 'cpu', 'cuda', 'cuda:<number>' or 'reference', got {device!r}")

@@ -87,7 +87,7 @@ class RunConfig:
     )
     reconstruction: str = _key(TEXT, "bce (data in [0, 1]) or mse", "bce")
     output: str = _key(TEXT, "of the decoder: sigmoid or linear", "sigmoid")
-    precision: str = _key(TEXT, "of the matrix products: fp32 or bf16", "fp32")
+    precision: str = _key(TEXT, "of the matrix products: fp32, bf16, or tf32 on a GPU", "fp32")
     epochs: int = _key(COUNT, "passes over the training data", 18)
     batch_size: int = _key(COUNT, "rows of a mini-batch", 100)
     lr: dict[str, float] = _key(RATE, "learning rate, or one per phase: generator=5e-4,discriminator=2e-4", RATES)  # noqa: RUF009

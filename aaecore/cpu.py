@@ -63,6 +63,7 @@ class CpuBackend(Backend):
 
     name = "cpu"
     real = np.dtype(np.float32)
+    precisions = ("fp32", "bf16")
 
     def __init__(self, isa: str | None = None) -> None:
         super().__init__()

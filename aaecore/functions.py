@@ -6,7 +6,7 @@ Tensors are (batch, features). Losses are scalars of shape (1,): a sum over feat
 
 from __future__ import annotations
 
-from .backend import Buffer
+from .backend import Backend, Buffer
 from .ops import ACTIVATIONS, PRECISIONS
 from .tensor import Function, Gradients, Parameter, Tensor
 
@@ -24,14 +24,15 @@ def activation_code(name: str) -> int:
     return ACTIVATIONS[name]
 
 
-def precision_suffix(name: str) -> str:
+def precision_suffix(name: str, backend: Backend) -> str:
     """What the names of the linear ops of a precision end in.
 
     Raises:
-        ValueError: not one of fp32, bf16.
+        ValueError: not one of fp32, tf32, bf16, or not one that the backend has.
     """
-    if not isinstance(name, str) or name not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")
+    if not isinstance(name, str) or name not in backend.precisions:
+        expected = ", ".join(backend.precisions)
+        raise ValueError(f"precision: expected one of {expected} on device {backend.name!r}, got {name!r}")
     return PRECISIONS[name]
 
 
@@ -71,15 +72,16 @@ def linear(
 ) -> Tensor:
     """act(x W^T + b): x (B, I), weight (O, I), bias (O,), result (B, O).
 
-    With precision "bf16" the factors of all matrix products, here and in the gradients, are rounded to bfloat16; sums,
-    and everything that is stored, keep the backend's type.
+    With precision "bf16" the factors of all matrix products, here and in the gradients, are rounded to bfloat16, with
+    "tf32" (on a GPU) to 11 significant bits; sums, and everything that is stored, keep the backend's type.
 
     Raises:
         ValueError: shapes that do not fit, or an unknown activation or precision.
     """
     if len(x.shape) != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"x: expected shape (batch, {weight.shape[1]}), got {x.shape}")
-    return _Linear(x, weight, bias, activation_code(activation), slope, precision_suffix(precision)).forward()
+    suffix = precision_suffix(precision, x.backend)
+    return _Linear(x, weight, bias, activation_code(activation), slope, suffix).forward()
 
 
 class _Concat(Function):

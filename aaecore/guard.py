@@ -34,7 +34,7 @@ class Rollback:
     ) -> None:
         self._state = list(state)
         self._host, self._restore_host, self._redo = host, restore_host, redo
-        self._copies: list[np.ndarray] = []
+        self._copies: list[Buffer] = []
         self._kept: Any = None
         self._journal: list[Burst] = []
         self._steps = 0  # in the journal
@@ -47,9 +47,9 @@ class Rollback:
     def snapshot(self) -> None:
         """Copies the state and forgets the journal."""
         if not self._copies:
-            self._copies = [np.empty_like(b.storage) for b in self._state]
+            self._copies = [b.backend.clone(b) for b in self._state]
         for copy, buffer in zip(self._copies, self._state, strict=True):
-            np.copyto(copy, buffer.storage)
+            buffer.backend.copy(copy, buffer)
         self._kept = self._host()
         self._journal.clear()
         self._steps = self._bytes = 0
@@ -73,7 +73,7 @@ class Rollback:
     def _go_to(self, steps: int) -> np.ndarray:
         """The state after the first `steps` steps of the journal; gives the rates of the step after them."""
         for copy, buffer in zip(self._copies, self._state, strict=True):
-            np.copyto(buffer.storage, copy)
+            buffer.backend.copy(buffer, copy)
         self._restore_host(self._kept)
         journal = iter(self._journal)
         while (burst := next(journal)).steps <= steps:

@@ -35,7 +35,7 @@ class Linear:
         rng: np.random.Generator,
     ) -> None:
         activation_code(activation)
-        precision_suffix(precision)
+        precision_suffix(precision, backend)
         self.activation, self.precision = activation, precision
         bound = 1.0 / math.sqrt(inputs)
         self.weight = Parameter(backend.from_host(rng.uniform(-bound, bound, (outputs, inputs)), "weight"))

@@ -33,7 +33,7 @@ STATE_SIZE: Final = 8
 MOMENTUM: Final = BETA1  # SGD keeps its momentum where Adam keeps beta1
 
 # Precisions of the linear layers, and what the names of their ops end in.
-PRECISIONS: Final[Mapping[str, str]] = MappingProxyType({"fp32": "", "bf16": "_bf16"})
+PRECISIONS: Final[Mapping[str, str]] = MappingProxyType({"fp32": "", "tf32": "_tf32", "bf16": "_bf16"})
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ _RNG = _in("rng", 2, kind="uint64")  # {seed, counter}
 # fmt: off
 def _linear_ops(suffix: str) -> tuple[Op, ...]:
     """Linear layers: y = act(x W^T + b). With bf16 x, W and dy are rounded to bfloat16 as they are read, to nearest,
-    ties to even; products are summed in `real`, and what is stored, and the biases, stay `real`."""
+    ties to even; with tf32 to 11 significant bits, ties away from zero. Products are summed in `real`, and what is
+    stored, and the biases, stay `real`."""
     return (
         Op("linear_forward" + suffix,
            (_in("x", "B", "I"), _in("weight", "O", "I", kind="weight"), _in("bias", "O"), _out("y", "B", "O")),
@@ -134,8 +135,7 @@ def _linear_ops(suffix: str) -> tuple[Op, ...]:
 
 
 _TABLE = (
-    *_linear_ops(PRECISIONS["fp32"]),
-    *_linear_ops(PRECISIONS["bf16"]),
+    *(op for suffix in PRECISIONS.values() for op in _linear_ops(suffix)),
     # dx = beta dx + dy * act'(y): for gradients that did not come out of a linear layer.
     Op("activation_backward", (_in("dy", "N"), _in("y", "N"), _beta("dx", "N")), ("N", "act", "beta"), ("slope",),
        flops=_per("N", 3)),

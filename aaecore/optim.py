@@ -47,25 +47,27 @@ class Optimizer(ABC):
             for name in self.moment_names
         }
         self.state = self.backend.zeros((STATE_SIZE,), "float64")
-        self.state.storage[GRAD_SCALE] = 1.0
+        self._set_state(GRAD_SCALE, 1.0)
         self.lr = lr
+
+    def _set_state(self, index: int, value: float) -> None:
+        state = self.backend.to_host(self.state)
+        state[index] = value
+        self.backend.upload(self.state, state)
 
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
-        self.backend.host_access("lr")
-        return float(self.state.storage[LR])
+        return float(self.backend.to_host(self.state)[LR])
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self.backend.host_access("lr")
-        self.state.storage[LR] = check_number("lr", value, 0.0)
+        self._set_state(LR, check_number("lr", value, 0.0))
 
     @property
     def steps(self) -> int:
         """How many steps were made."""
-        self.backend.host_access("steps")
-        return int(self.state.storage[STEP])
+        return int(self.backend.to_host(self.state)[STEP])
 
     def advance(self) -> None:
         """Begins a step: counts it and makes what depends on the count."""
@@ -114,9 +116,9 @@ class Adam(Optimizer):
         super().__init__(parameters, lr)
         if len(betas) != 2:
             raise ValueError(f"betas: expected two numbers, got {betas!r}")
-        self.state.storage[BETA1] = check_number("betas[0]", betas[0], 0.0, 1.0)
-        self.state.storage[BETA2] = check_number("betas[1]", betas[1], 0.0, 1.0)
-        self.state.storage[EPS] = check_number("eps", eps, 0.0, open_low=True)
+        self._set_state(BETA1, check_number("betas[0]", betas[0], 0.0, 1.0))
+        self._set_state(BETA2, check_number("betas[1]", betas[1], 0.0, 1.0))
+        self._set_state(EPS, check_number("eps", eps, 0.0, open_low=True))
 
     def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> bool:
         m, v = self.moments["m"], self.moments["v"]
@@ -136,7 +138,7 @@ class Adam(Optimizer):
         return True
 
     def config(self) -> dict[str, Any]:
-        s = self.state.storage
+        s = self.backend.to_host(self.state)
         return {"type": "Adam", "lr": self.lr, "betas": [float(s[BETA1]), float(s[BETA2])], "eps": float(s[EPS])}
 
 
@@ -155,10 +157,10 @@ class SGD(Optimizer):
 
     def __init__(self, parameters: Sequence[Parameter], lr: float = 1e-2, momentum: float = 0.0) -> None:
         super().__init__(parameters, lr)
-        self.state.storage[MOMENTUM] = check_number("momentum", momentum, 0.0, 1.0)
+        self._set_state(MOMENTUM, check_number("momentum", momentum, 0.0, 1.0))
 
     def config(self) -> dict[str, Any]:
-        return {"type": "SGD", "lr": self.lr, "momentum": float(self.state.storage[MOMENTUM])}
+        return {"type": "SGD", "lr": self.lr, "momentum": float(self.backend.to_host(self.state)[MOMENTUM])}
 
 
 def clip_grad_norm(optimizer: Optimizer, max_norm: float) -> None:

@@ -33,13 +33,11 @@ class Generator:
     @property
     def counter(self) -> int:
         """How often the generator was advanced."""
-        self.backend.host_access("counter")
-        return int(self.state.storage[1])
+        return int(self.backend.to_host(self.state)[1])
 
     @counter.setter
     def counter(self, value: int) -> None:
-        self.backend.host_access("counter")
-        self.state.storage[1] = value
+        self.backend.upload(self.state, np.array([self.backend.to_host(self.state)[0], value], np.uint64))
 
     def stream(self) -> int:
         """The next free stream number."""

@@ -28,6 +28,7 @@ from .ops import (
     LR,
     MOMENTUM,
     OPS,
+    PRECISIONS,
     RELU,
     SIGMOID,
     STEP,
@@ -124,20 +125,34 @@ def _bfloat16(x: Array) -> Array:
     return np.where(np.isnan(x), x, rounded.view(np.float32)).astype(x.dtype)
 
 
-def _with_bfloat16_factors(function: Callable[..., None]) -> Callable[..., None]:
+def _tfloat32(x: Array) -> Array:
+    """x rounded to 11 significant bits, to nearest, ties away from zero. NaN stays NaN."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    return np.where(np.isnan(x), x, rounded.view(np.float32)).astype(x.dtype)
+
+
+def _with_factors(rounded: Callable[[Array], Array], function: Callable[..., None]) -> Callable[..., None]:
     """The function with its first two arguments, the factors of its products, rounded."""
 
     @wraps(function)
-    def rounded(x: Array, y: Array, *rest: Any) -> None:
-        function(_bfloat16(x), _bfloat16(y), *rest)
+    def with_factors(x: Array, y: Array, *rest: Any) -> None:
+        function(rounded(x), rounded(y), *rest)
 
-    return rounded
+    return with_factors
 
 
-linear_forward_bf16 = _with_bfloat16_factors(linear_forward)
-linear_backward_input_bf16 = _with_bfloat16_factors(linear_backward_input)
-linear_backward_weight_bf16 = _with_bfloat16_factors(linear_backward_weight)
-linear_backward_weight_adam_bf16 = _with_bfloat16_factors(linear_backward_weight_adam)
+_LINEAR: Final = (
+    linear_forward,
+    linear_backward_input,
+    linear_backward_weight,
+    linear_backward_weight_adam,
+)
+_ROUNDED: Final = {
+    f.__name__ + PRECISIONS[precision]: _with_factors(rounding, f)
+    for precision, rounding in (("tf32", _tfloat32), ("bf16", _bfloat16))
+    for f in _LINEAR
+}
 
 
 def activation_backward(dy: Array, y: Array, dx: Array, N: int, act: int, beta: int, slope: float) -> None:
@@ -383,7 +398,9 @@ def rng_advance(rng: Array) -> None:
     rng[1:] += np.uint64(1)
 
 
-FUNCTIONS: Final[Mapping[str, Callable[..., None]]] = MappingProxyType({name: globals()[name] for name in OPS})
+FUNCTIONS: Final[Mapping[str, Callable[..., None]]] = MappingProxyType(
+    {name: _ROUNDED[name] if name in _ROUNDED else globals()[name] for name in OPS}
+)
 
 
 class ReferenceBackend(Backend):

@@ -303,7 +303,7 @@ class Trainer:
 
     def _is_good(self) -> bool:
         """Whether the weights are finite, and the first loss that they give on the last batch."""
-        if not all(np.isfinite(p.buffer.storage).all() for p in self.model.parameters.values()):
+        if not self.backend.all_finite([p.buffer for p in self.model.parameters.values()]):
             return False
         if self._stepper.last_x is None:
             return True
@@ -312,7 +312,7 @@ class Trainer:
 
     def _check_state(self) -> None:
         if self.guard and not self._is_good():
-            bad = {id(p) for p in self.model.parameters.values() if not np.isfinite(p.buffer.storage).all()}
+            bad = {id(p) for p in self.model.parameters.values() if not self.backend.all_finite([p.buffer])}
             named = (phase.name for phase in self.phases if any(id(p) in bad for p in phase.parameters))
             self._fail("weights gone bad", next(named, self.names[-1]), 1)
 

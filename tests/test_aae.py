@@ -233,12 +233,12 @@ def test_bad_priors(make, message):
         ({"output": "tanh"}, "output: expected one of sigmoid, linear, got 'tanh'"),
         ({"output": "linear"}, "reconstruction='bce' works on the logits of a sigmoid"),
         ({"activation": "gelu"}, "activation: expected one of"),
-        ({"precision": "fp16"}, "precision: expected one of fp32, bf16, got 'fp16'"),
+        ({"precision": "fp16"}, "precision: expected one of fp32, bf16 on device 'cpu', got 'fp16'"),
         ({"noise_dim": 0}, "noise_dim: expected an integer >= 1"),
         ({"seed": -1}, "seed: expected an integer from 0"),
         ({"prior": priors.SwissRoll()}, "SwissRoll has dimension 2, but latent_dim is 3"),
         ({"prior": "normal"}, "prior: expected a Prior or a callable"),
-        ({"device": "abacus"}, "device: expected 'cpu' or 'reference'"),
+        ({"device": "abacus"}, "device: expected 'cpu', 'cuda'"),
     ],
 )
 def test_bad_arguments(options, message):

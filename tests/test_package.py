@@ -21,6 +21,7 @@ PACKAGE = Path(aaecore.__file__).parent
 LAYERS = [
     ["_version", "errors", "ops", "history", "data", "datasets", "checkpoint"],
     ["plan", "backend", "reference", "_cores", "cpu", "_info"],
+    ["driver", "dependencies", "geometry", "nvrtc", "cupy_driver", "cuda"],
     ["tensor", "functions"],
     ["optim", "nn", "random", "schedules", "priors", "posteriors"],
     ["aae", "stepper", "guard", "callbacks", "state", "trainer"],

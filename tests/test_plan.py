@@ -156,11 +156,7 @@ def test_weights_come_back_as_they_went_in(shape):
 
 
 def test_devices():
-    with pytest.raises(DeviceError, match="no CUDA backend yet"):
-        get_backend("cuda")
-    with pytest.raises(DeviceError, match="no CUDA backend yet"):
-        AAE(4, 2, (3,), device="cuda:1")
-    with pytest.raises(ValueError, match="device: expected 'cpu' or 'reference', got 'tpu'"):
+    with pytest.raises(ValueError, match=r"device: expected 'cpu', 'cuda', .* got 'tpu'"):
         get_backend("tpu")
     for isa in ("v9", ""):
         with pytest.raises(DeviceError, match=f"isa: expected one of .* on this CPU, got {isa!r}"):

@@ -1,0 +1,174 @@
+"""The CUDA backend: kernels compiled at run time, a step replayed as a graph, all on the caller's current stream.
+
+It knows a device only through `driver.Driver`: CuPy's (`cupy_driver.py`) on a GPU, an emulator in the tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .backend import Backend, Buffer
+from .dependencies import Access, dependencies
+from .driver import Argument, Driver, Launch, Node
+from .errors import DeviceError
+from .geometry import KERNELS, PARTIAL, SCRATCH_BYTES, TILES, Chip, kernels_of
+from .ops import OPS, Op
+from .plan import Call
+
+INT_MAX = 2**31 - 1
+TENSOR_CORES = (8, 0)  # the compute capability that TF32 and bfloat16 products need
+STEPS_PER_GRAPH = 16  # one launch of a graph costs the host about as much as a small step takes
+FP32 = ("tf32x3", "ffma")
+
+
+def _check_sizes(op: Op, buffers: Sequence[Buffer]) -> None:
+    for arg, buffer in zip(op.args, buffers, strict=True):
+        if buffer.size > INT_MAX and arg.name != "source":  # whose rows are found in 64 bits
+            raise ValueError(f"{op.name}: {arg.name} must hold at most {INT_MAX} elements, got {buffer.size}")
+
+
+def make_driver(device: str) -> Driver:
+    """The driver of "cuda" (the current CUDA device) or "cuda:<number>".
+
+    Raises:
+        ValueError: another name. DeviceError: no CuPy, no GPU, or not so many.
+    """
+    from .cupy_driver import CupyDriver
+
+    return CupyDriver(device)
+
+
+class CudaBackend(Backend):
+    """float32 kernels for one GPU. Weights lie as (out, in).
+
+    Args:
+        driver: the device.
+        fp32: how products of float32 are made: "tf32x3", on tensor cores from three products of TF32, or "ffma",
+            without tensor cores. By default what AAECORE_CUDA_FP32 says, else "tf32x3" where the GPU has it.
+        tiles: of matrix products on tensor cores, to choose from: names of `geometry.TILES`, largest first.
+
+    Raises:
+        ValueError: another `fp32`. DeviceError: "tf32x3" on a GPU without tensor cores for it.
+    """
+
+    real = np.dtype(np.float32)
+
+    def __init__(self, driver: Driver, fp32: str | None = None, tiles: Sequence[str] = tuple(TILES)) -> None:
+        super().__init__()
+        self.driver, self.name = driver, driver.name
+        has_tensor_cores = driver.capability >= TENSOR_CORES
+        chosen = fp32 or os.environ.get("AAECORE_CUDA_FP32") or ("tf32x3" if has_tensor_cores else "ffma")
+        if chosen not in FP32:
+            raise ValueError(f"fp32 (or AAECORE_CUDA_FP32): expected one of {', '.join(FP32)}, got {chosen!r}")
+        if chosen == "tf32x3" and not has_tensor_cores:
+            have, need = ("{}.{}".format(*c) for c in (driver.capability, TENSOR_CORES))
+            raise DeviceError(f"fp32='tf32x3': expected compute capability {need} or higher, {self.name} has {have}")
+        if not has_tensor_cores:
+            self.precisions = ("fp32",)
+        self.chip = Chip(driver.multiprocessors, chosen, tuple(tiles))
+        self._scratch = driver.allocate(SCRATCH_BYTES)
+
+    # --- memory -----------------------------------------------------------------------------------
+
+    def _allocate(self, nbytes: int) -> Any:
+        return self.driver.allocate(nbytes)
+
+    def _pointer(self, storage: Any) -> int:
+        return self.driver.pointer(storage)
+
+    def _pack(self, array: np.ndarray, buffer: Buffer) -> None:
+        if self._is_on_device(array):
+            self.driver.copy(buffer.storage, self._adopted(array, buffer.kind))
+        else:
+            self.driver.upload(buffer.storage, np.ascontiguousarray(array, self._dtype(buffer.kind)).reshape(-1))
+
+    def _unpack(self, buffer: Buffer) -> np.ndarray:
+        return self.driver.download(buffer.storage).reshape(buffer.shape)
+
+    def _zero(self, buffer: Buffer) -> None:
+        self.driver.zero(buffer.storage)
+
+    def _copy(self, target: Buffer, source: Buffer) -> None:
+        self.driver.copy(target.storage, source.storage)
+
+    def all_finite(self, buffers: Sequence[Buffer]) -> bool:
+        # By the sum of squares in double, which no float overflows: eight bytes to read instead of all.
+        total = self.empty((1,), "float64")
+        for i, buffer in enumerate(buffers):
+            flat = buffer.flat()
+            self.launch("sum_squares", (flat, total), (flat.size, int(i > 0)))
+        return bool(np.isfinite(self.to_host(total)).all())
+
+    # --- launching --------------------------------------------------------------------------------
+
+    def _launches(
+        self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float], scratch: Any
+    ) -> list[Launch]:
+        op = OPS[name]
+        named = dict(zip(op.dims, dims, strict=True))
+        _check_sizes(op, buffers)
+        chosen = kernels_of(name, named, self.chip)
+        arguments: list[Argument] = [b.pointer for b in buffers]
+        arguments += [np.int32(d if d <= INT_MAX else d - 2**32) for d in dims]  # a stream has 32 bits without a sign
+        arguments += [float(s) for s in scalars]
+        if name in PARTIAL:
+            arguments.append(self.driver.pointer(scratch))
+        made = ((kernel, grid, KERNELS[kernel]) for kernel, grid in chosen)
+        return [Launch(k.source, kernel, grid, k.threads, k.shared, tuple(arguments)) for kernel, grid, k in made]
+
+    def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
+        for launch in self._launches(name, buffers, dims, scalars, self._scratch):
+            self.driver.launch(launch)
+
+    def _nodes(self, calls: Sequence[Call], scratches: Sequence[Any]) -> list[Node]:
+        """The launches of the calls, and which of them each has to wait for."""
+        launches: list[Launch] = []
+        accesses: list[list[Access]] = []
+        for call, scratch in zip(calls, scratches, strict=True):
+            touched = [
+                Access(b.pointer, b.pointer + b.storage.nbytes, arg.role != "in")
+                for arg, b in zip(OPS[call.name].args, call.buffers, strict=True)
+            ]
+            if scratch is not None:
+                at = self.driver.pointer(scratch)
+                touched.append(Access(at, at + SCRATCH_BYTES, True))
+            made = self._launches(call.name, call.buffers, call.dims, call.scalars, scratch)
+            launches += made
+            accesses += [touched] * len(made)
+        return [Node(launch, after) for launch, after in zip(launches, dependencies(accesses), strict=True)]
+
+    def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
+        # Scratch of their own, since calls that do not depend on each other may run at the same time.
+        scratches = [self.driver.allocate(SCRATCH_BYTES) if call.name in PARTIAL else None for call in calls]
+        graphs: dict[int, Callable[[], None]] = {}
+
+        def run(times: int) -> None:
+            while times:
+                steps = STEPS_PER_GRAPH if times >= STEPS_PER_GRAPH else 1
+                if steps not in graphs:
+                    graphs[steps] = self.driver.graph(self._nodes(list(calls) * steps, scratches * steps))
+                graphs[steps]()
+                times -= steps
+
+        return run
+
+    # --- arrays of the device ---------------------------------------------------------------------
+
+    @staticmethod
+    def _is_on_device(array: Any) -> bool:
+        return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
+
+    def _adopted(self, array: Any, kind: str) -> Any:
+        adopted = self.driver.adopt(array)
+        if adopted.dtype != self._dtype(kind):
+            raise TypeError(f"expected a device array of {self._dtype(kind)}, got {adopted.dtype}")
+        return adopted
+
+    def wrap(self, array: Any, kind: str = "real") -> Buffer:
+        if not self._is_on_device(array):
+            return self.from_host(array, kind)
+        return Buffer(self, tuple(array.shape), kind, self._adopted(array, kind))

@@ -1,0 +1,216 @@
+"""A GPU through CuPy: memory from its current allocator, work on its current stream, graphs by stream capture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import nvrtc
+from .driver import Launch, Node
+from .errors import DeviceError
+
+OLDEST = (7, 5)  # the compute capability that NVRTC 13 still compiles for
+BLOCK = 2 << 20  # bytes that the arena asks CuPy for at a time
+ALIGNMENT = 256  # bytes
+STREAMS = 4  # launches of a graph that may run at the same time
+MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+INSTALL = "pip install 'aaecore[cuda13x]' or 'aaecore[cuda12x]'"
+
+
+class Arena:
+    """Cuts small arrays out of blocks. A block goes back to the allocator when the last array in it has gone."""
+
+    def __init__(self, allocate: Callable[[int], Any]) -> None:
+        self._allocate = allocate
+        self._block: Any = None
+        self._used = 0
+
+    def take(self, nbytes: int) -> Any:
+        """A flat uint8 array, aligned to 256 bytes as every block is."""
+        size = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        if size > BLOCK // 4:
+            return self._allocate(size)[:nbytes]
+        if self._block is None or self._used + size > BLOCK:
+            self._block, self._used = self._allocate(BLOCK), 0
+        self._used += size
+        return self._block[self._used - size :][:nbytes]
+
+
+def assign_streams(nodes: Sequence[Node], streams: int) -> list[int]:
+    """A stream for every node, so that independent nodes are on different ones as far as they go."""
+    last: list[int] = []  # the last node on each stream
+    assigned: list[int] = []
+    for number, node in enumerate(nodes):
+        following = [s for s, n in enumerate(last) if n in node.after]
+        if following:
+            stream = max(following, key=lambda s: last[s])
+        elif len(last) < streams:
+            stream = len(last)
+            last.append(number)
+        else:
+            stream = min(range(streams), key=lambda s: last[s])
+        last[stream] = number
+        assigned.append(stream)
+    return assigned
+
+
+def _load_cupy(device: str) -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(f"device={device!r} needs CuPy, which cannot be imported ({error}); {INSTALL}") from None
+    return cupy
+
+
+def _number(device: str) -> int | None:
+    if device == "cuda":
+        return None
+    number = device.removeprefix("cuda:")
+    if not number.isascii() or not number.isdigit():
+        raise ValueError(f"device: expected 'cuda' or 'cuda:<number>', got {device!r}")
+    return int(number)
+
+
+class CupyDriver:
+    """A GPU: "cuda" is CuPy's current device, "cuda:1" the second one.
+
+    Work goes on the current stream of CuPy; use this device's streams (`with cupy.cuda.Device(1):`) for one that is
+    not the current one.
+
+    Raises:
+        ValueError: another name. DeviceError: no CuPy, no driver, no such GPU, or one that is too old.
+    """
+
+    def __init__(self, device: str) -> None:
+        number = _number(device)
+        self._cupy = cupy = _load_cupy(device)
+        runtime = cupy.cuda.runtime
+        try:
+            count = runtime.getDeviceCount()
+            self.number = runtime.getDevice() if number is None else number
+        except runtime.CUDARuntimeError as error:
+            raise DeviceError(f"device={device!r}: no usable GPU or driver: {error}; use device='cpu'") from None
+        if self.number >= count:
+            raise DeviceError(f"device={device!r}: expected a number below {count}, the GPUs that CUDA sees")
+        self.name = device
+        properties = runtime.getDeviceProperties(self.number)
+        self.capability = properties["major"], properties["minor"]
+        self.multiprocessors = int(properties["multiProcessorCount"])
+        self.gpu = properties["name"].decode()
+        if self.capability < OLDEST:
+            have, need = ("{}.{}".format(*c) for c in (self.capability, OLDEST))
+            raise DeviceError(f"device={device!r}: expected compute capability {need} or higher, {self.gpu} has {have}")
+        self._arena = Arena(self._from_cupy)
+        self._modules: dict[str, Any] = {}
+        self._functions: dict[str, Any] = {}
+
+    def _here(self) -> Any:
+        return self._cupy.cuda.Device(self.number)
+
+    # --- memory -----------------------------------------------------------------------------------
+
+    def _from_cupy(self, nbytes: int) -> Any:
+        with self._here():
+            return self._cupy.empty(nbytes, np.uint8)
+
+    def allocate(self, nbytes: int) -> Any:
+        return self._arena.take(nbytes)
+
+    def pointer(self, array: Any) -> int:
+        return int(array.data.ptr)
+
+    def adopt(self, source: Any) -> Any:
+        if isinstance(source, self._cupy.ndarray):
+            array = source
+        elif hasattr(source, "__cuda_array_interface__"):
+            array = self._cupy.asarray(source)
+        else:
+            array = self._cupy.from_dlpack(source)
+        if array.device.id != self.number:
+            raise ValueError(f"expected an array on GPU {self.number}, got one on GPU {array.device.id}")
+        if not array.flags.c_contiguous:
+            raise ValueError("expected a C-contiguous device array; cupy.ascontiguousarray makes one")
+        return array.reshape(-1)
+
+    def upload(self, array: Any, host: np.ndarray) -> None:
+        with self._here():
+            array.set(host)
+
+    def download(self, array: Any) -> np.ndarray:
+        with self._here():
+            return np.asarray(array.get())
+
+    def copy(self, target: Any, source: Any) -> None:
+        with self._here():
+            target.data.copy_from_device_async(source.data, source.nbytes)
+
+    def zero(self, array: Any) -> None:
+        with self._here():
+            array.data.memset_async(0, array.nbytes)
+
+    # --- kernels ----------------------------------------------------------------------------------
+
+    def _function(self, launch: Launch) -> Any:
+        if launch.kernel not in self._functions:
+            from cupy_backends.cuda.api import driver
+
+            if launch.source not in self._modules:
+                module = self._cupy.cuda.function.Module()
+                module.load(nvrtc.cubin(launch.source, nvrtc.architecture(self.capability)))
+                self._modules[launch.source] = module
+            function = self._modules[launch.source].get_function(launch.kernel)
+            if launch.shared > 48 << 10:  # what a kernel may have without asking
+                driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, launch.shared)
+            self._functions[launch.kernel] = function
+        return self._functions[launch.kernel]
+
+    def launch(self, launch: Launch) -> None:
+        with self._here():
+            self._function(launch)(launch.grid, (launch.threads,), launch.arguments, launch.shared)
+
+    def graph(self, nodes: Sequence[Node]) -> Callable[[], None]:
+        cuda = self._cupy.cuda
+        with self._here():
+            for node in nodes:
+                self._function(node.launch)  # modules cannot be loaded during a capture
+            streams = [cuda.Stream(non_blocking=True) for _ in range(STREAMS)]
+            streams[0].begin_capture()
+            try:
+                self._capture(nodes, streams)
+            finally:
+                graph = streams[0].end_capture()
+
+        def replay() -> None:
+            with self._here():
+                graph.launch()
+
+        return replay
+
+    def _capture(self, nodes: Sequence[Node], streams: Sequence[Any]) -> None:
+        """Puts the nodes on the capturing streams[0] and its companions, which fork from it and join it at the end."""
+        cuda = self._cupy.cuda
+
+        def mark(stream: Any) -> Any:
+            event = cuda.Event(disable_timing=True)
+            event.record(stream)
+            return event
+
+        assigned = assign_streams(nodes, len(streams))
+        used = sorted(set(assigned) - {0})
+        begun = mark(streams[0])
+        for s in used:
+            streams[s].wait_event(begun)
+        waited_for = {w for i, node in enumerate(nodes) for w in node.after if assigned[w] != assigned[i]}
+        events: dict[int, Any] = {}
+        for i, node in enumerate(nodes):
+            stream, launch = streams[assigned[i]], node.launch
+            for w in node.after:
+                if assigned[w] != assigned[i]:
+                    stream.wait_event(events[w])
+            self._function(launch)(launch.grid, (launch.threads,), launch.arguments, launch.shared, stream)
+            if i in waited_for:
+                events[i] = mark(stream)
+        for s in used:
+            streams[0].wait_event(mark(streams[s]))

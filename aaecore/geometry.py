@@ -1,0 +1,184 @@
+"""The CUDA half of the op table: which kernels an op launches, on what grid, and what each kernel may use of a chip.
+
+A kernel takes the arguments of its op, in the order of the table: the addresses of the buffers, the dims as int32, the
+scalars as doubles; ops in `PARTIAL` get the address of `SCRATCH_BYTES` of scratch after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from .ops import OPS, PRECISIONS
+
+Dims = Mapping[str, int]
+Grid = tuple[int, int]
+
+PARTS: Final = 128  # blocks of a sum at most; PARTS in kernels/loss.cu
+SCRATCH_BYTES: Final = 8 * PARTS
+PARTIAL: Final = ("half_squared_error", "bce_logits", "sum_squares")  # each has a second kernel, <op>_sum
+NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cu; MOST there
+FLOAT: Final = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel is launched with, and its budget: no stack and no spilled registers anywhere, and these."""
+
+    source: str  # the file in kernels/
+    threads: int  # of a block; the bound in the source is the same
+    shared: int = 0  # bytes of dynamic shared memory
+    registers: int = 48  # of a thread at most, on every architecture
+    blocks: int = 4  # on a multiprocessor at least, on every architecture; by registers, threads and shared memory
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile of a matrix product, as in kernels/tile.cuh."""
+
+    rows: int
+    columns: int
+    depth: int  # of the reduction, at a time
+    warps: int
+    slices: int  # of the reduction, among the warps
+    stages: int
+
+    def shared(self, along: tuple[bool, bool], pads: tuple[int, int]) -> int:
+        """Bytes for the panels of all stages or the finished sums; `along`: how the two operands lie; `pads` of panels
+        along and across the reduction."""
+        stage = 0
+        for lines, is_along in zip((self.rows, self.columns), along, strict=True):
+            outer, inner = (lines, self.depth) if is_along else (self.depth, lines)
+            stage += outer * (inner + pads[0 if is_along else 1])
+        return FLOAT * max(self.stages * stage, self.slices * self.rows * (self.columns + 8))
+
+
+TILES: Final = MappingProxyType(
+    {
+        "large": Tile(128, 128, 16, 8, 1, 4),
+        "medium": Tile(64, 64, 32, 4, 1, 3),
+        "small": Tile(32, 32, 64, 4, 4, 3),
+    }
+)
+PADS: Final = MappingProxyType({"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)})  # kernels/math.cuh
+ALONG: Final = MappingProxyType(
+    {
+        "linear_forward": (True, True),
+        "linear_backward_input": (True, False),
+        "linear_backward_weight": (False, False),
+        "linear_backward_weight_adam": (False, False),
+    }
+)
+# Registers of a thread, and blocks on a multiprocessor of the smallest chip, by arithmetic and tile.
+_BUDGETS: Final = {
+    ("ffma", "medium"): (128, 1),
+    ("tf32x3", "small"): (144, 1), ("tf32x3", "medium"): (184, 1), ("tf32x3", "large"): (200, 1),
+    ("tf32", "small"): (104, 1), ("tf32", "medium"): (128, 1), ("tf32", "large"): (128, 1),
+    ("bf16", "small"): (104, 1), ("bf16", "medium"): (128, 1), ("bf16", "large"): (128, 1),
+}  # fmt: skip
+
+
+def _linear_kernels() -> dict[str, Kernel]:
+    made = {}
+    for (math, tile), (registers, blocks) in _BUDGETS.items():
+        source = "linear.cu" if math == "ffma" else f"linear_{math}.cu"
+        for op, along in ALONG.items():
+            shared = TILES[tile].shared(along, PADS[math])
+            made[f"{op}_{math}_{tile}"] = Kernel(source, 32 * TILES[tile].warps, shared, registers, blocks)
+    for math in ("ffma", "tf32", "bf16"):
+        for op in ("linear_forward", "linear_backward_input"):
+            made[f"{op}_{math}_skinny"] = Kernel("skinny.cu", 256)
+    return made
+
+
+def _simple_kernels() -> dict[str, Kernel]:
+    """Those of all other ops, named after them."""
+    sources = {
+        "loss.cu": "activation_backward half_squared_error bce_logits adversarial_bce gaussian_sample "
+        "gaussian_sample_backward sum_squares",
+        "data.cu": "copy_columns copy fill scale gather_rows_u8 gather_rows cursor_advance log_value take_rate",
+        "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
+        "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
+        "random_categorical rng_advance",
+    }
+    made = {name: Kernel(source, _threads(name)) for source, names in sources.items() for name in names.split()}
+    return made | {f"{name}_sum": Kernel("loss.cu", 32) for name in PARTIAL}
+
+
+def _threads(op: str) -> int:
+    if op in _BY_ROW:
+        return 64
+    return 256 if op in _ELEMENTS or op in PARTIAL or op == "adversarial_bce" else 1
+
+
+# Elements of an op that has a thread for each, or for four.
+_ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
+    **dict.fromkeys(("activation_backward", "copy", "fill", "scale", "sgd_step"), lambda d: d["N"]),
+    **dict.fromkeys(("adam_step", "random_uniform", "random_normal"), lambda d: -(-d["N"] // 4)),
+    **dict.fromkeys(("gather_rows_u8", "gather_rows"), lambda d: d["B"] * d["N"]),
+    **dict.fromkeys(("gaussian_sample", "gaussian_sample_backward"), lambda d: d["B"] * d["Z"]),
+    "copy_columns": lambda d: d["B"] * d["cols"],
+}
+_BY_ROW: Final = ("random_mixture", "random_swiss_roll", "random_hypersphere", "random_categorical")
+
+KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType(_linear_kernels() | _simple_kernels())
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What the choice of kernels depends on.
+
+    `fp32` is the arithmetic of float32 products, "tf32x3" or "ffma"; `tiles` are those to choose from, largest first.
+    """
+
+    multiprocessors: int
+    fp32: str
+    tiles: tuple[str, ...] = tuple(TILES)
+
+
+def _blocks(n: int, size: int) -> int:
+    return -(-n // size)
+
+
+def _tile(math: str, rows: int, columns: int, chip: Chip) -> tuple[str, Grid]:
+    """The largest tile that gives every multiprocessor a block, else the smallest; and its grid."""
+    for name in ("medium",) if math == "ffma" else chip.tiles:
+        grid = _blocks(columns, TILES[name].columns), _blocks(rows, TILES[name].rows)
+        if grid[0] * grid[1] >= chip.multiprocessors:
+            break
+    return name, grid
+
+
+_LINEAR: Final = {kind + suffix: (kind, precision) for kind in ALONG for precision, suffix in PRECISIONS.items()}
+
+
+def _linear(op: str, d: Dims, chip: Chip) -> tuple[str, Grid]:
+    kind, precision = _LINEAR[op]
+    math = chip.fp32 if precision == "fp32" else precision
+    narrow = {"linear_forward": d["O"], "linear_backward_input": d["I"]}.get(kind, NARROW + 1) <= NARROW
+    if narrow:
+        return f"{kind}_{'ffma' if precision == 'fp32' else math}_skinny", (d["B"], 1)
+    rows, columns = {"linear_forward": (d["B"], d["O"]), "linear_backward_input": (d["B"], d["I"])}.get(
+        kind, (d["O"], d["I"])
+    )
+    tile, grid = _tile(math, rows, columns, chip)
+    return f"{kind}_{math}_{tile}", grid
+
+
+def kernels_of(op: str, dims: Dims, chip: Chip) -> list[tuple[str, Grid]]:
+    """The kernels of one launch of an op, in order, each with its grid; none where there is nothing to do."""
+    if any(arg.role != "in" and arg.size(dims) == 0 for arg in OPS[op].args):
+        return []
+    if op in _LINEAR:
+        return [_linear(op, dims, chip)]
+    threads = KERNELS[op].threads
+    if op in PARTIAL:
+        elements = dims["N"] * dims.get("B", 1)
+        return [(op, (min(PARTS, _blocks(elements, threads)), 1)), (f"{op}_sum", (1, 1))]
+    if op in _ELEMENTS:
+        return [(op, (_blocks(_ELEMENTS[op](dims), threads), 1))]
+    if op in _BY_ROW:
+        return [(op, (_blocks(dims["B"], threads), 1))]
+    return [(op, (1, 1))]

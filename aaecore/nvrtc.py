@@ -1,0 +1,125 @@
+"""Compiles the CUDA kernels at run time to machine code of one architecture, by NVRTC through CuPy, and keeps it.
+
+No GPU is needed for that. The cache is a folder: AAECORE_CACHE, else aaecore in XDG_CACHE_HOME or ~/.cache, else one of
+the user's own in the system's temporary folder. An entry is named by everything it depends on and begins with the
+digest of what follows, so a damaged one is made again. Where no folder can be written, every process compiles anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from .errors import DeviceError
+
+# As on the CPU: nothing contracts but what is written as fmaf, denormals are zero, division and roots are rounded well.
+OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=true", "-prec-div=true", "-prec-sqrt=true", "-w")
+
+
+@cache
+def sources() -> dict[str, str]:
+    """The text of every CUDA source and header, by file name."""
+    folder = resources.files("aaecore.kernels")
+    names = sorted(f.name for f in folder.iterdir() if f.name.endswith((".cu", ".cuh")) or f.name == "scalar.h")
+    return {name: (folder / name).read_text("utf-8") for name in names}
+
+
+def architecture(capability: tuple[int, int]) -> str:
+    """What NVRTC calls a compute capability: "sm_80"; Hopper's with its own instructions is "sm_90a"."""
+    major, minor = capability
+    return f"sm_{major}{minor}" + ("a" if capability == (9, 0) else "")
+
+
+def compile_source(name: str, arch: str, options: tuple[str, ...] = ()) -> tuple[bytes, str]:
+    """The cubin of a source file and the compiler's log, without the cache.
+
+    Raises:
+        DeviceError: NVRTC is missing or refuses the source.
+    """
+    nvrtc = _nvrtc()
+    texts = sources()
+    headers = {n: text.encode() for n, text in texts.items() if not n.endswith(".cu")}
+    program = nvrtc.createProgram(texts[name], name, list(headers.values()), [n.encode() for n in headers])
+    try:
+        nvrtc.compileProgram(program, (f"--gpu-architecture={arch}", *OPTIONS, *options))
+        # CuPy cuts the last byte off, a zero without which the binary tools refuse the file.
+        return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)
+    except nvrtc.NVRTCError as error:
+        raise DeviceError(
+            f"{name}: NVRTC cannot compile it for {arch}: {error}\n{nvrtc.getProgramLog(program)}"
+        ) from None
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def cubin(name: str, arch: str) -> bytes:
+    """The machine code of a source file for an architecture, from the cache if it is there.
+
+    Raises:
+        DeviceError: NVRTC is missing or refuses the source.
+    """
+    key = _key(name, arch)
+    for folder in _folders():
+        with suppress(OSError):
+            stored = (folder / key).read_bytes()
+            if hashlib.sha256(stored[32:]).digest() == stored[:32]:
+                return stored[32:]
+    code, _ = compile_source(name, arch)
+    for folder in _folders():
+        with suppress(OSError):
+            _write(folder, key, hashlib.sha256(code).digest() + code)
+            break
+    return code
+
+
+def _key(name: str, arch: str) -> str:
+    digest = hashlib.sha256(repr((_nvrtc().getVersion(), arch, OPTIONS)).encode())
+    for file, text in sources().items():
+        if file == name or not file.endswith(".cu"):
+            digest.update(f"{file}\0{text}\0".encode())
+    return f"{Path(name).stem}-{arch}-{digest.hexdigest()[:32]}"
+
+
+def _folders() -> Iterator[Path]:
+    if chosen := os.environ.get("AAECORE_CACHE"):
+        yield Path(chosen)
+        return
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    yield Path(home) / "aaecore"
+    mine = Path(tempfile.gettempdir()) / f"aaecore-{os.getuid()}"
+    with suppress(OSError):
+        mine.mkdir(mode=0o700, exist_ok=True)
+        found = mine.lstat()
+        if found.st_uid == os.getuid() and found.st_mode & 0o077 == 0:  # nobody else can put code there
+            yield mine
+
+
+def _write(folder: Path, key: str, content: bytes) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, folder / key)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _nvrtc():  # type: ignore[no-untyped-def]
+    try:
+        from cupy.cuda import nvrtc
+
+        nvrtc.getVersion()
+    except Exception as error:  # CuPy raises many kinds where a library is missing
+        raise DeviceError(
+            f"NVRTC, which compiles the CUDA kernels, cannot be loaded ({error}); "
+            "pip install 'aaecore[cuda13x]' or 'aaecore[cuda12x]'"
+        ) from None
+    return nvrtc

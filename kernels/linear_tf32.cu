@@ -1,0 +1,8 @@
+// Linear layers with TF32: factors of 11 significant bits, on chips that have the tensor cores for it.
+#include "linear.cuh"
+
+#if HAS_SM80
+LINEAR_KERNELS(Tf32, Small, tf32_small)
+LINEAR_KERNELS(Tf32, Medium, tf32_medium)
+LINEAR_KERNELS(Tf32, Large, tf32_large)
+#endif

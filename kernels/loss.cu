@@ -1,0 +1,106 @@
+// Losses with their gradients in one pass, the activation derivative, and the Gaussian posterior.
+//
+// A loss is a sum of floats in double: each block leaves its part in `partial`, and a second kernel of one warp, <op>_sum, adds the parts. Both
+// in an order that depends on the shape alone.
+#include "reduce.cuh"
+
+constexpr int THREADS = 256, PARTS = 128;  // PARTS: the most blocks of a sum; aaecore/geometry.py has the same number
+
+KERNEL(activation_backward, THREADS, const float* dy, const float* y, float* dx, int N, int act, int beta, double slope) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= N) return;
+  const float g = dy[i] * activation_derivative(y[i], act, (float)slope);
+  dx[i] = beta ? dx[i] + g : g;
+}
+
+// The sum of f(i) over this block's share of 0 <= i < n, into its place in `partial`. f(i) may write element i of outputs.
+template <class F> DEVICE void partial_sum(int n, double* partial, F f) {
+  STATIC_SHARED(double, warps, THREADS / 32);
+  double sum = 0.0;
+  for (int i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) sum += (double)f(i);
+  sum = block_sum<THREADS>(sum, warps);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// The sum of the parts, in every lane of the one warp.
+DEVICE double sum_of_parts(const double* partial, int n) {
+  const int parts = min(PARTS, (n + THREADS - 1) / THREADS);
+  double sum = 0.0;
+  for (int i = threadIdx.x; i < parts; i += 32) sum += partial[i];
+  return warp_sum(sum);
+}
+
+KERNEL(half_squared_error, THREADS, const float* y, const float* target, float* dy, float*, int B, int N, int act, double slope, double weight,
+       double* partial) {
+  const float factor = (float)(weight / B);
+  partial_sum(B * N, partial, [&](int i) {
+    const float d = y[i] - target[i];
+    dy[i] = factor * d * activation_derivative(y[i], act, (float)slope);
+    return d * d;
+  });
+}
+
+KERNEL(half_squared_error_sum, 32, const float*, const float*, float*, float* loss, int B, int N, int, double, double weight, double* partial) {
+  const double sum = sum_of_parts(partial, B * N);
+  if (threadIdx.x == 0) *loss = (float)(0.5 * (weight / B) * sum);
+}
+
+KERNEL(bce_logits, THREADS, const float* logits, const float* target, float* dlogits, float*, int B, int N, double weight, double* partial) {
+  const float factor = (float)(weight / B);
+  partial_sum(B * N, partial, [&](int i) {
+    const ValueGrad r = bce_logit(logits[i], target[i]);
+    dlogits[i] = factor * r.grad;
+    return r.value;
+  });
+}
+
+KERNEL(bce_logits_sum, 32, const float*, const float*, float*, float* loss, int B, int N, double weight, double* partial) {
+  const double sum = sum_of_parts(partial, B * N);
+  if (threadIdx.x == 0) *loss = (float)(weight / B * sum);
+}
+
+// One block: there is one logit for a row.
+KERNEL(adversarial_bce, THREADS, const float* logits, float* dlogits, float* loss, int B, int real, double weight) {
+  STATIC_SHARED(double, warps, THREADS / 32);
+  const double per_real = real ? weight / real : 0.0, per_other = B - real ? weight / (B - real) : 0.0;  // no rows: 0, not 0 / 0
+  double sum = 0.0;
+  for (int i = threadIdx.x; i < B; i += THREADS) {
+    const double per_row = i < real ? per_real : per_other;
+    const ValueGrad r = bce_logit(logits[i], i < real ? 1.0f : 0.0f);
+    dlogits[i] = (float)per_row * r.grad;
+    sum += per_row * (double)r.value;
+  }
+  sum = block_sum<THREADS>(sum, warps);
+  if (threadIdx.x == 0) *loss = (float)sum;
+}
+
+// params (B, 2, Z): mean, then log variance. A thread for each element of z.
+KERNEL(gaussian_sample, THREADS, const float* params, const float* eps, float* z, int B, int Z) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= B * Z) return;
+  const float* mean = params + i / Z * Z + i;  // 2 Z r + j
+  z[i] = mean[0] + exp_f(0.5f * mean[Z]) * eps[i];
+}
+
+// d mean = dz, d log variance = dz eps exp(log variance / 2) / 2.
+KERNEL(gaussian_sample_backward, THREADS, const float* dz, const float* params, const float* eps, float* dparams, int B, int Z, int beta) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= B * Z) return;
+  const int at = i / Z * Z + i;
+  const float g = dz[i], h = g * eps[i] * (0.5f * exp_f(0.5f * params[at + Z]));
+  dparams[at] = beta ? dparams[at] + g : g;
+  dparams[at + Z] = beta ? dparams[at + Z] + h : h;
+}
+
+KERNEL(sum_squares, THREADS, const float* x, double*, int N, int, double* partial) {
+  STATIC_SHARED(double, warps, THREADS / 32);
+  double sum = 0.0;
+  for (int i = blockIdx.x * THREADS + threadIdx.x; i < N; i += gridDim.x * THREADS) sum += (double)x[i] * (double)x[i];
+  sum = block_sum<THREADS>(sum, warps);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+KERNEL(sum_squares_sum, 32, const float*, double* total, int N, int beta, double* partial) {
+  const double sum = sum_of_parts(partial, N);
+  if (threadIdx.x == 0) *total = beta ? *total + sum : sum;
+}

@@ -1,0 +1,116 @@
+// A matrix product by tiles: c (M, N) = sum over k of a (M, K) b (N, K), for operands stored along k or across it.
+//
+// A block makes a tile of BM x BN sums. Chunks of BK of the reduction go through shared memory, STAGES of them under way at a time; the warps stand
+// in a grid of WM x WN over the tile, and WK of them share each chunk. Finished sums go through shared memory once more, so that the
+// epilogue meets whole rows, four neighbours at a time. Every sum is a fixed sequence of operations: the bits depend on the shape and the tile only.
+#pragma once
+
+#include "math.cuh"
+#include "quad.cuh"
+
+template <int BM_, int BN_, int BK_, int WM_, int WN_, int WK_, int STAGES_> struct Tile {
+  static constexpr int BM = BM_, BN = BN_, BK = BK_, WM = WM_, WN = WN_, WK = WK_, STAGES = STAGES_;
+  static constexpr int THREADS = 32 * WM * WN * WK, ROWS = BM / WM, COLUMNS = BN / WN;  // rows and columns of a warp
+  static constexpr int STRIDE = BN + 8;  // of a row of sums: 8 floats on, so that a warp's pairs of them meet no bank twice
+};
+using Small = Tile<32, 32, 64, 1, 1, 4, 3>;     // fills a chip with few rows: the warps share the reduction
+using Medium = Tile<64, 64, 32, 2, 2, 1, 3>;
+using Large = Tile<128, 128, 16, 2, 4, 1, 4>;
+
+// ROWS x DEPTH of an operand in shared memory, stored as in global memory: ALONG the reduction (row, k) or across it (k, row).
+template <bool ALONG, int ROWS, int DEPTH, int THREADS, int PAD> struct Panel {
+  static constexpr int INNER = ALONG ? DEPTH : ROWS, OUTER = ALONG ? ROWS : DEPTH;
+  static constexpr int STRIDE = INNER + PAD, SIZE = OUTER * STRIDE, QUADS = INNER / 4;
+  static_assert(OUTER * QUADS % THREADS == 0 && STRIDE % 4 == 0, "every thread copies as many quads of 16 bytes");
+
+  DEVICE static int at(int row, int k) { return ALONG ? row * STRIDE + k : k * STRIDE + row; }
+
+  // Begins to copy rows from `row` on and k from `k` on out of an operand (rows, depth); zeros where it has none.
+  DEVICE static void fetch(float* shared, const float* operand, int rows, int depth, int row, int k, bool wide) {
+    if (wide) {
+      UNROLL
+      for (int i = 0; i < OUTER * QUADS / THREADS; i++) fetch_quad<16>(shared, operand, rows, depth, row, k, i);
+    } else {
+      NO_UNROLL  // odd sizes are slow anyway: no registers for them
+      for (int i = 0; i < OUTER * QUADS / THREADS; i++) fetch_quad<4>(shared, operand, rows, depth, row, k, i);
+    }
+  }
+
+  // The quad number i of this thread, in copies of N bytes.
+  template <int N> DEVICE static void fetch_quad(float* shared, const float* operand, int rows, int depth, int row, int k, int i) {
+    const int quad = i * THREADS + threadIdx.x, line = quad / QUADS, column = quad % QUADS * 4;
+    const int outer = (ALONG ? row : k) + line, outer_end = ALONG ? rows : depth;
+    const int inner = (ALONG ? k : row) + column, inner_end = ALONG ? depth : rows;
+    const float* from = operand + (long long)outer * inner_end + inner;
+    float* to = shared + line * STRIDE + column;
+    UNROLL
+    for (int j = 0; j < 4; j += N / 4) copy_async<N>(to + j, from + j, outer < outer_end && inner + j < inner_end);
+  }
+};
+
+// The panels of a chunk, and how much shared memory a product takes.
+template <class T, class Math, bool A_ALONG, bool B_ALONG> struct Panels {
+  using A = Panel<A_ALONG, T::BM, T::BK, T::THREADS, A_ALONG ? Math::PAD_ALONG : Math::PAD_ACROSS>;
+  using B = Panel<B_ALONG, T::BN, T::BK, T::THREADS, B_ALONG ? Math::PAD_ALONG : Math::PAD_ACROSS>;
+  static constexpr int STAGE = A::SIZE + B::SIZE;  // floats
+};
+
+// Hands the finished tile to the epilogue, WK partial sums of each element added in order.
+template <class T, class Epilogue> DEVICE void finish_tile(const float* sums, int M, int N, int m0, int n0, const Epilogue& epilogue) {
+  NO_UNROLL
+  for (int i = threadIdx.x; i < T::BM * T::BN / 4; i += T::THREADS) {
+    const int row = i / (T::BN / 4), column = i % (T::BN / 4) * 4;
+    if (m0 + row >= M || n0 + column >= N) continue;
+    Quad sum = load_quad(sums + row * T::STRIDE + column, 4, true);
+    UNROLL
+    for (int w = 1; w < T::WK; w++) {
+      const Quad more = load_quad(sums + (w * T::BM + row) * T::STRIDE + column, 4, true);
+      UNROLL
+      for (int j = 0; j < 4; j++) sum.v[j] += more.v[j];
+    }
+    epilogue.take(m0 + row, n0 + column, min(4, N - n0 - column), sum);
+  }
+}
+
+// The product of the block at (x: columns, y: rows) of the grid. If the epilogue SUMS_ROWS, it also gets the sum of each row of a, rounded as
+// the products' factors are, from the blocks of the first column.
+template <class T, class Math, bool A_ALONG, bool B_ALONG, class Epilogue>
+DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, const Epilogue& epilogue) {
+  using Both = Panels<T, Math, A_ALONG, B_ALONG>;
+  using A = typename Both::A;
+  using B = typename Both::B;
+  DYNAMIC_SHARED(float, shared);
+  const int m0 = blockIdx.y * T::BM, n0 = blockIdx.x * T::BN, chunks = (K + T::BK - 1) / T::BK;
+  const bool a_wide = is_wide(a, A_ALONG ? K : M), b_wide = is_wide(b, B_ALONG ? K : N);
+  const bool sums_rows = Epilogue::SUMS_ROWS && blockIdx.x == 0 && threadIdx.x < T::BM;
+  auto fetch = [&](int chunk) {
+    float* stage = shared + chunk % T::STAGES * Both::STAGE;
+    if (chunk < chunks) {
+      A::fetch(stage, a, M, K, m0, chunk * T::BK, a_wide);
+      B::fetch(stage + A::SIZE, b, N, K, n0, chunk * T::BK, b_wide);
+    }
+    commit_copies();  // an empty group at the end, so that the count of groups under way stays the same
+  };
+
+  typename Math::template Sums<T> sums;
+  float row_sum = 0.0f;
+  NO_UNROLL
+  for (int chunk = 0; chunk < T::STAGES - 1; chunk++) fetch(chunk);
+  NO_UNROLL
+  for (int chunk = 0; chunk < chunks; chunk++) {
+    wait_copies<T::STAGES - 2>();
+    __syncthreads();  // the chunk is there for all, and all are done with the one before, whose stage is filled next
+    fetch(chunk + T::STAGES - 1);
+    const float* stage = shared + chunk % T::STAGES * Both::STAGE;
+    sums.template add<A, B>(stage, stage + A::SIZE);
+    if (sums_rows) {
+      NO_UNROLL
+      for (int k = 0; k < T::BK; k++) row_sum += Math::rounded(stage[A::at(threadIdx.x, k)]);
+    }
+  }
+  if (sums_rows && m0 + (int)threadIdx.x < M) epilogue.take_row(m0 + threadIdx.x, row_sum);
+  __syncthreads();  // all are done with the panels, whose memory the sums take
+  sums.store(shared);
+  __syncthreads();
+  finish_tile<T>(shared, M, N, m0, n0, epilogue);
+}

@@ -1,0 +1,42 @@
+"""Every op of the CUDA backend against the reference, on all shapes of cases.py, with every arithmetic and tile."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import cuda_devices
+import numpy as np
+import pytest
+from cases import CASES, case_id, make_buffers
+from op_checks import check
+
+from aaecore import cpu, geometry
+from aaecore.ops import OPS
+
+pytestmark = cuda_devices.needs_device
+KERNELS = Path(__file__).parent.parent / "kernels"
+LINEAR = [op for op in OPS if op.startswith("linear_")]
+
+
+def _variants(op: str) -> list[tuple[str | None, str | None]]:
+    """(fp32, tile): every way to make the op."""
+    if op not in LINEAR:
+        return [(None, None)]
+    tiles: list[tuple[str | None, str | None]] = [("tf32x3", tile) for tile in geometry.TILES]
+    return tiles if op.endswith(("_tf32", "_bf16")) else [*tiles, ("ffma", None)]
+
+
+def _all_cases() -> list[Any]:
+    return [
+        pytest.param(op, index, *variant, id="-".join([op, case_id(case), *filter(None, variant)]))
+        for op, cases in CASES.items()
+        for index, case in enumerate(cases)
+        for variant in _variants(op)
+    ]
+
+
+@pytest.mark.parametrize(("op", "index", "fp32", "tile"), _all_cases())
+def test_op_agrees_with_the_reference(op: str, index: int, fp32: str | None, tile: str | None) -> None:
+    check(cuda_devices.backend(fp32, tile), op, index, tight=cuda_devices.SEES_EVERY_ACCESS)
