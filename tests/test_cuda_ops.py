@@ -37,6 +37,17 @@ def _all_cases() -> list[Any]:
     ]
 
 
+def _rounding_of_tensor_cores(op: str, dims: dict[str, int]) -> float:
+    """TF32 and bfloat16 products are summed by the tensor core, which may round each sum of 8 or 16 toward zero: a
+    unit of float32 in the magnitude of the whole sum, so often. (float32 from three TF32 products adds them outside.)"""
+    products = {"_tf32": 8, "_bf16": 16}.get(op[-5:])
+    if op not in LINEAR or products is None:
+        return 0.0
+    depth = dims[{"linear_forward": "I", "linear_backward_input": "O"}.get(op[:-5], "B")]
+    return -(-depth // products) * float(np.finfo(np.float32).eps)
+
+
 @pytest.mark.parametrize(("op", "index", "fp32", "tile"), _all_cases())
 def test_op_agrees_with_the_reference(op: str, index: int, fp32: str | None, tile: str | None) -> None:
-    check(cuda_devices.backend(fp32, tile), op, index, tight=cuda_devices.SEES_EVERY_ACCESS)
+    more = _rounding_of_tensor_cores(op, dict(CASES[op][index].dims))
+    check(cuda_devices.backend(fp32, tile), op, index, tight=cuda_devices.SEES_EVERY_ACCESS, more=more)

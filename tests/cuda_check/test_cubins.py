@@ -1,0 +1,201 @@
+"""The CUDA kernels as NVRTC compiles them, on every architecture, without a GPU: budgets and machine code.
+
+They need NVRTC and the binary tools, and are skipped without; AAECORE_REQUIRE_CUDA_CHECK=1 makes them fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cubins
+import pytest
+
+from aaecore import geometry, nvrtc
+
+FOLDER = Path(nvrtc.__file__).parent.parent / "kernels"
+TILED = r"linear_\w+_(ffma|tf32|tf32x3|bf16)_(small|medium|large)"
+# Kernels, instructions, how many at least: wide accesses to memory, in the path of aligned rows.
+WIDE = (
+    ("adam_step", r"LDG\.E\.128", 4),
+    ("adam_step", r"STG\.E\.128", 3),
+    (r"linear_forward_\w+_skinny", r"LDG\.E\.128", 2),
+    (r"linear_forward_\w+_(small|medium|large)", r"LDG\.E\.128", 1),  # the bias
+    (r"linear_forward_\w+_(small|medium|large)", r"STG\.E\.128", 1),
+    (r"linear_backward_input_\w+_(small|medium|large)", r"LDG\.E\.128", 2),  # x, and dx to add to
+    (r"linear_backward_input_\w+_(small|medium|large)", r"STG\.E\.128", 1),
+    (r"linear_backward_weight_(?!adam)\w+", r"LDG\.E\.128", 1),  # dweight to add to
+    (r"linear_backward_weight_(?!adam)\w+", r"STG\.E\.128", 1),
+    (r"linear_backward_weight_adam_\w+", r"LDG\.E\.128", 3),  # weight, m, v
+    (r"linear_backward_weight_adam_\w+", r"STG\.E\.128", 3),
+    ("linear_forward_ffma_medium", r"LDS\.128", 96),  # 8 quads of k of 8 rows and 4 columns
+    ("linear_backward_input_ffma_medium", r"LDS\.128", 64),  # of the rows; the weight lies across
+    (TILED, r"LDS\.128", 1),  # of the finished sums
+)
+# Multiply-adds of the tensor cores: the instruction, its depth, how many for each 16 x 8 x depth of a tile.
+TENSOR = {
+    "tf32": (r"HMMA\.1688\.F32\.TF32", 8, 1),
+    "tf32x3": (r"HMMA\.1688\.F32\.TF32", 8, 3),
+    "bf16": (r"HMMA\.16816\.F32\.BF16", 16, 1),
+}
+# Without division, root or fmaf: a fused multiply-add here would be a contraction.
+UNFUSED = (
+    "activation_backward copy_columns copy fill scale gather_rows_u8 gather_rows gaussian_sample "
+    "gaussian_sample_backward sum_squares sum_squares_sum sgd_step random_uniform random_categorical"
+).split()
+
+
+def _skip(reason: str) -> None:
+    if os.environ.get("AAECORE_REQUIRE_CUDA_CHECK") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def compilation() -> Iterator[cubins.Compilation]:
+    if lacking := cubins.missing():
+        _skip(lacking)
+    made = cubins.Compilation(list(cubins.MULTIPROCESSORS))
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=list(cubins.MULTIPROCESSORS))
+def arch(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def kernels(compilation: cubins.Compilation, arch: str) -> list[cubins.Compiled]:
+    return compilation.kernels(arch)
+
+
+def test_kernels_are_those_of_the_table(kernels: list[cubins.Compiled], arch: str) -> None:
+    expected = {name: geometry.KERNELS[name].source for name in cubins.expected(arch)}
+    assert {k.name: k.source for k in kernels} == expected
+    assert len(kernels) == len(expected)  # none in two sources
+
+
+def test_tensor_cores_are_left_out_before_sm_80(compilation: cubins.Compilation) -> None:
+    assert not [k.name for k in compilation.kernels("sm_75") if k.source in _tensor_sources()]
+    assert {k.source for k in compilation.kernels("sm_80")} > _tensor_sources()
+
+
+def _tensor_sources() -> set[str]:
+    return {f"linear_{math}.cu" for math in cubins.TENSOR_CORES}
+
+
+def test_nothing_is_spilled(kernels: list[cubins.Compiled]) -> None:
+    local = {k.name: (k.stack, k.spills, k.count("LDL|STL")) for k in kernels}
+    assert not {name: of for name, of in local.items() if any(of)}, "bytes of stack, bytes of spills, accesses"
+
+
+def test_launch_bounds_are_the_threads_launched(kernels: list[cubins.Compiled]) -> None:
+    assert {k.name: k.threads for k in kernels} == {k.name: geometry.KERNELS[k.name].threads for k in kernels}
+
+
+def test_registers_are_within_budget(kernels: list[cubins.Compiled]) -> None:
+    budgets = {k.name: (k.registers, geometry.KERNELS[k.name].registers) for k in kernels}
+    assert not {name: of for name, of in budgets.items() if of[0] > of[1]}, "registers used, allowed"
+
+
+def test_shared_memory_is_what_a_block_may_have(kernels: list[cubins.Compiled], arch: str) -> None:
+    most = cubins.MULTIPROCESSORS[arch].shared_of_block
+    assert not {k.name: k.shared for k in kernels if k.shared > most}, f"of {most} bytes"
+
+
+def test_occupancy_is_within_budget(kernels: list[cubins.Compiled]) -> None:
+    budgets = {k.name: (k.blocks, geometry.KERNELS[k.name].blocks) for k in kernels}
+    assert not {name: of for name, of in budgets.items() if of[0] < of[1]}, "blocks a multiprocessor holds, wanted"
+
+
+def test_accesses_are_wide(kernels: list[cubins.Compiled]) -> None:
+    names = {k.name for k in kernels}
+    assert not [pattern for pattern, _, _ in WIDE if not any(re.fullmatch(pattern, name) for name in names)]
+    few = [
+        (k.name, instruction, k.count(instruction), least)
+        for pattern, instruction, least in WIDE
+        for k in kernels
+        if re.fullmatch(pattern, k.name) and k.count(instruction) < least
+    ]
+    assert not few, "kernel, instruction, found, expected at least"
+
+
+def test_panels_are_copied_in_quads(kernels: list[cubins.Compiled], arch: str) -> None:
+    """Before sm_80 by a load and a store. Twice: before the loop, and in it."""
+    wrong = {}
+    for k in kernels:
+        if found := re.fullmatch(TILED, k.name):
+            tile = geometry.TILES[found[2]]
+            copies = 2 * (tile.rows + tile.columns) * tile.depth // 4 // (32 * tile.warps)
+            counted = k.count(r"STS\.128") if arch == "sm_75" else k.count(r"LDGSTS\.E\.(\w+\.)*128")
+            if counted != copies:
+                wrong[k.name] = counted, copies
+    assert not wrong, "copies of 16 bytes found, expected"
+
+
+def test_products_are_those_of_one_chunk(kernels: list[cubins.Compiled]) -> None:
+    """The loop over the chunks stands there once and has the multiply-adds of a thread's or a warp's share, no more."""
+    wrong = {}
+    for k in kernels:
+        if found := re.fullmatch(TILED, k.name):
+            math, tile = found[1], geometry.TILES[found[2]]
+            volume = tile.rows * tile.columns * tile.depth // tile.warps
+            if math == "ffma":  # the epilogue has a few: division, roots, Adam
+                least = volume // 32
+                if not least <= k.count("FFMA") <= least + 100 or k.count("HMMA"):
+                    wrong[k.name] = k.count("FFMA"), least
+            else:
+                instruction, depth, times = TENSOR[math]
+                products = times * volume // (16 * 8 * depth)
+                if not k.count(instruction) == k.count("HMMA") == products:
+                    wrong[k.name] = k.count(instruction), products
+    assert not wrong, "multiply-adds found, expected"
+
+
+def test_no_atomics(kernels: list[cubins.Compiled]) -> None:
+    """Their order, and with it the bits of a sum, would differ between runs."""
+    assert not [k.name for k in kernels if k.count("RED|ATOM")]
+
+
+def test_nothing_is_contracted(kernels: list[cubins.Compiled]) -> None:
+    unfused = {k.name: k.count("FFMA|DFMA|HFMA2.MMA") for k in kernels if k.name in UNFUSED}
+    assert unfused == dict.fromkeys(UNFUSED, 0)
+
+
+def test_roots_and_divisions_are_exact(kernels: list[cubins.Compiled]) -> None:
+    """The hardware's approximations are but the first guess, of reciprocals and reciprocal roots: fused multiply-adds
+    and a call for the rare arguments make the result exact. Other approximate functions are not used."""
+    assert not [k.name for k in kernels if k.count(r"MUFU\.(?!RCP|RSQ)")]
+    rooted = [k for k in kernels if k.count(r"MUFU\.RSQ")]
+    assert {"adam_step", "random_normal"} <= {k.name for k in rooted}
+    assert not [k.name for k in rooted if not (k.count("FFMA|DFMA") and k.count("CALL"))]
+
+
+def test_table(compilation: cubins.Compilation) -> None:
+    """Look at it with pytest -s."""
+    text = cubins.table(compilation.kernels("sm_90a"))
+    print(f"\n{text}")
+    assert len(text.splitlines()) == len(geometry.KERNELS) + 1
+    assert cubins.budgets(compilation.kernels("sm_90a"))
+
+
+def test_nvcc_takes_the_sources(tmp_path: Path) -> None:
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        _skip("no nvcc on PATH; it comes with the CUDA toolkit")
+    options = "-cubin -gencode=arch=compute_90a,code=sm_90a -std=c++17 -fmad=false -ftz=true -Werror all-warnings".split()
+
+    def errors(source: str) -> str:
+        command = [nvcc, *options, "-I", FOLDER, "-o", tmp_path / f"{source}.cubin", FOLDER / source]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.stdout + done.stderr if done.returncode else ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        failed = [text for text in pool.map(errors, sorted(path.name for path in FOLDER.glob("*.cu"))) if text]
+    assert not failed, "\n".join(failed)
