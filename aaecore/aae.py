@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from . import nn, priors
-from .backend import Buffer, get_backend
-from .data import as_matrix
+from .backend import get_backend
 from .functions import (
     activation_code,
     adversarial_bce,
@@ -29,9 +29,9 @@ from .functions import (
 )
 from .posteriors import POSTERIORS
 from .random import Generator, check_seed
+from .rows import CHUNK, Rows, as_rows, map_chunks, to_floats
 from .tensor import Parameter, Tensor
 
-CHUNK = 1024  # rows encoded or decoded at a time, so that memory does not grow with the data
 RECONSTRUCTIONS = ("bce", "mse")
 OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
 
@@ -197,7 +197,9 @@ class AAE:
 
     # --- using a model ----------------------------------------------------------------------------
 
-    def encode(self, x: np.ndarray, *, sample: bool = False) -> np.ndarray:
+    # Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, arrays of CuPy out.
+
+    def encode(self, x: Any, *, sample: bool = False) -> Any:
         """Codes of x: (N, input_dim), float or uint8 (scaled by 1/255), gives (N, latent_dim) float32.
 
         Without `sample` the centre of the posterior: the mean of a Gaussian, f(x, 0) of a universal one.
@@ -208,69 +210,46 @@ class AAE:
                 self._sampler.advance()
             return self.posterior.code(self.encoder, chunk, self._sampler, sample=sample)
 
-        return self._in_chunks(code, self.check_data(x, "x"), self.latent_dim)
+        return map_chunks(self.backend, code, self.check_data(x, "x"), self.latent_dim)
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
+    def decode(self, z: Any) -> Any:
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
-        z = as_matrix(z, "z", features=self.latent_dim)
-        decoded = self._in_chunks(self.decoder, z.astype(np.float32, copy=False), self.input_dim)
-        if self.reconstruction == "bce":
-            np.negative(decoded, out=decoded)
-            with np.errstate(over="ignore"):  # exp(88.8) is inf, and 1 / (1 + inf) is the right 0
-                np.exp(decoded, out=decoded)
-            decoded += 1
-            np.reciprocal(decoded, out=decoded)
-        return decoded
+        rows = as_rows(self.backend, z, "z", self.latent_dim)
+        if isinstance(rows, np.ndarray):
+            rows = rows.astype(np.float32, copy=False)  # whole numbers of 8 bits are no pixels here
+        decode = partial(self.decoder, output=OUTPUTS[self.output])
+        return map_chunks(self.backend, decode, rows, self.input_dim)
 
-    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+    def reconstruct(self, x: Any) -> Any:
         """decode(encode(x))."""
         return self.decode(self.encode(x))
 
-    def sample(self, n: int) -> np.ndarray:
-        """(n, input_dim): decoded samples of the prior. Every call draws new ones."""
-        return self.decode(self.sample_prior(n))
+    def sample(self, n: int, *, on_device: bool = False) -> Any:
+        """(n, input_dim): decoded samples of the prior, an array of the device if asked. Every call draws new ones."""
+        return self.decode(self.sample_prior(n, on_device=on_device))
 
-    def sample_prior(self, n: int) -> np.ndarray:
-        """(n, latent_dim) samples of the prior. Every call draws new ones."""
+    def sample_prior(self, n: int, *, on_device: bool = False) -> Any:
+        """(n, latent_dim) samples of the prior, as an array of the device if asked. Every call draws new ones."""
         self._sampler.advance()
-        z = self.backend.to_host(self.draw_prior(self._sampler, _count("n", n)))
-        return z.astype(np.float32, copy=False)
+        z = self.draw_prior(self._sampler, _count("n", n))
+        if on_device:
+            return self.backend.array(z)
+        return self.backend.to_host(z).astype(np.float32, copy=False)
 
-    def evaluate(self, x: np.ndarray) -> float:
+    def evaluate(self, x: Any) -> float:
         """The mean reconstruction loss over x (N, input_dim), codes at the centre of their posterior."""
-        x = self.check_data(x, "x")
+        rows = self.check_data(x, "x")
         total = 0.0
-        for start in range(0, len(x), CHUNK):
-            chunk = Tensor(self.upload(x[start : start + CHUNK]))
+        for start in range(0, len(rows), CHUNK):
+            chunk = Tensor(to_floats(self.backend, rows, start, min(start + CHUNK, len(rows))))
             decoded = self.decoder(self.posterior.code(self.encoder, chunk, self._sampler, sample=False))
             distance = bce_with_logits if self.reconstruction == "bce" else half_squared_error
             total += float(distance(decoded, chunk)) * chunk.shape[0]
-        return total / len(x)
+        return total / len(rows)
 
-    def check_data(self, x: Any, name: str) -> np.ndarray:
-        """`x` as a C-contiguous (N, input_dim) float32 or uint8 array, or one clear error."""
-        return as_matrix(x, name, features=self.input_dim, unit_range=self.reconstruction == "bce")
-
-    def upload(self, x: np.ndarray) -> Buffer:
-        """Checked rows as a float buffer on the device; uint8 is scaled by 1/255."""
-        if x.dtype != np.uint8:
-            return self.backend.from_host(x)
-        out = self.backend.empty(x.shape)
-        index, cursor = np.arange(len(x)), np.zeros(1, np.int64)
-        buffers = (
-            self.backend.wrap(x, "uint8"),
-            self.backend.wrap(index, "int64"),
-            self.backend.wrap(cursor, "int64"),
-            out,
-        )
-        self.backend.launch("gather_rows_u8", buffers, (len(x), self.input_dim, len(x), len(x)), (1 / 255,))
-        return out
-
-    def _in_chunks(self, function: Callable[[Tensor], Tensor], x: np.ndarray, features: int) -> np.ndarray:
-        out = np.empty((len(x), features), np.float32)
-        for start in range(0, len(x), CHUNK):
-            out[start : start + CHUNK] = function(Tensor(self.upload(x[start : start + CHUNK]))).numpy()
-        return out
+    def check_data(self, x: Any, name: str) -> Rows:
+        """`x` as (N, input_dim) float32 or uint8 rows, or one clear error."""
+        return as_rows(self.backend, x, name, self.input_dim, unit_range=self.reconstruction == "bce")
 
     # --- state ------------------------------------------------------------------------------------
 

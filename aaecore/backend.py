@@ -52,6 +52,14 @@ class Buffer:
         part = self.storage[start * width : stop * width]
         return Buffer(self.backend, (stop - start, *self.shape[1:]), self.kind, part)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the storage."""
+        return int(self.storage.nbytes)
+
     def is_same(self, other: Buffer) -> bool:
         """Whether both are the same memory, seen alike."""
         return (self.pointer, self.shape, self.kind) == (other.pointer, other.shape, other.kind)
@@ -85,7 +93,7 @@ class Backend(ABC):
         """A buffer of zeros; not while recording, where it would be zeroed once and never again."""
         self.host_access("zeros")
         buffer = self.empty(shape, kind)
-        self._zero(buffer)
+        self.clear(buffer)
         return buffer
 
     def clone(self, buffer: Buffer) -> Buffer:
@@ -115,6 +123,26 @@ class Backend(ABC):
         if kind != "weight" and array.dtype == self._dtype(kind) and array.flags.c_contiguous:
             return Buffer(self, array.shape, kind, array.reshape(-1))
         return self.from_host(array, kind)
+
+    def has(self, array: Any) -> bool:
+        """Whether `array` is one of the device's own, which `adopt` takes; never so for devices that are the host."""
+        return False
+
+    def adopt(self, array: Any) -> Buffer:
+        """A buffer over an array of the device, without a copy; its kind is what the array holds.
+
+        Raises:
+            TypeError: a dtype that no kind has. ValueError: not C-contiguous, or on another device.
+        """
+        raise TypeError(f"device {self.name!r} has no arrays of its own")
+
+    def array(self, buffer: Buffer) -> Any:
+        """The buffer's memory as an array of the device, of its logical shape."""
+        return buffer.storage.reshape(buffer.shape)
+
+    def clear(self, buffer: Buffer) -> None:
+        """Sets a buffer to zeros, padding included."""
+        buffer.storage[...] = 0
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:
         """Copies a host array of the same shape into `buffer`."""
@@ -208,9 +236,6 @@ class Backend(ABC):
 
     def _pointer(self, storage: Any) -> int:
         return int(storage.ctypes.data)
-
-    def _zero(self, buffer: Buffer) -> None:
-        buffer.storage[...] = 0
 
     def _copy(self, target: Buffer, source: Buffer) -> None:
         np.copyto(target.storage, source.storage)

@@ -23,6 +23,7 @@ INT_MAX = 2**31 - 1
 TENSOR_CORES = (8, 0)  # the compute capability that TF32 and bfloat16 products need
 STEPS_PER_GRAPH = 16  # one launch of a graph costs the host about as much as a small step takes
 FP32 = ("tf32x3", "ffma")
+KINDS = {"float32": "real", "uint8": "uint8", "int64": "int64", "uint64": "uint64", "float64": "float64"}
 
 
 def _check_sizes(op: Op, buffers: Sequence[Buffer]) -> None:
@@ -81,15 +82,12 @@ class CudaBackend(Backend):
         return self.driver.pointer(storage)
 
     def _pack(self, array: np.ndarray, buffer: Buffer) -> None:
-        if self._is_on_device(array):
-            self.driver.copy(buffer.storage, self._adopted(array, buffer.kind))
-        else:
-            self.driver.upload(buffer.storage, np.ascontiguousarray(array, self._dtype(buffer.kind)).reshape(-1))
+        self.driver.upload(buffer.storage, np.ascontiguousarray(array, self._dtype(buffer.kind)).reshape(-1))
 
     def _unpack(self, buffer: Buffer) -> np.ndarray:
         return self.driver.download(buffer.storage).reshape(buffer.shape)
 
-    def _zero(self, buffer: Buffer) -> None:
+    def clear(self, buffer: Buffer) -> None:
         self.driver.zero(buffer.storage)
 
     def _copy(self, target: Buffer, source: Buffer) -> None:
@@ -158,17 +156,20 @@ class CudaBackend(Backend):
 
     # --- arrays of the device ---------------------------------------------------------------------
 
-    @staticmethod
-    def _is_on_device(array: Any) -> bool:
-        return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
+    def has(self, array: Any) -> bool:
+        return self.driver.owns(array)
 
-    def _adopted(self, array: Any, kind: str) -> Any:
+    def adopt(self, array: Any) -> Buffer:
         adopted = self.driver.adopt(array)
-        if adopted.dtype != self._dtype(kind):
-            raise TypeError(f"expected a device array of {self._dtype(kind)}, got {adopted.dtype}")
-        return adopted
+        if adopted.dtype.name not in KINDS:
+            raise TypeError(f"expected a device array of {', '.join(KINDS)}, got {adopted.dtype}")
+        if self.driver.pointer(adopted) % adopted.dtype.itemsize:
+            raise ValueError(f"expected a device array aligned to its {adopted.dtype.itemsize} bytes")
+        return Buffer(self, tuple(adopted.shape), KINDS[adopted.dtype.name], adopted.reshape(-1))
 
-    def wrap(self, array: Any, kind: str = "real") -> Buffer:
-        if not self._is_on_device(array):
-            return self.from_host(array, kind)
-        return Buffer(self, tuple(array.shape), kind, self._adopted(array, kind))
+    def wrap(self, array: np.ndarray, kind: str = "real") -> Buffer:
+        return self.from_host(array, kind)  # never the host's own memory
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """The stream that work goes on now, for other libraries: (version of the protocol, address)."""
+        return 0, self.driver.stream()

@@ -15,6 +15,7 @@ OLDEST = (7, 5)  # the compute capability that NVRTC 13 still compiles for
 BLOCK = 2 << 20  # bytes that the arena asks CuPy for at a time
 ALIGNMENT = 256  # bytes
 STREAMS = 4  # launches of a graph that may run at the same time
+DLPACK_CUDA = 2  # kDLCUDA
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 INSTALL = "pip install 'aaecore[cuda13x]' or 'aaecore[cuda12x]'"
 
@@ -121,6 +122,11 @@ class CupyDriver:
     def pointer(self, array: Any) -> int:
         return int(array.data.ptr)
 
+    def owns(self, source: Any) -> bool:
+        if hasattr(source, "__cuda_array_interface__"):
+            return True
+        return hasattr(source, "__dlpack_device__") and source.__dlpack_device__()[0] == DLPACK_CUDA
+
     def adopt(self, source: Any) -> Any:
         if isinstance(source, self._cupy.ndarray):
             array = source
@@ -132,7 +138,11 @@ class CupyDriver:
             raise ValueError(f"expected an array on GPU {self.number}, got one on GPU {array.device.id}")
         if not array.flags.c_contiguous:
             raise ValueError("expected a C-contiguous device array; cupy.ascontiguousarray makes one")
-        return array.reshape(-1)
+        return array
+
+    def stream(self) -> int:
+        with self._here():
+            return int(self._cupy.cuda.get_current_stream().ptr)
 
     def upload(self, array: Any, host: np.ndarray) -> None:
         with self._here():

@@ -49,8 +49,17 @@ class Driver(Protocol):
     def pointer(self, array: Any) -> int:
         """The address of a device array."""
 
+    def owns(self, source: Any) -> bool:
+        """Whether an object is memory of a device, for `adopt`."""
+
     def adopt(self, source: Any) -> Any:
-        """A device array over the memory of an object with `__cuda_array_interface__` or DLPack, without a copy."""
+        """A device array over the memory of an object with `__cuda_array_interface__` or DLPack, without a copy.
+
+        ValueError if it is on another device or not C-contiguous.
+        """
+
+    def stream(self) -> int:
+        """The address of the current stream; 0 is the default one."""
 
     def upload(self, array: Any, host: np.ndarray) -> None:
         """Copies a C-contiguous host array of the same dtype and size into a flat device array."""

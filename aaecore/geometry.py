@@ -143,10 +143,10 @@ def _blocks(n: int, size: int) -> int:
 
 
 def _tile(math: str, rows: int, columns: int, chip: Chip) -> tuple[str, Grid]:
-    """The largest tile that gives every multiprocessor a block, else the smallest; and its grid."""
+    """The largest tile that gives three of four multiprocessors a block, else the smallest; and its grid."""
     for name in ("medium",) if math == "ffma" else chip.tiles:
         grid = _blocks(columns, TILES[name].columns), _blocks(rows, TILES[name].rows)
-        if grid[0] * grid[1] >= chip.multiprocessors:
+        if 4 * grid[0] * grid[1] >= 3 * chip.multiprocessors:
             break
     return name, grid
 

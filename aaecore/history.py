@@ -4,34 +4,45 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Row = dict[str, float]
 
 
 class Losses(Mapping[str, float]):
-    """The losses of one step by phase, also as attributes: ``losses.reconstruction``."""
+    """The losses of one step by phase, also as attributes: ``losses.reconstruction``.
 
-    def __init__(self, names: Sequence[str], values: Sequence[float]) -> None:
-        self._values = dict(zip(names, values, strict=True))
+    `values` are numbers, or a function that fetches them from the device when the first of them is wanted.
+    """
+
+    def __init__(self, names: Sequence[str], values: Sequence[float] | Callable[[], Sequence[float]]) -> None:
+        self._names = tuple(names)
+        self._given = values
+
+    def _values(self) -> Sequence[float]:
+        if callable(self._given):
+            self._given = self._given()
+        return self._given
 
     def __getitem__(self, name: str) -> float:
-        return self._values[name]
+        if name not in self._names:
+            raise KeyError(name)
+        return self._values()[self._names.index(name)]
 
     def __getattr__(self, name: str) -> float:
-        try:
-            return self.__dict__["_values"][name]
-        except KeyError:
-            raise AttributeError(f"losses: expected one of {', '.join(self._values)}, got {name!r}") from None
+        names = self.__dict__.get("_names", ())
+        if name not in names:
+            raise AttributeError(f"losses: expected one of {', '.join(names)}, got {name!r}")
+        return self[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._names)
 
     def __repr__(self) -> str:
-        return f"Losses({', '.join(f'{k}={v:.6g}' for k, v in self._values.items())})"
+        return f"Losses({', '.join(f'{k}={v:.6g}' for k, v in self.items())})"
 
 
 class History:

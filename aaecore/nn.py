@@ -41,8 +41,9 @@ class Linear:
         self.weight = Parameter(backend.from_host(rng.uniform(-bound, bound, (outputs, inputs)), "weight"))
         self.bias = Parameter(backend.from_host(rng.uniform(-bound, bound, outputs)))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias, self.activation, LEAKY_SLOPE, self.precision)
+    def __call__(self, x: Tensor, activation: str | None = None) -> Tensor:
+        """`activation` replaces that of the layer, for once."""
+        return linear(x, self.weight, self.bias, activation or self.activation, LEAKY_SLOPE, self.precision)
 
 
 class MLP:
@@ -74,10 +75,11 @@ class MLP:
         self.layers = [Linear(backend, i, o, a, precision, rng=rng) for i, o, a in pairs]
         self.sizes = tuple(sizes)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
+    def __call__(self, x: Tensor, output: str | None = None) -> Tensor:
+        """`output` replaces the activation of the last layer, for once."""
+        for layer in self.layers[:-1]:
             x = layer(x)
-        return x
+        return self.layers[-1](x, output)
 
     @property
     def parameters(self) -> list[Parameter]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .config import Source, check_image_shape, write_file
+from .data import as_matrix
 from .priors import Normal
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def reconstructions(model: AAE, x: np.ndarray, image_shape: Sequence[int], *, co
     Raises:
         ValueError: `image_shape` does not fit the model, or x is bad data.
     """
-    x = model.check_data(x, "x")
+    x = as_matrix(x, "x", features=model.input_dim, unit_range=model.reconstruction == "bce")
     originals = x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NETWORKS = {  # which networks each optimizer moves
     "reconstruction": ("encoder", "decoder"), "discriminator": ("discriminator",), "generator": ("encoder",),
 }  # fmt: skip
-DTYPES = {"cpu": "float32", "reference": "float64"}
+DTYPES = {"cpu": "float32", "cuda": "float32", "reference": "float64"}  # by device, without its number
 
 
 def _buffers(trainer: Trainer) -> dict[str, Buffer]:
@@ -71,7 +71,7 @@ def expected(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
     Raises:
         KeyError, TypeError, ValueError: the description is not that of a trainer.
     """
-    real = DTYPES[meta["model"]["device"]]
+    real = DTYPES[meta["model"]["device"].split(":")[0]]
     for described in (meta["model"]["prior"], meta["trainer"]["schedule"]):
         str(described["type"])
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}

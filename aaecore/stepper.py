@@ -17,6 +17,7 @@ import numpy as np
 from .aae import AAE, Batch, Phase
 from .backend import Buffer
 from .optim import Optimizer, clip_grad_norm
+from .rows import Rows
 from .tensor import Tensor
 
 BURST_SECONDS = 0.02  # how long a burst should last: signals, callbacks and the progress bar wait for its end
@@ -29,8 +30,8 @@ class Burst(NamedTuple):
 
     batch: int  # rows of each step
     rates: np.ndarray  # (steps, phases) float64: the learning rates
-    x: np.ndarray | None = None  # (batch, input_dim); without it every step takes the next rows of the data
-    z: np.ndarray | None = None  # (batch, latent_dim): the prior's sample; without it every step draws its own
+    x: Rows | None = None  # (batch, input_dim) floats; without it every step takes the next rows of the data
+    z: Rows | None = None  # (batch, latent_dim): the prior's sample; without it every step draws its own
 
     @property
     def steps(self) -> int:
@@ -83,9 +84,9 @@ class Stepper:
         self._given: np.ndarray | None = None  # the array that the first rows of `_rates` came from
         self._recorded: dict[tuple[int, bool, bool], _Recorded] = {}
 
-    def bind(self, x: np.ndarray) -> None:
+    def bind(self, x: Rows) -> None:
         """Takes the rows of x (N, input_dim), float32 or uint8, for the bursts that bring none."""
-        source = self.backend.wrap(x, "uint8" if x.dtype == np.uint8 else "real")
+        source = x if isinstance(x, Buffer) else self.backend.wrap(x, "uint8" if x.dtype == np.uint8 else "real")
         if self._source is not None and source.is_same(self._source):
             return  # what was recorded for it is still right
         self._recorded = {key: step for key, step in self._recorded.items() if key[1]}  # those of other data go
@@ -107,20 +108,34 @@ class Stepper:
 
     def run(self, burst: Burst) -> np.ndarray:
         """Makes the steps of a burst; gives their losses, (steps, phases) float64."""
-        step, backend = self._step_for(burst.batch, burst.x is not None, burst.z is not None), self.backend
-        backend.upload(self._at, np.zeros(1, np.int64))
-        if self._given is not burst.rates:
-            self._give(burst.rates)
-        if burst.x is not None:
-            backend.upload(step.x, burst.x)
-        if burst.z is not None and step.z is not None:
-            backend.upload(step.z, burst.z)
+        step = self._prepare(burst)
         begun = time.perf_counter()
         step.run(burst.steps)
-        losses = backend.to_host(self._log)[: burst.steps].astype(np.float64)
+        losses = self.backend.to_host(self._log.rows(0, burst.steps)).astype(np.float64)
         step.seconds = max(time.perf_counter() - begun, 1e-9) / burst.steps
-        self.last_x = step.x
         return losses
+
+    def start(self, burst: Burst) -> Callable[[], list[float]]:
+        """Makes the steps of a burst without waiting for them; gives a function that fetches the losses of the last."""
+        self._prepare(burst).run(burst.steps)
+        last = self.backend.clone(self._log.rows(burst.steps - 1, burst.steps))
+        return lambda: self.backend.to_host(last)[0].astype(np.float64).tolist()
+
+    def _prepare(self, burst: Burst) -> _Recorded:
+        """The step of a burst, everything that it reads put in place."""
+        step = self._step_for(burst.batch, burst.x is not None, burst.z is not None)
+        self.backend.clear(self._at)
+        if self._given is not burst.rates:
+            self._give(burst.rates)
+        for target, given in ((step.x, burst.x), (step.z, burst.z)):
+            if target is None or given is None:
+                continue
+            if isinstance(given, Buffer):
+                self.backend.copy(target, given)
+            else:
+                self.backend.upload(target, given)
+        self.last_x = step.x
+        return step
 
     def _give(self, rates: np.ndarray) -> None:
         """Puts the rates into the first rows of their table."""

@@ -73,7 +73,7 @@ class Parameter(Tensor):
         """The gradient's buffer, made at first use."""
         if self.grad is None:
             self.grad = self.backend.empty(self.shape, self.buffer.kind)
-            self.backend._zero(self.grad)  # the padding of a weight must be zero; the rest is written before it is read
+            self.backend.clear(self.grad)  # the padding of a weight must be zero; the rest is written before it is read
         return self.grad
 
 

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from . import priors, schedules, state
 from .aae import AAE, Batch
 from .backend import Buffer
 from .callbacks import Callback, Progress
-from .data import as_matrix, epoch_order
+from .data import epoch_order
 from .errors import CheckpointError
 from .guard import Rollback, StopSignals
 from .history import History, Losses, Row
 from .optim import OPTIMIZERS, Adam, Optimizer, check_number
+from .rows import Rows, as_rows, to_floats
 from .stepper import Burst, Stepper
 from .tensor import Parameter, Tensor
 
@@ -111,21 +113,34 @@ class Trainer:
 
     # --- one step ---------------------------------------------------------------------------------
 
-    def step(self, x: np.ndarray, *, z_prior: np.ndarray | None = None) -> Losses:
+    def step(self, x: Any, *, z_prior: Any = None) -> Losses:
         """One training step on x (B, input_dim), float or uint8; `z_prior` (B, latent_dim) replaces the prior's sample.
+
+        On a GPU both may be arrays of the device. Without the guard, a step on such an x does not wait for the device;
+        its losses are fetched when they are looked at.
 
         Raises:
             ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good.
         """
-        x = self.model.check_data(x, "x")
-        x = x.astype(np.float32) * np.float32(1 / 255) if x.dtype == np.uint8 else x
-        # Copies: the guard may have to repeat this step.
-        kept = np.array(x, self.backend.real)
-        z = None if z_prior is None else np.array(as_matrix(z_prior, "z_prior"), self.backend.real)
-        if z is not None and z.shape != (len(x), self.model.latent_dim):
-            raise ValueError(f"z_prior: expected shape {(len(x), self.model.latent_dim)}, got {z.shape}")
-        z = self._host_sample(len(x)) if z is None else z
-        return Losses(self.names, self._make(Burst(len(x), self._rates(1), kept, z))[-1].tolist())
+        rows = self.model.check_data(x, "x")
+        z = None if z_prior is None else as_rows(self.backend, z_prior, "z_prior", self.model.latent_dim)
+        if z is not None and len(z) != len(rows):
+            expected, got = ((n, self.model.latent_dim) for n in (len(rows), len(z)))
+            raise ValueError(f"z_prior: expected shape {expected}, got {got}")
+        z = self._host_sample(len(rows)) if z is None else self._kept(z)
+        burst = Burst(len(rows), self._rates(1), self._kept(rows), z)
+        if self.guard or not isinstance(rows, Buffer):
+            return Losses(self.names, self._make(burst)[-1].tolist())
+        self.steps += 1
+        return Losses(self.names, self._stepper.start(burst))
+
+    def _kept(self, rows: Rows) -> Rows:
+        """Rows as floats, copied if the guard may have to repeat the step."""
+        if isinstance(rows, Buffer):
+            floats = to_floats(self.backend, rows)
+            return self.backend.clone(floats) if self.guard and rows.kind == "real" else floats
+        rows = rows.astype(np.float32) * np.float32(1 / 255) if rows.dtype == np.uint8 else rows
+        return np.array(rows, self.backend.real)
 
     def _rates(self, steps: int) -> np.ndarray:
         """(steps, phases): the learning rates of the next steps. Where they are the same again, so is the array."""
@@ -180,10 +195,10 @@ class Trainer:
 
     def fit(
         self,
-        x: np.ndarray,
+        x: Any,
         epochs: int,
         *,
-        validation: np.ndarray | None = None,
+        validation: Any = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
         checkpoint: Path | None = None,
@@ -192,7 +207,8 @@ class Trainer:
         """Trains until `epochs` epochs were made in all, counting those before this call or before a resume.
 
         Args:
-            x: (N, input_dim), float32 (taken without a copy) or uint8 (scaled by 1/255 as it is used).
+            x: (N, input_dim), float32 (taken without a copy) or uint8 (scaled by 1/255 as it is used). A GPU keeps
+                all of it in its memory; an array that is there already is taken without a copy.
             epochs: the total; more than `self.epoch`.
             validation: rows whose mean reconstruction loss is added to the history.
             callbacks: see `aaecore.callbacks`.
@@ -240,7 +256,7 @@ class Trainer:
 
     def _epochs(
         self,
-        validation: np.ndarray | None,
+        validation: Rows | None,
         listeners: Sequence[Callback],
         stop: StopSignals,
         path: Path | None,
@@ -253,7 +269,7 @@ class Trainer:
                 self.save(path)
                 saved = time.monotonic()
 
-    def _one_epoch(self, validation: np.ndarray | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
+    def _one_epoch(self, validation: Rows | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
         """Makes the rest of the current epoch; False if training should stop."""
         self._stepper.begin_epoch(epoch_order(self.rows, self.model.seed, self.epoch), self.position)
         self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
@@ -274,7 +290,7 @@ class Trainer:
         wishes = [c.on_epoch_end(self, row) for c in listeners]
         return going and not any(wishes)
 
-    def _end_epoch(self, validation: np.ndarray | None) -> Row:
+    def _end_epoch(self, validation: Rows | None) -> Row:
         means = (self._sums / self.rows).tolist()
         row: Row = {"epoch": self.epoch + 1, "step": self.steps, **dict(zip(self.names, means, strict=True))}
         if validation is not None:
@@ -353,19 +369,23 @@ class Trainer:
         *,
         prior: priors.Prior | priors.HostSampler | None = None,
         schedule: schedules.Schedule | None = None,
+        device: str | None = None,
     ) -> Trainer:
         """The trainer that was saved; it continues bit for bit, also in the middle of an epoch.
 
-        `prior` and `schedule` must be given if they were callables, which a file cannot hold.
+        `prior` and `schedule` must be given if they were callables, which a file cannot hold. `device` is another one
+        to continue on; there the numbers go on from the same values, but not bit for bit.
 
         Raises:
             CheckpointError: the file is missing, damaged, of a newer format or not of a trainer.
-            ValueError: a callable is missing.
+            ValueError: a callable is missing. DeviceError: a device this machine does not have.
         """
         from . import checkpoint
 
         tensors, meta = checkpoint.read(path, state.expected)
         state.check_callables(meta, prior, schedule)
+        if device is not None:
+            meta["model"]["device"] = device
         try:
             trainer = cls(AAE.from_config(meta["model"], prior=prior), **state.options(meta, schedule))
             state.restore(trainer, tensors, meta)
@@ -374,10 +394,10 @@ class Trainer:
         return trainer
 
 
-def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None) -> AAE:
-    """The model of a checkpoint, ready to encode, decode and sample.
+def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, device: str | None = None) -> AAE:
+    """The model of a checkpoint, ready to encode, decode and sample; on another `device` than it was, if given.
 
     Raises:
         CheckpointError: as `Trainer.resume`.
     """
-    return Trainer.resume(path, prior=prior, schedule=schedules.Constant()).model
+    return Trainer.resume(path, prior=prior, schedule=schedules.Constant(), device=device).model

@@ -22,10 +22,16 @@ DEVICE void adam_number(const Adam& c, float g, float& p, float& m, float& v) {
   p = fmaf(c.minus_step_size, m / fmaf(sqrt_f(v), c.inv_sqrt_bc2, c.eps), p);
 }
 
-// The first n of four neighbours in memory.
-DEVICE void adam_quad(const Adam& c, const Quad& g, float* p, float* m, float* v, int n, bool wide) {
-  Quad pq = load_quad(p, n, wide), mq = load_quad(m, n, wide), vq = load_quad(v, n, wide);
+// The first n of four neighbours in memory, and their update.
+struct AdamQuad {
+  Quad p, m, v;
+};
+DEVICE AdamQuad load_adam_quad(const float* p, const float* m, const float* v, int n, bool wide) {
+  const AdamQuad old = {load_quad(p, n, wide), load_quad(m, n, wide), load_quad(v, n, wide)};
+  return old;
+}
+DEVICE void adam_quad(const Adam& c, const Quad& g, AdamQuad old, float* p, float* m, float* v, int n, bool wide) {
   UNROLL
-  for (int j = 0; j < 4; j++) adam_number(c, g.v[j], pq.v[j], mq.v[j], vq.v[j]);
-  store_quad(m, mq, n, wide), store_quad(v, vq, n, wide), store_quad(p, pq, n, wide);
+  for (int j = 0; j < 4; j++) adam_number(c, g.v[j], old.p.v[j], old.m.v[j], old.v.v[j]);
+  store_quad(m, old.m, n, wide), store_quad(v, old.v, n, wide), store_quad(p, old.p, n, wide);
 }

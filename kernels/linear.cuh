@@ -8,61 +8,72 @@
 #include "tile.cuh"
 
 // ---------------------------------------------------------------------------------------------------------- epilogues
-// take(row, column, n, sums) gets n <= 4 neighbours of a row of the product; take_row(row, sum) the sum of a row of its first operand.
+// ready() is called when the sums are there. Then load(row, column, n) reads what belongs to n <= 4 neighbours of a row of the product, and
+// store(row, column, n, sums, loaded) ends them. take_row(row, sum) gets the sum of a row of the first operand, if SUMS_ROWS.
 
 struct Forward {  // y = act(sums + bias)
   static constexpr bool SUMS_ROWS = false;
+  using Loaded = Quad;
   const float* bias;
   float* y;
   int O, act;
   float slope;
   bool wide;
-  DEVICE void take(int row, int column, int n, const Quad& sum) const {
-    const Quad b = load_quad(bias + column, n, wide);
-    Quad out;
+  DEVICE const Forward& ready() const { return *this; }
+  DEVICE Quad load(int, int column, int n) const { return load_quad(bias + column, n, wide); }
+  DEVICE void store(int row, int column, int n, Quad sum, const Quad& b) const {
     UNROLL
-    for (int j = 0; j < 4; j++) out.v[j] = activation(sum.v[j] + b.v[j], act, slope);
-    store_quad(y + (long long)row * O + column, out, n, wide);
+    for (int j = 0; j < 4; j++) sum.v[j] = activation(sum.v[j] + b.v[j], act, slope);
+    store_quad(y + (long long)row * O + column, sum, n, wide);
   }
   DEVICE void take_row(int, float) const {}
 };
 
 struct BackwardInput {  // dx = beta dx + sums act'(x)
   static constexpr bool SUMS_ROWS = false;
+  struct Loaded {
+    Quad x, dx;
+  };
   const float* x;
   float* dx;
   int I, act, beta;
   float slope;
   bool wide;
-  DEVICE void take(int row, int column, int n, const Quad& sum) const {
+  DEVICE const BackwardInput& ready() const { return *this; }
+  DEVICE Loaded load(int row, int column, int n) const {
     const long long at = (long long)row * I + column;
-    Quad in = {}, out = {};
-    if (act != IDENTITY) in = load_quad(x + at, n, wide);
-    if (beta) out = load_quad(dx + at, n, wide);
+    Loaded loaded = {};
+    if (act != IDENTITY) loaded.x = load_quad(x + at, n, wide);
+    if (beta) loaded.dx = load_quad(dx + at, n, wide);
+    return loaded;
+  }
+  DEVICE void store(int row, int column, int n, Quad sum, const Loaded& old) const {
     UNROLL
     for (int j = 0; j < 4; j++) {
-      const float g = sum.v[j] * activation_derivative(in.v[j], act, slope);
-      out.v[j] = beta ? out.v[j] + g : g;
+      const float g = sum.v[j] * activation_derivative(old.x.v[j], act, slope);
+      sum.v[j] = beta ? old.dx.v[j] + g : g;
     }
-    store_quad(dx + at, out, n, wide);
+    store_quad(dx + (long long)row * I + column, sum, n, wide);
   }
   DEVICE void take_row(int, float) const {}
 };
 
 struct BackwardWeight {  // dW = beta dW + sums, db = beta db + sum of rows
   static constexpr bool SUMS_ROWS = true;
+  using Loaded = Quad;
   float *dweight, *dbias;
   int I, beta;
   bool wide;
-  DEVICE void take(int row, int column, int n, const Quad& sum) const {
-    float* to = dweight + (long long)row * I + column;
-    Quad out = sum;
-    if (beta) {
-      const Quad old = load_quad(to, n, wide);
-      UNROLL
-      for (int j = 0; j < 4; j++) out.v[j] = old.v[j] + sum.v[j];
-    }
-    store_quad(to, out, n, wide);
+  DEVICE const BackwardWeight& ready() const { return *this; }
+  DEVICE Quad load(int row, int column, int n) const {
+    Quad old = {};
+    if (beta) old = load_quad(dweight + (long long)row * I + column, n, wide);
+    return old;
+  }
+  DEVICE void store(int row, int column, int n, Quad sum, const Quad& old) const {
+    UNROLL
+    for (int j = 0; j < 4; j++) sum.v[j] = beta ? old.v[j] + sum.v[j] : sum.v[j];
+    store_quad(dweight + (long long)row * I + column, sum, n, wide);
   }
   DEVICE void take_row(int row, float sum) const { dbias[row] = beta ? dbias[row] + sum : sum; }
 };
@@ -73,31 +84,44 @@ struct BackwardWeightAdam {  // both gradients go to Adam where they are made
   const double* state;
   int I;
   bool wide;
-  DEVICE void take(int row, int column, int n, const Quad& sum) const {
-    const long long at = (long long)row * I + column;
-    adam_quad(load_adam(state), sum, weight + at, m_weight + at, v_weight + at, n, wide);
-  }
+  struct Ready {
+    using Loaded = AdamQuad;
+    Adam adam;
+    float *weight, *m_weight, *v_weight;
+    int I;
+    bool wide;
+    DEVICE AdamQuad load(int row, int column, int n) const {
+      const long long at = (long long)row * I + column;
+      return load_adam_quad(weight + at, m_weight + at, v_weight + at, n, wide);
+    }
+    DEVICE void store(int row, int column, int n, const Quad& sum, const AdamQuad& old) const {
+      const long long at = (long long)row * I + column;
+      adam_quad(adam, sum, old, weight + at, m_weight + at, v_weight + at, n, wide);
+    }
+  };
+  DEVICE Ready ready() const { return Ready{load_adam(state), weight, m_weight, v_weight, I, wide}; }
   DEVICE void take_row(int row, float sum) const { adam_number(load_adam(state), sum, bias[row], m_bias[row], v_bias[row]); }
 };
 
 // ------------------------------------------------------------------------------------------------------------- kernels
 
-#define LINEAR_KERNELS(MATH, TILE, suffix)                                                                                                 \
-  KERNEL(linear_forward_##suffix, TILE::THREADS, const float* x, const float* weight, const float* bias, float* y, int B, int I, int O,    \
+// `blocks`: how many of them a multiprocessor must hold at once.
+#define LINEAR_KERNELS(MATH, TILE, blocks, suffix)                                                                                                 \
+  KERNEL_BLOCKS(linear_forward_##suffix, TILE::THREADS, blocks, const float* x, const float* weight, const float* bias, float* y, int B, int I, int O,    \
          int act, double slope) {                                                                                                          \
     const bool wide = is_wide(y, O) && is_aligned16(bias);                                                                                 \
     matrix_product<TILE, MATH, true, true>(x, weight, B, O, I, Forward{bias, y, O, act, (float)slope, wide});                              \
   }                                                                                                                                        \
-  KERNEL(linear_backward_input_##suffix, TILE::THREADS, const float* dy, const float* weight, const float* x, float* dx, int B, int I,     \
+  KERNEL_BLOCKS(linear_backward_input_##suffix, TILE::THREADS, blocks, const float* dy, const float* weight, const float* x, float* dx, int B, int I,     \
          int O, int act, int beta, double slope) {                                                                                         \
     const bool wide = is_wide(x, I) && is_wide(dx, I);                                                                                     \
     matrix_product<TILE, MATH, true, false>(dy, weight, B, I, O, BackwardInput{x, dx, I, act, beta, (float)slope, wide});                  \
   }                                                                                                                                        \
-  KERNEL(linear_backward_weight_##suffix, TILE::THREADS, const float* x, const float* dy, float* dweight, float* dbias, int B, int I,      \
+  KERNEL_BLOCKS(linear_backward_weight_##suffix, TILE::THREADS, blocks, const float* x, const float* dy, float* dweight, float* dbias, int B, int I,      \
          int O, int beta) {                                                                                                                \
     matrix_product<TILE, MATH, false, false>(dy, x, O, I, B, BackwardWeight{dweight, dbias, I, beta, is_wide(dweight, I)});                \
   }                                                                                                                                        \
-  KERNEL(linear_backward_weight_adam_##suffix, TILE::THREADS, const float* x, const float* dy, float* weight, float* m_weight,             \
+  KERNEL_BLOCKS(linear_backward_weight_adam_##suffix, TILE::THREADS, blocks, const float* x, const float* dy, float* weight, float* m_weight,             \
          float* v_weight, float* bias, float* m_bias, float* v_bias, const double* state, int B, int I, int O) {                           \
     const bool wide = is_wide(weight, I) && is_wide(m_weight, I) && is_wide(v_weight, I);                                                  \
     matrix_product<TILE, MATH, false, false>(                                                                                              \

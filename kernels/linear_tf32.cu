@@ -2,7 +2,7 @@
 #include "linear.cuh"
 
 #if HAS_SM80
-LINEAR_KERNELS(Tf32, Small, tf32_small)
-LINEAR_KERNELS(Tf32, Medium, tf32_medium)
-LINEAR_KERNELS(Tf32, Large, tf32_large)
+LINEAR_KERNELS(Tf32, Small, 2, tf32_small)
+LINEAR_KERNELS(Tf32, Medium, 2, tf32_medium)
+LINEAR_KERNELS(Tf32, Large, 2, tf32_large)
 #endif

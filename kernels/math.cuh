@@ -90,8 +90,7 @@ template <class Math, class T> struct MmaSums {
       for (int j = 0; j < NT; j++) {
         typename Math::Right right;
         Math::template load<B>(right, b, first_column() + j * 8 + g, k, t);
-        UNROLL
-        for (int i = 0; i < MT; i++) Math::multiply(acc[i][j], left[i], right);
+        Math::multiply(acc, j, left, right);
       }
     }
   }
@@ -124,7 +123,10 @@ struct Tf32 {
     UNROLL
     for (int i = 0; i < 2; i++) to.v[i] = round_tf32(panel[P::at(row, k + t + i * 4)]);
   }
-  DEVICE static void multiply(float (&acc)[4], const Left& a, const Right& b) { mma_tf32(acc, a.v, b.v); }
+  template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
+    UNROLL
+    for (int i = 0; i < MT; i++) mma_tf32(acc[i][j], a[i].v, b.v);
+  }
 };
 
 // float32 on tensor cores: x = high + low, each of 11 bits, and the product of the lows left out (2^-22 of the product). Every three products
@@ -136,9 +138,10 @@ struct Tf32x3 {
   struct Right { u32 high[2], low[2]; };
   template <class T> using Sums = MmaSums<Tf32x3, T>;
   DEVICE static float rounded(float x) { return x; }
+  // By integer operations, which are faster than the conversion. A NaN may lose itself in `high`, but then `low` is one.
   DEVICE static void split(float x, u32& high, u32& low) {
-    high = round_tf32(x);
-    low = round_tf32(x - bits_to_float(high));
+    high = (float_to_bits(x) + 0x1000u) & 0xffffe000u;
+    low = float_to_bits(x - bits_to_float(high)) & 0xffffe000u;
   }
   template <class P> DEVICE static void load(Left& to, const float* panel, int row, int k, int t) {
     UNROLL
@@ -148,13 +151,23 @@ struct Tf32x3 {
     UNROLL
     for (int i = 0; i < 2; i++) split(panel[P::at(row, k + t + i * 4)], to.high[i], to.low[i]);
   }
-  DEVICE static void multiply(float (&acc)[4], const Left& a, const Right& b) {
-    float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    mma_tf32(part, a.low, b.high);
-    mma_tf32(part, a.high, b.low);
-    mma_tf32(part, a.high, b.high);
+  // Product by product, so that no tensor-core instruction has to wait for the one just before it.
+  template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
+    float part[MT][4];
     UNROLL
-    for (int r = 0; r < 4; r++) acc[r] += part[r];
+    for (int i = 0; i < MT; i++)
+      UNROLL
+      for (int r = 0; r < 4; r++) part[i][r] = 0.0f;
+    UNROLL
+    for (int i = 0; i < MT; i++) mma_tf32(part[i], a[i].low, b.high);
+    UNROLL
+    for (int i = 0; i < MT; i++) mma_tf32(part[i], a[i].high, b.low);
+    UNROLL
+    for (int i = 0; i < MT; i++) mma_tf32(part[i], a[i].high, b.high);
+    UNROLL
+    for (int i = 0; i < MT; i++)
+      UNROLL
+      for (int r = 0; r < 4; r++) acc[i][j][r] += part[i][r];
   }
 };
 
@@ -178,6 +191,9 @@ struct Bf16 {
     UNROLL
     for (int i = 0; i < 2; i++) to.v[i] = pair<P>(panel, row, k + 2 * t + i * 8);
   }
-  DEVICE static void multiply(float (&acc)[4], const Left& a, const Right& b) { mma_bf16(acc, a.v, b.v); }
+  template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
+    UNROLL
+    for (int i = 0; i < MT; i++) mma_bf16(acc[i][j], a[i].v, b.v);
+  }
 };
 #endif

@@ -24,7 +24,8 @@ KERNEL(adam_step, THREADS, float* p, const float* g, float* m, float* v, const d
   const int i = 4 * (blockIdx.x * THREADS + threadIdx.x);
   if (i >= N) return;
   const bool wide = N - i >= 4 && is_aligned16(p) && is_aligned16(g) && is_aligned16(m) && is_aligned16(v);
-  adam_quad(load_adam(state), load_quad(g + i, N - i, wide), p + i, m + i, v + i, N - i, wide);
+  const AdamQuad old = load_adam_quad(p + i, m + i, v + i, N - i, wide);
+  adam_quad(load_adam(state), load_quad(g + i, N - i, wide), old, p + i, m + i, v + i, N - i, wide);
 }
 
 KERNEL(sgd_advance, 1, double* s) {

@@ -21,30 +21,30 @@ using Large = Tile<128, 128, 16, 2, 4, 1, 4>;
 template <bool ALONG, int ROWS, int DEPTH, int THREADS, int PAD> struct Panel {
   static constexpr int INNER = ALONG ? DEPTH : ROWS, OUTER = ALONG ? ROWS : DEPTH;
   static constexpr int STRIDE = INNER + PAD, SIZE = OUTER * STRIDE, QUADS = INNER / 4;
-  static_assert(OUTER * QUADS % THREADS == 0 && STRIDE % 4 == 0, "every thread copies as many quads of 16 bytes");
+  static constexpr int LINES = THREADS / QUADS;  // that the threads copy at a time
+  static_assert(THREADS % QUADS == 0 && OUTER % LINES == 0 && STRIDE % 4 == 0, "every thread copies as many quads of 16 bytes");
 
   DEVICE static int at(int row, int k) { return ALONG ? row * STRIDE + k : k * STRIDE + row; }
 
   // Begins to copy rows from `row` on and k from `k` on out of an operand (rows, depth); zeros where it has none.
   DEVICE static void fetch(float* shared, const float* operand, int rows, int depth, int row, int k, bool wide) {
-    if (wide) {
-      UNROLL
-      for (int i = 0; i < OUTER * QUADS / THREADS; i++) fetch_quad<16>(shared, operand, rows, depth, row, k, i);
-    } else {
-      NO_UNROLL  // odd sizes are slow anyway: no registers for them
-      for (int i = 0; i < OUTER * QUADS / THREADS; i++) fetch_quad<4>(shared, operand, rows, depth, row, k, i);
-    }
-  }
-
-  // The quad number i of this thread, in copies of N bytes.
-  template <int N> DEVICE static void fetch_quad(float* shared, const float* operand, int rows, int depth, int row, int k, int i) {
-    const int quad = i * THREADS + threadIdx.x, line = quad / QUADS, column = quad % QUADS * 4;
-    const int outer = (ALONG ? row : k) + line, outer_end = ALONG ? rows : depth;
-    const int inner = (ALONG ? k : row) + column, inner_end = ALONG ? depth : rows;
+    const int outer_end = ALONG ? rows : depth, inner_end = ALONG ? depth : rows;
+    const int line = threadIdx.x / QUADS, column = threadIdx.x % QUADS * 4;
+    const int outer = (ALONG ? row : k) + line, inner = (ALONG ? k : row) + column;
     const float* from = operand + (long long)outer * inner_end + inner;
     float* to = shared + line * STRIDE + column;
-    UNROLL
-    for (int j = 0; j < 4; j += N / 4) copy_async<N>(to + j, from + j, outer < outer_end && inner + j < inner_end);
+    const long long step = (long long)LINES * inner_end;
+    if (wide) {
+      const int left = inner < inner_end ? outer_end - outer : 0;
+      UNROLL
+      for (int i = 0; i < OUTER / LINES; i++, from += step) copy_async<16>(to + i * LINES * STRIDE, from, i * LINES < left);
+    } else {
+      NO_UNROLL  // odd sizes are slow anyway: no registers for them
+      for (int i = 0; i < OUTER / LINES; i++, from += step)
+        UNROLL
+        for (int j = 0; j < 4; j++)
+          copy_async<4>(to + i * LINES * STRIDE + j, from + j, outer + i * LINES < outer_end && inner + j < inner_end);
+    }
   }
 };
 
@@ -55,20 +55,35 @@ template <class T, class Math, bool A_ALONG, bool B_ALONG> struct Panels {
   static constexpr int STAGE = A::SIZE + B::SIZE;  // floats
 };
 
-// Hands the finished tile to the epilogue, WK partial sums of each element added in order.
+// Hands the finished tile to the epilogue, WK partial sums of each element added in order. What the epilogue needs of memory is asked for
+// several quads ahead.
 template <class T, class Epilogue> DEVICE void finish_tile(const float* sums, int M, int N, int m0, int n0, const Epilogue& epilogue) {
+  constexpr int QUADS = T::BN / 4, EACH = T::BM * QUADS / T::THREADS, AHEAD = EACH < 4 ? EACH : 4;
+  constexpr int LINES = T::THREADS / QUADS;
+  static_assert(T::THREADS % QUADS == 0 && EACH % AHEAD == 0, "every thread has as many quads, all in the same columns");
+  const int line = threadIdx.x / QUADS, column = n0 + threadIdx.x % QUADS * 4, n = min(4, N - column);
+  if (n <= 0) return;
   NO_UNROLL
-  for (int i = threadIdx.x; i < T::BM * T::BN / 4; i += T::THREADS) {
-    const int row = i / (T::BN / 4), column = i % (T::BN / 4) * 4;
-    if (m0 + row >= M || n0 + column >= N) continue;
-    Quad sum = load_quad(sums + row * T::STRIDE + column, 4, true);
+  for (int i = 0; i < EACH; i += AHEAD) {
+    typename Epilogue::Loaded loaded[AHEAD];
     UNROLL
-    for (int w = 1; w < T::WK; w++) {
-      const Quad more = load_quad(sums + (w * T::BM + row) * T::STRIDE + column, 4, true);
-      UNROLL
-      for (int j = 0; j < 4; j++) sum.v[j] += more.v[j];
+    for (int a = 0; a < AHEAD; a++) {
+      const int row = m0 + line + (i + a) * LINES;
+      if (row < M) loaded[a] = epilogue.load(row, column, n);
     }
-    epilogue.take(m0 + row, n0 + column, min(4, N - n0 - column), sum);
+    UNROLL
+    for (int a = 0; a < AHEAD; a++) {
+      const int row = line + (i + a) * LINES;
+      if (m0 + row >= M) return;
+      Quad sum = load_quad(sums + row * T::STRIDE + column - n0, 4, true);
+      UNROLL
+      for (int w = 1; w < T::WK; w++) {
+        const Quad more = load_quad(sums + (w * T::BM + row) * T::STRIDE + column - n0, 4, true);
+        UNROLL
+        for (int j = 0; j < 4; j++) sum.v[j] += more.v[j];
+      }
+      epilogue.store(m0 + row, column, n, sum, loaded[a]);
+    }
   }
 }
 
@@ -83,8 +98,7 @@ DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, 
   const int m0 = blockIdx.y * T::BM, n0 = blockIdx.x * T::BN, chunks = (K + T::BK - 1) / T::BK;
   const bool a_wide = is_wide(a, A_ALONG ? K : M), b_wide = is_wide(b, B_ALONG ? K : N);
   const bool sums_rows = Epilogue::SUMS_ROWS && blockIdx.x == 0 && threadIdx.x < T::BM;
-  auto fetch = [&](int chunk) {
-    float* stage = shared + chunk % T::STAGES * Both::STAGE;
+  auto fetch = [&](float* stage, int chunk) {
     if (chunk < chunks) {
       A::fetch(stage, a, M, K, m0, chunk * T::BK, a_wide);
       B::fetch(stage + A::SIZE, b, N, K, n0, chunk * T::BK, b_wide);
@@ -95,22 +109,25 @@ DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, 
   typename Math::template Sums<T> sums;
   float row_sum = 0.0f;
   NO_UNROLL
-  for (int chunk = 0; chunk < T::STAGES - 1; chunk++) fetch(chunk);
+  for (int chunk = 0; chunk < T::STAGES - 1; chunk++) fetch(shared + chunk * Both::STAGE, chunk);
+  float* stage = shared;
+  float* spare = shared + (T::STAGES - 1) * Both::STAGE;  // the stage to fill next
   NO_UNROLL
   for (int chunk = 0; chunk < chunks; chunk++) {
     wait_copies<T::STAGES - 2>();
     __syncthreads();  // the chunk is there for all, and all are done with the one before, whose stage is filled next
-    fetch(chunk + T::STAGES - 1);
-    const float* stage = shared + chunk % T::STAGES * Both::STAGE;
+    fetch(spare, chunk + T::STAGES - 1);
     sums.template add<A, B>(stage, stage + A::SIZE);
     if (sums_rows) {
-      NO_UNROLL
+      UNROLL_8
       for (int k = 0; k < T::BK; k++) row_sum += Math::rounded(stage[A::at(threadIdx.x, k)]);
     }
+    spare = stage;
+    stage = stage == shared + (T::STAGES - 1) * Both::STAGE ? shared : stage + Both::STAGE;
   }
   if (sums_rows && m0 + (int)threadIdx.x < M) epilogue.take_row(m0 + threadIdx.x, row_sum);
   __syncthreads();  // all are done with the panels, whose memory the sums take
   sums.store(shared);
   __syncthreads();
-  finish_tile<T>(shared, M, N, m0, n0, epilogue);
+  finish_tile<T>(shared, M, N, m0, n0, epilogue.ready());
 }

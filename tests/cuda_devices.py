@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 from functools import cache
+from typing import Any
 
+import numpy as np
 import pytest
 
 from aaecore import cuda
@@ -39,3 +41,24 @@ def driver() -> Driver:
 def backend(fp32: str | None = None, tile: str | None = None) -> cuda.CudaBackend:
     """A backend on it, with one tile of matrix products if `tile` is given."""
     return cuda.CudaBackend(driver(), fp32, [tile] if tile else tuple(cuda.TILES))
+
+
+class DeviceArray:
+    """An array on the device as another library would hand it over: it has nothing but the protocol."""
+
+    def __init__(self, array: np.ndarray, strides: tuple[int, ...] | None = None) -> None:
+        flat = driver().allocate(array.nbytes).view(array.dtype)
+        driver().upload(flat, np.ascontiguousarray(array).reshape(-1))
+        self.memory = flat
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (driver().pointer(flat), False),
+            "strides": strides,
+            "version": 3,
+        }
+
+
+def to_host(array: Any) -> np.ndarray:
+    """A host copy of an array that the library gave out."""
+    return driver().download(array.reshape(-1)).reshape(array.shape)

@@ -5,6 +5,7 @@ import pytest
 
 from aaecore import AAE, Trainer, priors
 from aaecore.functions import bce_with_logits
+from aaecore.rows import to_floats
 from aaecore.tensor import Tensor
 
 D, Z = 12, 3
@@ -275,6 +276,6 @@ def test_no_hidden_layers(x):
 
 def test_the_reconstruction_loss_is_that_of_the_functions(x):
     m = model()
-    target = Tensor(m.upload(x))
+    target = Tensor(to_floats(m.backend, x))
     logits = m.decoder(m.encoder(target))
     assert float(bce_with_logits(logits, target)) == pytest.approx(m.evaluate(x), rel=1e-6)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import cuda_devices
 import numpy as np
 import pytest
-from cases import CASES, case_id, make_buffers
+from cases import CASES, case_id
 from op_checks import check
 
-from aaecore import cpu, geometry
+from aaecore import geometry
 from aaecore.ops import OPS
 
 pytestmark = cuda_devices.needs_device
@@ -38,8 +37,11 @@ def _all_cases() -> list[Any]:
 
 
 def _rounding_of_tensor_cores(op: str, dims: dict[str, int]) -> float:
-    """TF32 and bfloat16 products are summed by the tensor core, which may round each sum of 8 or 16 toward zero: a
-    unit of float32 in the magnitude of the whole sum, so often. (float32 from three TF32 products adds them outside.)"""
+    """How far a sum may be off by the tensor core that makes it of TF32 or bfloat16 products.
+
+    It may round each partial sum of 8 or 16 toward zero: one unit of float32 in the magnitude of the whole, so often.
+    float32 from three TF32 products is added outside.
+    """
     products = {"_tf32": 8, "_bf16": 16}.get(op[-5:])
     if op not in LINEAR or products is None:
         return 0.0

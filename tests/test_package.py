@@ -24,7 +24,7 @@ LAYERS = [
     ["driver", "dependencies", "geometry", "nvrtc", "cupy_driver", "cuda"],
     ["tensor", "functions"],
     ["optim", "nn", "random", "schedules", "priors", "posteriors"],
-    ["aae", "stepper", "guard", "callbacks", "state", "trainer"],
+    ["rows", "aae", "stepper", "guard", "callbacks", "state", "trainer"],
     ["config", "plots", "cli"],
 ]
 ORDER = {name: i for i, name in enumerate(n for row in LAYERS for n in row)}

@@ -24,7 +24,11 @@ def state(trainer):
         for moment, table in o.moments.items()
         for i, b in enumerate(table.values())
     }
-    return [*weights.values(), *moments.values(), *(o.state.storage.copy() for o in trainer.optimizers.values())]
+    return [
+        *weights.values(),
+        *moments.values(),
+        *(trainer.backend.to_host(o.state) for o in trainer.optimizers.values()),
+    ]
 
 
 def same(a, b):

@@ -17,7 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +65,7 @@ class Compiled:
     spills: int  # bytes stored and loaded
     static_shared: int  # bytes
     threads: int  # of a block at most, by the launch bound
-    instructions: Counter[str]  # by opcode with its modifiers, as in "LDG.E.128"
+    instructions: Counter[str] = field(repr=False)  # by opcode with its modifiers, as in "LDG.E.128"
 
     @property
     def shared(self) -> int:

@@ -24,7 +24,9 @@ Mode = Literal["fast", "check", "asan"]
 HERE = Path(__file__).resolve().parent
 KERNELS = HERE.parents[1] / "kernels"
 
-COMMON = ["-std=c++17", "-fPIC", "-g1", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off", "-fno-fast-math"]
+COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off", "-fno-fast-math"]
+# For file and line of a report. addr2line (binutils 2.40) takes wrong names of included files out of DWARF 5.
+DEBUG = ["-g1", "-gdwarf-4"]
 # CUDA's indices are unsigned, and everybody compares them with int: nvcc says nothing either.
 WARNINGS = ["-Wall", "-Wextra", "-Wno-sign-compare"]
 KERNEL_FLAGS: dict[Mode, list[str]] = {
@@ -51,7 +53,7 @@ def unavailable() -> str | None:
     if platform.machine() not in ("x86_64", "AMD64"):
         return f"the emulator switches stacks in x86-64 assembly, and this is {platform.machine()}"
     if not shutil.which("g++"):
-        return "the emulator compiles the kernels with g++, which is missing: install it (Debian, Ubuntu: apt install g++)"
+        return "the emulator needs g++, which is missing: install it (Debian, Ubuntu: apt install g++)"
     return None
 
 
@@ -64,9 +66,9 @@ def build(
     units = [n for n in texts if n.endswith(".cu") and (not replace_all or n in (sources or {}))]
     texts |= read_texts(HERE, (".cpp", ".h")) | {wrapper(n): wrap(n) for n in units}
     runtime = [f.name for f in sorted(HERE.glob("*.cpp")) if mode == "check" or f.stem not in ("checker", "profile")]
-    kernel_flags = [*COMMON, *host_flags(), *WARNINGS, *KERNEL_FLAGS[mode], f"-DHAS_SM80={int(sm80)}"]
-    runtime_flags = [*COMMON, *host_flags(), *WARNINGS, *RUNTIME_FLAGS[mode]]
-    objects = {wrapper(n): kernel_flags for n in sorted(units)} | {n: runtime_flags for n in runtime}
+    kernel_flags = [*COMMON, *DEBUG, *host_flags(), *WARNINGS, *KERNEL_FLAGS[mode], f"-DHAS_SM80={int(sm80)}"]
+    runtime_flags = [*COMMON, *DEBUG, *host_flags(), *WARNINGS, *RUNTIME_FLAGS[mode]]
+    objects = {wrapper(n): kernel_flags for n in sorted(units)} | dict.fromkeys(runtime, runtime_flags)
     keys = {name: key(texts, name, flags) for name, flags in objects.items()}
     library = cache() / f"{digest(compiler(), *LINK_FLAGS[mode], *keys.values())}.so"
     if not is_fresh(library):
@@ -77,7 +79,9 @@ def build(
     return library
 
 
-def compile_all(folder: Path, texts: Mapping[str, str], objects: Mapping[str, list[str]], keys: Mapping[str, str]) -> None:
+def compile_all(
+    folder: Path, texts: Mapping[str, str], objects: Mapping[str, list[str]], keys: Mapping[str, str]
+) -> None:
     """Compiles what the cache lacks, two at a time. Who builds the same at the same time writes the same files."""
     for name, text in texts.items():
         (folder / name).write_text(text)
@@ -184,6 +188,7 @@ def asan_environment() -> dict[str, str]:
     """What the environment of a process needs before it can load a library of the mode `asan`."""
 
     def path(name: str) -> str:
-        return subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+        command = ["g++", f"-print-file-name={name}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     return {"LD_PRELOAD": f"{path('libasan.so')} {path('libubsan.so')}", "ASAN_OPTIONS": "detect_leaks=0"}

@@ -2,6 +2,7 @@
 // half of ThreadSanitizer alone: its library is not linked).
 #include "memory.h"
 
+#include <algorithm>
 #include <set>
 
 extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start[], _end[];  // of this library, by the linker
@@ -14,7 +15,7 @@ std::set<std::pair<uint32_t, uint32_t>> reported;  // once for each pair of plac
 // Graphs: nodes that have started in this replay, in order of time, and what the one under way comes after.
 struct Started { uint32_t time; int node; };
 std::vector<Started> started;
-std::vector<bool> is_before;
+const uint8_t* is_before = nullptr;  // a bit for each node
 
 // The buffer last found in each stretch of 16 KB.
 constexpr size_t STRETCHES = 64;
@@ -27,14 +28,12 @@ Buffer* find_recent(uintptr_t p) {
 }
 
 int node_at(uint32_t time) {
-  int node = -1;
-  for (const Started& s : started)
-    if (s.time <= time) node = s.node;
-  return node;
+  auto after = std::upper_bound(started.begin(), started.end(), time, [](uint32_t t, const Started& s) { return t < s.time; });
+  return after == started.begin() ? -1 : std::prev(after)->node;
 }
 bool is_ordered_before(uint32_t time) {
   const int node = node_at(time);
-  return node < 0 || is_before[node];
+  return node < 0 || is_before[node / 8] >> node % 8 & 1;
 }
 
 void report_race(const char* space, const char* what, const Stamp& other, const Stamp& own) {
@@ -103,6 +102,10 @@ void touch_shared(size_t at, size_t bytes, size_t align, Access access, const St
   if (at % align) fail("misaligned shared %s of %zu bytes at pc 0x%x", verb, bytes, own.pc);
   if (profiling) record(self(), own.pc, at, bytes, true, access == WRITE);
   if (shared_cells.empty()) shared_cells.resize(SHARED_ARENA / 4);
+  for (size_t i = at / 4; i <= (at + bytes - 1) / 4; i++) {  // what a block before left there is nobody's
+    Cell& c = shared_cells[i];
+    if (std::max(c.write.time, c.read.time) < clock.block) c = Cell();
+  }
   if (access == READ)
     for (size_t i = at / 4; i <= (at + bytes - 1) / 4; i++)
       if (shared_cells[i].write.time < clock.block && reported.insert({own.pc, 0}).second)
@@ -153,9 +156,10 @@ EMU_API void emu_replay(int on) {
   emu::started.clear();
   emu::clock.replay = on ? ++emu::clock.now : 0;
 }
-EMU_API void emu_node(int node, const char* before, int nodes) {
+// Before the launch of a node. `before` has to stay until it is done.
+EMU_API void emu_node(int node, const uint8_t* before) {
   emu::started.push_back({emu::clock.now + 1, node});
-  emu::is_before.assign(before, before + nodes);
+  emu::is_before = before;
 }
 
 extern "C" {

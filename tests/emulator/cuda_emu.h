@@ -112,6 +112,7 @@ template <class... A> const char* signature(void (*)(A...)) {
 
 // ------------------------------------------------------------------------------------------------------ the compiler's part
 
+#define KERNEL_BLOCKS(name, bound, blocks, ...) KERNEL(name, bound, __VA_ARGS__)
 #define KERNEL(name, bound, ...)                                                                                             \
   static void name(__VA_ARGS__);                                                                                             \
   EMU_API int emu_launch_##name(const emu::Launch* launch, void* const* arguments) { return emu::launch(*launch, name, arguments); } \
@@ -127,6 +128,7 @@ template <class... A> const char* signature(void (*)(A...)) {
 #define UNROLL
 #endif
 #define NO_UNROLL _Pragma("GCC unroll 1")
+#define UNROLL_8 NO_UNROLL
 #define STATIC_SHARED(T, name, n)       \
   static const char emu_key_##name = 0; \
   T* const name = static_cast<T*>(emu::static_shared(&emu_key_##name, sizeof(T) * (n)))

@@ -79,7 +79,8 @@ class _Adopted:
 
     def __init__(self, source: Any, interface: Mapping[str, Any]) -> None:
         self.source = source
-        self.__array_interface__ = {k: interface[k] for k in ("data", "shape", "typestr")} | {"version": 3}
+        keys = ("data", "shape", "typestr", "strides")
+        self.__array_interface__ = {k: interface[k] for k in keys if k in interface} | {"version": 3}
 
 
 @functools.cache
@@ -95,9 +96,9 @@ def _load(path: Path) -> ctypes.PyDLL:
 
 
 class EmulatedDriver:
-    """`mode` is "fast"; "check", which reports races, accesses out of bounds and the like; or "asan". With a `seed`
-    other than 0 blocks, threads and the nodes of graphs run in random orders. `sources` and `replace_all` are those
-    of `build`."""
+    """`mode` is "fast"; "check", which reports races, accesses out of bounds and the like; or "asan", whose reports end
+    the process, and which needs the variables of `asan_environment`. With a `seed` other than 0 blocks, threads and the
+    nodes of graphs run in random orders. `sources` and `replace_all` are those of `build`."""
 
     name = "cuda"
 
@@ -131,30 +132,28 @@ class EmulatedDriver:
     def pointer(self, array: np.ndarray) -> int:
         """The address of a device array; ValueError if it is none."""
         pointer = array.__array_interface__["data"][0]
-        if not self._library.emu_contains(pointer, array.nbytes):
+        if array.nbytes and not self._library.emu_contains(pointer, array.nbytes):
             raise ValueError(f"not a device array: {array.dtype} of shape {array.shape} in host memory, or freed")
         return pointer
+
+    def owns(self, source: Any) -> bool:
+        """Also of NumPy's arrays over emulated memory, which stand for CuPy's."""
+        if isinstance(source, np.ndarray):
+            return bool(self._library.emu_contains(source.__array_interface__["data"][0], source.nbytes))
+        return hasattr(source, "__cuda_array_interface__")
 
     def adopt(self, source: Any) -> np.ndarray:
         """An array over device memory that somebody else's object describes."""
         interface = getattr(source, "__cuda_array_interface__", None)
-        if interface is None:
-            array = np.from_dlpack(source)
-        else:
-            self._check_dense(interface)
-            array = np.asarray(_Adopted(source, interface))
+        array = np.from_dlpack(source) if interface is None else np.asarray(_Adopted(source, interface))
         if not array.flags.c_contiguous:
             raise ValueError(f"not C-contiguous: strides {array.strides} for shape {array.shape} of {array.dtype}")
         self.pointer(array)
         return array
 
-    @staticmethod
-    def _check_dense(interface: Mapping[str, Any]) -> None:
-        strides, shape = interface.get("strides"), tuple(interface["shape"])
-        dense = np.empty(shape, np.dtype(interface["typestr"])).strides
-        if strides is not None and 0 not in shape:
-            if any(n > 1 and s != d for n, s, d in zip(shape, strides, dense, strict=True)):
-                raise ValueError(f"not C-contiguous: strides {tuple(strides)} for shape {shape} of {interface['typestr']}")
+    def stream(self) -> int:
+        """Always the default one: everything is done when its call returns."""
+        return 0
 
     def upload(self, array: np.ndarray, host: np.ndarray) -> None:
         if not host.flags.c_contiguous:
@@ -192,7 +191,7 @@ class EmulatedDriver:
         def replay() -> None:
             for k in self._order(nodes):
                 if self.mode == "check":
-                    self._library.emu_node(k, before[k], len(nodes))
+                    self._library.emu_node(k, before[k])
                 self._run(prepared[k])
 
         def checked_replay() -> None:
@@ -206,30 +205,35 @@ class EmulatedDriver:
 
     @staticmethod
     def _predecessors(nodes: Sequence[Node]) -> list[bytes]:
-        """For each node a byte for each: 1 if it comes before, directly or not."""
-        rows: list[bytearray] = []
+        """For each node a bit for each: 1 if it comes before, directly or not."""
+        rows: list[int] = []
         for k, node in enumerate(nodes):
-            row = bytearray(len(nodes))
+            row = 0
             for a in node.after:
                 if not 0 <= a < k:
                     raise ValueError(f"node {k} of a graph comes after node {a}, which is not before it")
-                row[a] = 1
-                row = bytearray(x | y for x, y in zip(row, rows[a], strict=True))
+                row |= rows[a] | 1 << a
             rows.append(row)
-        return [bytes(row) for row in rows]
+        return [row.to_bytes(len(nodes) // 8 + 1, "little") for row in rows]
 
     def _order(self, nodes: Sequence[Node]) -> Iterator[int]:
         """In the given order, or with a seed in any that `after` allows."""
         if not self.seed:
             yield from range(len(nodes))
             return
-        waiting = dict(enumerate(set(node.after) for node in nodes))
-        done: set[int] = set()
-        while waiting:
-            k = self._random.choice([k for k, after in waiting.items() if after <= done])
-            del waiting[k]
-            done.add(k)
+        missing = [len(set(node.after)) for node in nodes]
+        followers: list[list[int]] = [[] for _ in nodes]
+        for k, node in enumerate(nodes):
+            for a in set(node.after):
+                followers[a].append(k)
+        ready = [k for k, n in enumerate(missing) if not n]
+        while ready:
+            k = ready.pop(self._random.randrange(len(ready)))
             yield k
+            for f in followers[k]:
+                missing[f] -= 1
+                if not missing[f]:
+                    ready.append(f)
 
     def _prepare(self, launch: Launch) -> tuple[Launch, Any, _Configuration, Any]:
         """(launch, function, configuration, arguments) for `_run`."""
@@ -239,7 +243,7 @@ class EmulatedDriver:
             raise EmulatorError(f"{launch.kernel}: {launch.threads} threads in a block, and the kernel is for {bound}")
         x, y = launch.grid
         if x < 1 or y < 1 or launch.shared < 0:
-            raise EmulatorError(f"{launch.kernel}: a grid of {x} x {y} blocks with {launch.shared} bytes of shared memory")
+            raise EmulatorError(f"{launch.kernel}: {x} x {y} blocks with {launch.shared} bytes of shared memory")
         cells = self._cells(launch)
         pointers = (ctypes.c_void_p * len(cells))(*(ctypes.addressof(c) for c in cells))
         pointers.cells = cells  # what the pointers point to stays alive with them

@@ -111,6 +111,7 @@ void fiber_main() {
   Fiber& f = self();
   arrive(f.stack);
   body(argument);
+  commit_copies();  // copies that nobody waits for go on by themselves
   wait_copies(0);
   f.state = DONE;
   block.alive--;

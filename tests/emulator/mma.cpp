@@ -6,6 +6,8 @@
 
 namespace emu {
 namespace {
+typedef double Row __attribute__((vector_size(64)));  // 8 numbers: left to itself g++ vectorizes along the wrong index
+
 float from_bits(unsigned bits) {
   float x;
   memcpy(&x, &bits, 4);
@@ -23,20 +25,20 @@ float round_to_zero(double sum) {
 }
 
 // Products are exact in double, and their sum is as good as exact.
-template <int K> void multiply_add(void* const* lanes, const double (&a)[16][K], const double (&b)[K][8]) {
-  double sums[16][8];
+template <int K> void multiply_add(void* const* lanes, const double (&a)[16][K], const Row (&b)[K]) {
+  Row sums[16];
   for (int lane = 0; lane < 32; lane++)
     for (int r = 0; r < 4; r++) sums[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2] = static_cast<Fragments*>(lanes[lane])->d[r];
   for (int i = 0; i < 16; i++)
-    for (int k = 0; k < K; k++)
-      for (int j = 0; j < 8; j++) sums[i][j] += a[i][k] * b[k][j];
+    for (int k = 0; k < K; k++) sums[i] += a[i][k] * b[k];
   for (int lane = 0; lane < 32; lane++)
     for (int r = 0; r < 4; r++) static_cast<Fragments*>(lanes[lane])->d[r] = round_to_zero(sums[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2]);
 }
 }  // namespace
 
 void multiply_tf32(void* const* lanes, unsigned) {
-  double a[16][8], b[8][8];
+  double a[16][8];
+  Row b[8];
   for (int lane = 0; lane < 32; lane++) {
     const Fragments& f = *static_cast<Fragments*>(lanes[lane]);
     const int g = lane / 4, t = lane % 4;
@@ -47,7 +49,8 @@ void multiply_tf32(void* const* lanes, unsigned) {
 }
 
 void multiply_bf16(void* const* lanes, unsigned) {
-  double a[16][16], b[16][8];
+  double a[16][16];
+  Row b[16];
   for (int lane = 0; lane < 32; lane++) {
     const Fragments& f = *static_cast<Fragments*>(lanes[lane]);
     const int g = lane / 4, t = lane % 4;

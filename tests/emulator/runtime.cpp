@@ -26,7 +26,8 @@ void report(const char* format, va_list arguments) {
                          std::to_string(current->thread.x) + "]";
   errors += "\n";
 }
-bool same(const Site& a, const Site& b) { return a.line == b.line && !strcmp(a.file, b.file); }
+bool same(const char* a, const char* b) { return a == b || !strcmp(a, b); }
+bool same(const Site& a, const Site& b) { return a.line == b.line && same(a.file, b.file); }
 
 void wait_at(State state, const char* operation, Site site) {
   Fiber& f = self();
@@ -139,7 +140,7 @@ Meeting& meeting_of(const Fiber& f, const char* operation, unsigned mask, Site s
   std::vector<Meeting>& meetings = block.meetings[f.warp];
   for (Meeting& m : meetings) {
     if (!(m.mask & mask)) continue;
-    if (m.mask != mask || strcmp(m.operation, operation) || !same(m.site, site))
+    if (m.mask != mask || !same(m.operation, operation) || !same(m.site, site))
       fail("divergent warp: lane %d at %s, %s:%d, mask %08x, while others wait at %s, %s:%d, mask %08x", f.lane, operation,
            base_name(site.file), site.line, mask, m.operation, base_name(m.site.file), m.site.line, m.mask);
     return m;
