@@ -129,14 +129,14 @@ def test_accesses_are_wide(kernels: list[cubins.Compiled]) -> None:
 
 
 def test_panels_are_copied_in_quads(kernels: list[cubins.Compiled], arch: str) -> None:
-    """Before sm_80 by a load and a store. Twice: before the loop, and in it."""
+    """Twice: before the loop, and in it. Before sm_80 by a load and a store, which the compiler may unroll more."""
     wrong = {}
     for k in kernels:
         if found := re.fullmatch(TILED, k.name):
             tile = geometry.TILES[found[2]]
             copies = 2 * (tile.rows + tile.columns) * tile.depth // 4 // (32 * tile.warps)
             counted = k.count(r"STS\.128") if arch == "sm_75" else k.count(r"LDGSTS\.E\.(\w+\.)*128")
-            if counted != copies:
+            if not copies <= counted <= (1.5 * copies if arch == "sm_75" else copies):
                 wrong[k.name] = counted, copies
     assert not wrong, "copies of 16 bytes found, expected"
 
@@ -148,9 +148,9 @@ def test_products_are_those_of_one_chunk(kernels: list[cubins.Compiled]) -> None
         if found := re.fullmatch(TILED, k.name):
             math, tile = found[1], geometry.TILES[found[2]]
             volume = tile.rows * tile.columns * tile.depth // tile.warps
-            if math == "ffma":  # the epilogue has a few: division, roots, Adam
+            if math == "ffma":  # the epilogue has some in its four quads: division, roots, Adam
                 least = volume // 32
-                if not least <= k.count("FFMA") <= least + 100 or k.count("HMMA"):
+                if not least <= k.count("FFMA") <= 1.5 * least or k.count("HMMA"):
                     wrong[k.name] = k.count("FFMA"), least
             else:
                 instruction, depth, times = TENSOR[math]
