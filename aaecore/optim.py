@@ -58,6 +58,7 @@ class Optimizer(ABC):
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
+        self.backend.host_access("lr")
         return float(self.backend.to_host(self.state)[LR])
 
     @lr.setter
@@ -67,6 +68,7 @@ class Optimizer(ABC):
     @property
     def steps(self) -> int:
         """How many steps were made."""
+        self.backend.host_access("steps")
         return int(self.backend.to_host(self.state)[STEP])
 
     def advance(self) -> None:

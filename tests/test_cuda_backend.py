@@ -212,6 +212,12 @@ def test_without_a_home_the_temporary_folder_is_used(
     assert len(compiler) == 2
 
 
+def test_the_sources_are_installed() -> None:
+    assert {kernel.source for kernel in geometry.KERNELS.values()} <= set(nvrtc.sources())
+    included = {name for text in nvrtc.sources().values() for name in re.findall(r'#include "(.*)"', text)}
+    assert included - {"cuda_emu.h"} <= set(nvrtc.sources())
+
+
 def test_architectures() -> None:
     assert [nvrtc.architecture(c) for c in ((7, 5), (9, 0), (12, 0))] == ["sm_75", "sm_90a", "sm_120"]
 

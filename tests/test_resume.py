@@ -188,7 +188,7 @@ def test_a_failed_save_keeps_the_old_file(x, tmp_path, monkeypatch):
         (lambda m: m["model"].update(latent_dim=3), "shape"),
         (lambda m: m["model"].update(hidden=[12, 7, 7]), "missing|expected"),
         (lambda m: m["model"].update(hidden=[10**9, 10**9]), "expected|larger|bytes"),
-        (lambda m: m["model"].update(device="cuda"), "metadata"),
+        (lambda m: m["model"].update(device="abacus"), "metadata"),
         (lambda m: m["model"].update(posterior="x"), "metadata"),
         (lambda m: m["trainer"]["optimizers"]["generator"].update(type="Lion"), "metadata"),
         (lambda m: m["trainer"].update(optimizers={}), "metadata"),

@@ -55,6 +55,7 @@ bool is_concurrent(const Stamp& other, const Stamp& own, bool lanes, bool warps)
 }
 
 void remember_reader(Cell& c, const Stamp& own, uint8_t bytes) {
+  if (c.read.time < clock.launch && c.read.time >= clock.replay && c.bytes_read) c.earlier.push_back(c.read);
   if (c.read.time < clock.barrier) {
     if (c.read.time < clock.launch) c.blocks = false;
     else if (c.read.time < clock.block) c.blocks = true;
@@ -81,6 +82,9 @@ void check_cell(Cell& c, const Stamp& own, Access access, uint8_t bytes, const c
   const bool other_blocks = c.blocks && c.read.time >= clock.launch;
   if (c.bytes_read & bytes && (other_blocks || is_concurrent(c.read, own, c.lanes, c.warps)))
     report_race(space, "write after unordered read", c.read, own);
+  for (const Stamp& reader : c.earlier)
+    if (is_concurrent(reader, own, false, false)) report_race(space, "write after unordered read", reader, own);
+  c.earlier.clear();
   if (c.write.time < clock.barrier) c.bytes_written = 0;
   c.write = own;
   c.bytes_written |= bytes;

@@ -15,6 +15,7 @@ struct Cell {  // 4 bytes
   uint8_t bytes_written = 0, bytes_read = 0;  // since the latest barrier
   // Readers since: several lanes of one warp, several warps of one block, several blocks of one launch.
   bool lanes = false, warps = false, blocks = false;
+  std::vector<Stamp> earlier;  // reads by earlier nodes of the graph under way, since the latest write
   bool in_flight = false;  // an asynchronous copy goes there that nobody has waited for
 };
 struct Buffer {
