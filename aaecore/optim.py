@@ -63,6 +63,7 @@ class Optimizer(ABC):
 
     @lr.setter
     def lr(self, value: float) -> None:
+        self.backend.host_access("lr")
         self._set_state(LR, check_number("lr", value, 0.0))
 
     @property
