@@ -1,0 +1,371 @@
+"""Faults planted in the real CUDA kernels, each of which the checked build of the emulator has to report.
+
+Every statement that synchronises is removed in turn: so each is needed, and a test would notice if it went.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import op_checks
+import pytest
+from cases import CASES, Case, make_buffers
+from emulator.emulator import EmulatedDriver, EmulatorError, unavailable
+from training import rows, train
+
+from aaecore import cuda, nvrtc
+from aaecore.driver import Driver, Node
+from aaecore.geometry import ALONG, KERNELS, NARROW, TILES, Chip, kernels_of
+from aaecore.ops import OPS, PRECISIONS
+
+pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+
+FOLDER = Path(nvrtc.__file__).parent.parent / "kernels"
+TEXTS = {f.name: f.read_text() for f in sorted(FOLDER.iterdir()) if f.suffix in (".cu", ".cuh")}
+SYNCHRONISATION = re.compile(r"\b(__syncthreads|__syncwarp|commit_copies|wait_copies<[^;>]*>)\([^;()]*\);")
+UNSYNCHRONISED = "race in|before its wait|uninitialised|deadlock"
+ELEMENTS = 3000  # of an op other than a product: several blocks, and several warps of each
+
+
+# --- launches that reach the statements -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One launch of an op, with the backend's options."""
+
+    op: str
+    case: Case
+    fp32: str = "tf32x3"
+    tile: str = "medium"
+
+    @property
+    def kernels(self) -> list[str]:
+        return [kernel for kernel, _ in kernels_of(self.op, self.case.dims, Chip(132, self.fp32, (self.tile,)))]
+
+    def __str__(self) -> str:
+        return " and ".join(self.kernels)
+
+
+def _backend(driver: Driver, probe: Probe) -> cuda.CudaBackend:
+    return cuda.CudaBackend(driver, probe.fp32, [probe.tile])
+
+
+def _linear(op: str, rows: int, columns: int, depth: int) -> Case:
+    """A product of that shape, as the op has it."""
+    kind = next(kind for kind in reversed(ALONG) if op.startswith(kind))
+    names = {"linear_forward": "BOI", "linear_backward_input": "BIO"}.get(kind, "OIB")
+    sizes = dict(zip(names, (rows, columns, depth), strict=True))
+    dims = {d: sizes.get(d, 1) for d in OPS[op].dims}  # act 1, beta 1
+    return Case(dims, dict.fromkeys(OPS[op].scalars, 0.2))
+
+
+@cache
+def _probes() -> list[Probe]:
+    """Every kernel of the table. Products have one ragged tile and one chunk of the reduction more than stages: the
+    last chunk lies in the first stage, where the sums go after it."""
+    made = []
+    for op in (f"{kind}{suffix}" for kind in ALONG for suffix in PRECISIONS.values()):
+        fp32 = ("tf32x3", "ffma") if op in ALONG else ("tf32x3",)
+        for name, t in TILES.items():
+            case = _linear(op, t.rows - 1, t.columns - 3, t.stages * t.depth + 3)
+            made += [Probe(op, case, f, name) for f in fp32 if f != "ffma" or name == "medium"]
+        if op.startswith(("linear_forward", "linear_backward_input")):
+            made.append(Probe(op, _linear(op, 2, NARROW - 1, 301)))
+    for op, cases in CASES.items():
+        if not op.startswith("linear_"):
+            size = {i: max(arg.size(c.dims) for arg in OPS[op].args) for i, c in enumerate(cases)}
+            small = [i for i in size if size[i] <= ELEMENTS] or list(size)
+            made.append(Probe(op, cases[max(small, key=lambda i: size[i])]))
+    return made
+
+
+def _probes_of(unit: str) -> list[Probe]:
+    return [p for p in _probes() if KERNELS[p.kernels[0]].source == unit]
+
+
+def _run(driver: Driver, probe: Probe) -> None:
+    backend = _backend(driver, probe)
+    arrays = make_buffers(probe.op, probe.case, np.random.default_rng(0))
+    buffers = [backend.from_host(a, arg.kind) for arg, a in zip(OPS[probe.op].args, arrays, strict=True)]
+    backend.launch(probe.op, buffers, list(probe.case.dims.values()), list(probe.case.scalars.values()))
+
+
+def _report(run: Callable[[], object]) -> str:
+    """What the emulator says of it; nothing if it is clean."""
+    try:
+        run()
+    except EmulatorError as error:
+        return str(error)
+    return ""
+
+
+# --- mutants ----------------------------------------------------------------------------------------------------------
+
+
+def _included(unit: str) -> set[str]:
+    """The files that a file is made of, itself among them."""
+    found, todo = set(), [unit]
+    while todo:
+        name = todo.pop()
+        if name in TEXTS and name not in found:
+            found.add(name)
+            todo += re.findall(r'^\s*#\s*include\s*"(.*?)"', TEXTS[name], re.M)
+    return found
+
+
+UNITS = [name for name in TEXTS if name.endswith(".cu")]
+
+
+def _build(unit: str, changed: Mapping[str, str], seed: int = 0) -> EmulatedDriver:
+    """A device that has the kernels of one unit only."""
+    return EmulatedDriver("check", seed, {unit: TEXTS[unit], **changed}, replace_all=True)
+
+
+def _statements() -> list[Any]:
+    """Each with its file and where in it."""
+    return [
+        pytest.param(name, found.span(), id=f"{name}:{text.count(chr(10), 0, found.start()) + 1}-{found[1]}")
+        for name, text in TEXTS.items()
+        if name != "device.cuh"  # where they are defined
+        for found in SYNCHRONISATION.finditer(text)
+    ]
+
+
+def _without(name: str, span: tuple[int, int], unit: str, seed: int) -> EmulatedDriver:
+    """The unit without a statement, which is counted where it was."""
+    text = TEXTS[name]
+    changed = {unit: TEXTS[unit], name: f"{text[: span[0]]}++passed;{text[span[1] :]}"}
+    counter = "static int passed; EMU_API int passed_by() { return passed; }\n"
+    return _build(unit, {**changed, unit: counter + changed[unit]}, seed)
+
+
+def test_statements_are_found() -> None:
+    """The pattern knows every way to write one."""
+
+    def uses(text: str) -> int:
+        return len(re.findall(r"\b(?:__sync\w+|(?:commit|wait)_copies)\b", re.sub("//.*", "", text)))
+
+    assert len(_statements()) == sum(map(uses, TEXTS.values())) - uses(TEXTS["device.cuh"]) > 0
+
+
+def test_every_kernel_is_launched() -> None:
+    assert {kernel for probe in _probes() for kernel in probe.kernels} == set(KERNELS)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_kernels_as_they_are_are_clean(unit: str) -> None:
+    driver = _build(unit, {})
+    for probe in _probes_of(unit):
+        _run(driver, probe)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("name", "span"), _statements())
+def test_no_synchronisation_can_go(name: str, span: tuple[int, int], seed: int) -> None:
+    """Every kernel that comes by the place is reported, in any order of threads, and no other."""
+    reported, wrong = [], []
+    for unit in UNITS:
+        if name not in _included(unit):
+            continue
+        driver = _without(name, span, unit, seed)
+        for probe in _probes_of(unit):
+            before = driver._library.passed_by()
+            report = _report(lambda probe=probe, driver=driver: _run(driver, probe))
+            if bool(re.search(UNSYNCHRONISED, report)) != (driver._library.passed_by() > before):
+                wrong.append(f"{probe}: {report or 'no report'}")
+            elif report:
+                reported += probe.kernels
+    assert not wrong
+    assert reported, "no launch comes by it: a kernel that has no op, or an op that lacks a case"
+    print(f"{len(reported)} kernels")
+
+
+# --- other faults -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is replaced in a file, and what the emulator says of the ops of a unit, those whose name has `ops` in it."""
+
+    file: str
+    old: str
+    new: str
+    unit: str
+    ops: str
+    report: str
+    aligned: bool = False  # rows of whole 16 bytes; else by those of `Probe`
+
+
+READ, WRITE = (f"out-of-bounds global {access}" for access in ("read", "write"))
+FAULTS = {
+    "one element too many": Fault("data.cu", "if (i < N) x[i] = (", "if (i <= N) x[i] = (", "data.cu", "fill", WRITE),
+    "one element too many read": Fault("data.cu", "if (i < N) dst[i]", "if (i <= N) dst[i]", "data.cu", "copy", READ),
+    "one factor too many": Fault(
+        "tile.cuh", "inner + j < inner_end", "inner + j <= inner_end", "linear_tf32.cu", "linear", READ
+    ),
+    "one row too many": Fault(
+        "tile.cuh", "i * LINES < left", "i * LINES <= left", "linear_bf16.cu", "linear", READ, aligned=True
+    ),
+    "one sum too many": Fault("tile.cuh", "if (m0 + row >= M)", "if (m0 + row > M)", "linear.cu", "linear", "out-of-b"),
+    "a quad for a tail": Fault("optim.cu", "N - i >= 4 &&", "", "optim.cu", "adam_step", READ),
+    "odd rows taken for wide ones": Fault("quad.cuh", "stride % 4 == 0 &&", "", "linear_tf32.cu", "linear", "misalig"),
+    "a warp too many": Fault(
+        "skinny.cu", "if (o >= O) return;", "if (o > O) return;", "skinny.cu", "linear_forward", "out-of|illegal"
+    ),
+    "a stage too few": Fault(
+        "tile.cuh", "chunk < T::STAGES - 1; chunk++", "chunk < T::STAGES - 2; chunk++", "linear_bf16.cu", "linear",
+        "uninitialised|race in",
+    ),
+    "a wait for a group too few": Fault(
+        "tile.cuh", "wait_copies<T::STAGES - 2>", "wait_copies<T::STAGES - 1>", "linear_tf32x3.cu", "linear",
+        "before its wait",
+    ),
+    "two blocks on a tile": Fault(
+        "tile.cuh", "n0 = blockIdx.x * T::BN", "n0 = blockIdx.x / 2 * T::BN", "linear_tf32.cu", "linear",
+        "race in global memory: write after unordered (write|read)", aligned=True,
+    ),
+    "two threads on an element": Fault(
+        "data.cu", "return blockIdx.x * THREADS + threadIdx.x", "return (blockIdx.x * THREADS + threadIdx.x) / 2",
+        "data.cu", "scale", "race in global memory",
+    ),
+    "a barrier in a branch": Fault(
+        "reduce.cuh", "  __syncthreads();", "  if (threadIdx.x % 32 == 0) __syncthreads();", "loss.cu", "sum_squares",
+        "returns while|returned before|deadlock|divergent",
+    ),
+    "a return before a barrier": Fault(
+        "skinny.cu", "  __syncthreads();", "  if (threadIdx.x >= I) return;\n  __syncthreads();", "skinny.cu",
+        "linear_backward_input", "returns while|returned before|deadlock|divergent",
+    ),
+    "a return before the last barrier": Fault(
+        "tile.cuh", "  sums.store(shared);", "  if (threadIdx.x == 7) return;\n  sums.store(shared);",
+        "linear_tf32.cu", "linear", "returns while|returned before|deadlock|divergent",
+    ),
+    "a shuffle in a branch": Fault(
+        "skinny.cu", "  sum = warp_sum(sum);", "  if (lane < 16) sum = warp_sum(sum);", "skinny.cu", "linear_forward",
+        "returns while|has returned|deadlock|divergent",
+    ),
+}  # fmt: skip
+
+
+def _aligned(probe: Probe) -> Probe:
+    """One column block and one row more than a tile, and rows of whole quads."""
+    t = TILES[probe.tile]
+    return replace(probe, case=_linear(probe.op, t.rows + 4, t.columns + 4, 2 * t.depth + 4))
+
+
+def _faulty(fault: Fault) -> EmulatedDriver:
+    text = TEXTS[fault.file]
+    assert text.count(fault.old) == 1, f"{fault.file} has changed: plant this fault elsewhere"
+    return _build(fault.unit, {fault.file: text.replace(fault.old, fault.new)})
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_reported(name: str) -> None:
+    """In every kernel that has them."""
+    fault = FAULTS[name]
+    driver = _faulty(fault)
+    probes = [p for p in _probes_of(fault.unit) if fault.ops in p.op]
+    if fault.unit == "data.cu":
+        probes = [p for p in probes if p.op == fault.ops]
+    reports = {str(p): _report(lambda p=p: _run(driver, _aligned(p) if fault.aligned else p)) for p in probes}
+    assert reports
+    assert not {kernel: report or "clean" for kernel, report in reports.items() if not re.search(fault.report, report)}
+
+
+def test_quads_at_odd_addresses_are_reported() -> None:
+    """Rows of whole quads that do not begin at one."""
+    driver = _faulty(Fault("quad.cuh", " && is_aligned16(p)", "", "linear_tf32.cu", "", ""))
+    for probe in (p for p in _probes_of("linear_tf32.cu") if p.tile == "small"):
+        index, _ = next((i, c) for i, c in enumerate(CASES[probe.op]) if not any(c.dims[d] % 4 for d in "BIO"))
+        with pytest.raises(EmulatorError, match=r"misaligned global (read|write) of 16 bytes"):
+            op_checks.check(_backend(driver, probe), probe.op, index, tight=True)
+
+
+@pytest.mark.parametrize("unit", [u for u in UNITS if u.startswith("linear")])
+def test_shared_memory_is_not_more_than_needed(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last 32 bytes may be the space between two lines of a panel; those before are used."""
+    driver = _build(unit, {})
+    launch = driver.launch
+    monkeypatch.setattr(driver, "launch", lambda node: launch(replace(node, shared=node.shared - 36)))
+    for probe in _probes_of(unit):
+        with pytest.raises(EmulatorError, match=r"out-of-bounds shared (read|write)"):
+            _run(driver, probe)
+
+
+# --- graphs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Step:
+    """The graph of a training step, and all memory of its device as it was before."""
+
+    driver: EmulatedDriver
+    nodes: list[Node]
+    memory: list[tuple[np.ndarray, np.ndarray]]
+
+    def report(self, nodes: list[Node]) -> str:
+        for array, before in self.memory:
+            array[:] = before
+        return _report(self.driver.graph(nodes))
+
+
+def _record_step(monkeypatch: pytest.MonkeyPatch) -> Step:
+    driver = EmulatedDriver("check")
+    allocate, graph = driver.allocate, driver.graph
+    arrays: list[np.ndarray] = []  # which keeps them alive
+    steps: list[Step] = []
+
+    def allocate_and_keep(nbytes: int) -> np.ndarray:
+        arrays.append(allocate(nbytes))
+        return arrays[-1]
+
+    def record(nodes: list[Node]) -> Callable[[], None]:
+        steps.append(Step(driver, nodes, [(array, array.copy()) for array in arrays]))
+        return graph(nodes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda, "make_driver", lambda device: driver)
+        patch.setattr(driver, "allocate", allocate_and_keep)
+        patch.setattr(driver, "graph", record)
+        train(rows()[:64], 1, device="cuda", posterior="gaussian")
+    return min(steps, key=lambda step: len(step.nodes))
+
+
+def _implied(nodes: list[Node], number: int, without: int) -> bool:
+    """Whether a node waits for another through others as well."""
+    todo = [a for a in nodes[number].after if a != without]
+    while todo:
+        a = todo.pop()
+        if a == without:
+            return True
+        todo += nodes[a].after
+    return False
+
+
+# (kernel, the one that it waits for): they write one buffer, but other bytes of it, which the backend does not know.
+UNNEEDED = {("log_value", "log_value")}
+
+
+def test_no_dependency_of_a_step_can_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = _record_step(monkeypatch)
+    nodes = step.nodes
+    assert not step.report(nodes)
+    edges = [(n, a) for n, node in enumerate(nodes) for a in node.after if not _implied(nodes, n, a)]
+    assert len(edges) > len(nodes) / 2
+    unnoticed = []
+    for n, a in edges:
+        fewer = replace(nodes[n], after=tuple(b for b in nodes[n].after if b != a))
+        report = step.report([*nodes[:n], fewer, *nodes[n + 1 :]])
+        kernels = [nodes[i].launch.kernel for i in (n, a)]
+        if tuple(kernels) in UNNEEDED:
+            assert not report, f"{kernels} is needed"
+        elif not re.search(r"race in global memory: .* node \d+ of the graph, which it does not come after", report):
+            unnoticed.append(f"{' after '.join(kernels)} ({n}, {a}): {report or 'clean'}")
+    assert not unnoticed, f"of {len(edges)} dependencies of {len(nodes)} nodes"
