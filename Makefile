@@ -3,19 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CUDA_CHECK := $(VENV)/.cuda-check
 RUN ?= runs/digits
 # Benchmarks: PEERS is a Python that has PyTorch and JAX, SIZES, PARTS and ROUNDS choose, QUICK=1 is short.
 export AAECORE_PEERS_PYTHON := $(or $(PEERS),$(AAECORE_PEERS_PYTHON))
 BENCH := $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PARTS),--parts $(PARTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-.PHONY: help venv train test sanitize cuda-check cuda-check bench bench-compare bench-docs lint cross clean
+.PHONY: help venv train test sanitize cuda-check bench bench-compare bench-docs lint cross clean
 
 help:
 	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
 	@echo "make test    run the whole test suite"
 	@echo "make sanitize   run the tests of the kernels with the thread, address and undefined-behaviour sanitizers; to compile takes long"
-	@echo "make cuda-check   check the CUDA kernels without a GPU: on an emulator and as NVRTC compiles them; up to 8 minutes"
 	@echo "make cuda-check   check the CUDA kernels without a GPU: races, bounds, registers, machine code; installs CuPy and NVRTC, 170 MB"
 	@echo "make bench   measure it beside NumPy and, where they are installed, PyTorch and JAX: up to 40 minutes"
 	@echo "             (QUICK=1, SIZES='a d', PARTS='steps epochs', ROUNDS=15, PEERS=python with PyTorch and JAX)"
@@ -43,14 +41,6 @@ test: $(INSTALLED)
 
 sanitize: $(INSTALLED)
 	.ci/sanitize
-
-# The group's packages alone: no build of the extension, which stays as it is.
-$(CUDA_CHECK): $(INSTALLED)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[cuda-check]'
-	touch $@
-
-cuda-check: $(CUDA_CHECK)
-	.ci/cuda-check
 
 # CuPy and the rest of the extra, without building the package again.
 $(VENV)/.cuda-check: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""These checks take minutes and need more than the tests do: they run when AAECORE_REQUIRE_CUDA_CHECK=1 asks for them."""
+"""These checks take minutes and need more than the tests do: AAECORE_REQUIRE_CUDA_CHECK=1 asks for them."""
 
 from __future__ import annotations
 
