@@ -4,17 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUN ?= runs/digits
+GPU_PYTHON ?= python3
 # Benchmarks: PEERS is a Python that has PyTorch and JAX, SIZES, PARTS and ROUNDS choose, QUICK=1 is short.
 export AAECORE_PEERS_PYTHON := $(or $(PEERS),$(AAECORE_PEERS_PYTHON))
 BENCH := $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PARTS),--parts $(PARTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-.PHONY: help venv train test sanitize cuda-check bench bench-compare bench-docs lint cross clean
+.PHONY: help venv train test sanitize cuda-check gpu bench bench-compare bench-docs lint cross clean
 
 help:
 	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
 	@echo "make test    run the whole test suite"
 	@echo "make sanitize   run the tests of the kernels with the thread, address and undefined-behaviour sanitizers; to compile takes long"
 	@echo "make cuda-check   check the CUDA kernels without a GPU: races, bounds, registers, machine code; installs CuPy and NVRTC, 170 MB"
+	@echo "make gpu     on a machine with a GPU: build, all tests there, NVIDIA's sanitizer, benchmarks; ten minutes, no network"
+	@echo "             (GPU_PYTHON=python with CuPy, NVRTC, Cython, setuptools, h5py, pytest; QUICK=1, PHASES=..., OUT=folder; GPU_WHEELS=folder of wheels it lacks)"
 	@echo "make bench   measure it beside NumPy and, where they are installed, PyTorch and JAX: up to 40 minutes"
 	@echo "             (QUICK=1, SIZES='a d', PARTS='steps epochs', ROUNDS=15, PEERS=python with PyTorch and JAX)"
 	@echo "make bench-compare   fail where a ratio is worse than the stored one of this machine"
@@ -50,6 +53,10 @@ $(VENV)/.cuda-check: $(INSTALLED)
 
 cuda-check: $(VENV)/.cuda-check
 	.ci/cuda-check
+
+# In no environment of its own: GPU machines have CuPy, and often no network. The extension is compiled there, below build/gpu.
+gpu:
+	$(GPU_PYTHON) bench/gpu.py $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PHASES),--phases $(PHASES)) $(if $(OUT),--out $(OUT))
 
 bench: $(INSTALLED)
 	$(BIN)/python bench/run.py $(BENCH)

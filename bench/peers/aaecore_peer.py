@@ -1,27 +1,33 @@
-"""Training steps of aaecore: `replay` (recorded), `eager` (its launches, from Python) or `trainer` (`Trainer.step`).
+"""Training steps of aaecore: `replay` (recorded), `eager` (its launches, from Python), `trainer` (`Trainer.step`), and
+`burst` (recorded and replayed many times in one call, on one x).
 
-An epoch is one of `Trainer.fit` with its defaults, whatever the variant.
+An epoch is one of `Trainer.fit` with its defaults, whatever the variant. On a GPU x is there already, and `replay` and
+`eager` copy it into place. `ffma` is float32 without tensor cores.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import cycle
 
 import numpy as np
 import peer
 import protocol
-from steps import make_model, make_step
+from gpu_model import clock_of, make_model
+from steps import make_step
 
 import aaecore
+from aaecore.backend import Buffer
 from aaecore.kernels import cpu as compiled
 
-VARIANTS = ("replay", "eager", "trainer")
+VARIANTS = ("replay", "eager", "trainer", "burst")
+BURST = 64  # steps: a multiple of what one graph holds
 
 
 def model_of(options: peer.Options) -> aaecore.AAE:
     aaecore.set_num_threads(options.threads)
     try:
-        return make_model(options.size, precision=options.precision)
+        return make_model(options.size, options.precision, options.device)
     except (TypeError, ValueError, aaecore.DeviceError) as error:
         raise protocol.Unavailable(str(error)) from None
 
@@ -32,15 +38,41 @@ def step(options: peer.Options, batches: protocol.Arrays) -> peer.Timed:
         trainer = aaecore.Trainer(model, batch_size=batch, lr=protocol.LR)
         return peer.Timed(lambda: trainer.step(next(xs)))
     launches, x, _ = make_step(model, batch)
-    if options.variant == "replay":
-        plan = model.backend.capture(launches, inputs=[x])
-        return peer.Timed(lambda: plan.replay(next(xs)))
+    if options.device == "cpu":
+        return _on_host(options, model, launches, x, batches)
+    backend = model.backend
+    turns = cycle([backend.from_host(each) for each in batches])
+    plan = None if options.variant == "eager" else backend.capture(launches)
 
-    def eager() -> None:
-        model.backend.upload(x, next(xs))
-        launches()
+    def call() -> None:
+        backend.copy(x, next(turns))
+        launches() if plan is None else plan.replay()
 
-    return peer.Timed(eager)
+    def burst() -> None:
+        assert plan is not None
+        plan.replay(times=BURST)
+
+    backend.copy(x, next(turns))
+    timed, steps = (burst, BURST) if options.variant == "burst" else (call, 1)
+    return peer.Timed(timed, steps, clock_of(backend, timed))
+
+
+def _on_host(
+    options: peer.Options, model: aaecore.AAE, launches: Callable[[], None], x: Buffer, batches: protocol.Arrays
+) -> peer.Timed:
+    xs = cycle(batches)
+    if options.variant == "eager":
+
+        def eager() -> None:
+            model.backend.upload(x, next(xs))
+            launches()
+
+        return peer.Timed(eager)
+    plan = model.backend.capture(launches, inputs=[x])
+    model.backend.upload(x, next(xs))
+    if options.variant == "burst":
+        return peer.Timed(lambda: plan.replay(times=BURST), BURST)
+    return peer.Timed(lambda: plan.replay(next(xs)))
 
 
 def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
@@ -58,5 +90,5 @@ def probe(seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    variants = dict.fromkeys(VARIANTS, ("fp32", "bf16"))
+    variants = dict.fromkeys(VARIANTS, ("fp32", "ffma", "tf32", "bf16"))
     peer.main(peer.Library(variants, step, epoch, probe=probe, apart=compiled.round_trip_ns))

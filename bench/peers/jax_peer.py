@@ -1,11 +1,13 @@
 """Training steps of JAX, compiled whole with their state donated: `jit` (one step a call) or `scan` (many).
 
-bf16 makes the products of bf16 copies of float32 weights, with float32 sums.
+bf16 makes the products of bf16 copies of float32 weights, with float32 sums. tf32 lets a GPU make them in TF32, as it
+would by default; everything else asks for all bits.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import cycle, pairwise
@@ -20,6 +22,7 @@ from jax import Array
 from jax.nn import softplus
 from sizes import Size
 
+SCANNED = 8  # times that a scan goes through the batches on a GPU
 Net = list[tuple[Array, Array]]  # (weight (in, out), bias) per layer
 Moments = tuple[Any, Any, Array]  # first, second, step count
 State = tuple[Net, Net, Net, Moments, Moments, Moments, Array]
@@ -35,16 +38,35 @@ def mlp(key: Array, *features: int) -> Net:
     return net
 
 
-def dense(x: Array, weight: Array, bias: Array, bf16: bool) -> Array:
-    if bf16:
+def dense(x: Array, weight: Array, bias: Array, precision: str) -> Array:
+    if precision == "bf16-both-ways":
+        return bf16_product(x, weight) + bias
+    if precision == "bf16":
         x, weight = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
-    return jnp.dot(x, weight, preferred_element_type=bias.dtype) + bias
+    bits = jax.lax.Precision.HIGH if precision == "tf32" else jax.lax.Precision.HIGHEST
+    return jnp.dot(x, weight, precision=bits, preferred_element_type=bias.dtype) + bias
 
 
-def apply(net: Net, x: Array, bf16: bool) -> Array:
+def _bf16_dot(a: Array, b: Array) -> Array:
+    return jnp.dot(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def bf16_product(x: Array, weight: Array) -> Array:
+    """Gradients are rounded to bfloat16 as well: the transpose of `jnp.dot` would widen the weights instead."""
+    return _bf16_dot(x, weight)
+
+
+bf16_product.defvjp(
+    lambda x, weight: (_bf16_dot(x, weight), (x, weight)),
+    lambda saved, dy: (_bf16_dot(dy, saved[1].T), _bf16_dot(saved[0].T, dy)),
+)
+
+
+def apply(net: Net, x: Array, precision: str) -> Array:
     for layer in net[:-1]:
-        x = jax.nn.relu(dense(x, *layer, bf16))
-    return dense(x, *net[-1], bf16)
+        x = jax.nn.relu(dense(x, *layer, precision))
+    return dense(x, *net[-1], precision)
 
 
 def moments(parameters: Any) -> Moments:
@@ -73,11 +95,11 @@ def initial(size: Size) -> State:
     return encoder, decoder, discriminator, *optimizers, key
 
 
-def train(state: State, x: Array, z_prior: Array | None = None, *, bf16: bool = False) -> tuple[State, Array]:
+def train(state: State, x: Array, z_prior: Array | None = None, *, precision: str = "fp32") -> tuple[State, Array]:
     """One step on x (B, inputs); the losses come as one array."""
     encoder, decoder, discriminator, reconstructing, judging, generating, key = state
     batch, latent = len(x), decoder[0][0].shape[0]
-    run = partial(apply, bf16=bf16)
+    run = partial(apply, precision=precision)
 
     def reconstruction(nets: tuple[Net, Net]) -> Array:
         logits = run(nets[1], run(nets[0], x))
@@ -106,11 +128,27 @@ def train(state: State, x: Array, z_prior: Array | None = None, *, bf16: bool = 
 
 def start(options: peer.Options) -> Callable[..., tuple[State, Array]]:
     """What makes a step; called before JAX computes anything."""
-    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_platforms", options.device)
     jax.config.update("jax_enable_x64", options.precision == "fp64")
+    if options.device == "cuda":
+        return partial(train, precision="bf16-both-ways" if options.precision == "bf16" else options.precision)
     # XLA makes one thread per core that the process may use, when it is used first: after this line.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    return partial(train, bf16=options.precision == "bf16")
+    return partial(train, precision=options.precision)
+
+
+def clock_of(options: peer.Options, call: Callable[[], Array]) -> Callable[[int], float] | None:
+    """On a GPU, whose work is waited for once after many calls, by the host's clock."""
+
+    def clock(times: int) -> float:
+        jax.config.update("jax_enable_x64", options.precision == "fp64")
+        begin = time.perf_counter()
+        for _ in range(times):
+            losses = call()
+        losses.block_until_ready()
+        return time.perf_counter() - begin
+
+    return clock if options.device == "cuda" else None
 
 
 def step(options: peer.Options, batches: protocol.Arrays) -> peer.Timed:
@@ -118,22 +156,22 @@ def step(options: peer.Options, batches: protocol.Arrays) -> peer.Timed:
     state, xs = initial(options.size), [jnp.asarray(x) for x in batches]
     if options.variant == "scan":
         many = jax.jit(lambda state, xs: jax.lax.scan(one, state, xs), donate_argnums=0)
-        stacked = jnp.stack(xs)
+        stacked = jnp.stack(xs * (SCANNED if options.device == "cuda" else 1))
 
-        def scan() -> None:
+        def scan() -> Array:
             nonlocal state
             state, losses = many(state, stacked)
-            losses.block_until_ready()
+            return losses
 
-        return peer.Timed(scan, len(xs))
+        return peer.Timed(lambda: scan().block_until_ready(), len(stacked), clock_of(options, scan))
     compiled, turns = jax.jit(one, donate_argnums=0), cycle(xs)
 
-    def jit() -> None:
+    def jit() -> Array:
         nonlocal state
         state, losses = compiled(state, next(turns))
-        losses.block_until_ready()
+        return losses
 
-    return peer.Timed(jit)
+    return peer.Timed(lambda: jit().block_until_ready(), clock=clock_of(options, jit))
 
 
 def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
@@ -206,4 +244,5 @@ def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
 
 
 if __name__ == "__main__":
-    peer.main(peer.Library({"jit": ("fp32", "bf16"), "scan": ("fp32", "bf16")}, step, epoch, check))
+    variants = dict.fromkeys(("jit", "scan"), ("fp32", "tf32", "bf16"))
+    peer.main(peer.Library(variants, step, epoch, check))

@@ -8,6 +8,9 @@ makes and times training steps once. Other ways to run a peer, all of which answ
     --serve --epoch   the same with whole epochs of --rows uint8 rows: shuffled, gathered and scaled by the peer
     --cold            the first step of a fresh process: the clock after it, and the peak memory a few steps later
     --check FOLDER    one step from each state-*.npz of the folder: what `equal.py` compares
+    --any             prints {"ready": 1}; then answers lines such as `gpu_servers.py` writes: any size and variant
+
+With --device cuda a device's clock times many calls at once, where there is one.
 
 A peer needs its library, NumPy and the files here, so it may live in an environment of its own.
 """
@@ -20,6 +23,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,20 +35,27 @@ from protocol import THREAD_VARIABLES, Arrays, Request, State, Stepped, Unavaila
 from sizes import Size, parse_size
 
 ROWS = 60000  # of an epoch, as many as MNIST has
+AT_ONCE = 5e-3  # seconds of calls between two readings of a device's clock
+PRECISIONS = ("fp32", "ffma", "tf32", "bf16", "fp64")  # ffma: float32 without tensor cores, of aaecore on a GPU
 
 
 class Timed(NamedTuple):
-    """What is timed: `call` makes `steps` training steps and returns when they are done."""
+    """What is timed: `call` makes `steps` training steps and returns when they are done.
+
+    With a `clock` it need not wait for them: clock(n) makes n calls and gives, when the last is done, their seconds.
+    """
 
     call: Callable[[], object]
     steps: int = 1
+    clock: Callable[[int], float] | None = None
 
 
 class Options(NamedTuple):
     size: Size
     variant: str
-    precision: str  # fp32, or bf16 products with float32 weights, moments and losses; fp64 for a check
+    precision: str  # fp32, or bf16 (tf32) products with float32 weights, moments and losses; fp64 for a check
     threads: int
+    device: str = "cpu"
 
 
 class Library(NamedTuple):
@@ -72,13 +83,20 @@ def _with_threads(threads: int) -> None:
 
 def _timings(timed: Timed, seconds: float, calls: int) -> list[float]:
     """Milliseconds per step of at least so many calls, sorted."""
+    clock = timed.clock or partial(_wall, timed.call)
+    at_once = max(1, round(2 * AT_ONCE / max(clock(2), 1e-9))) if timed.clock else 1
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < calls or time.perf_counter() < end:
-        start = time.perf_counter()
-        timed.call()
-        times.append((time.perf_counter() - start) * 1e3 / timed.steps)
+        times.append(clock(at_once) * 1e3 / (at_once * timed.steps))
     return sorted(times)
+
+
+def _wall(call: Callable[[], object], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return time.perf_counter() - start
 
 
 def _measure(timed: Timed, request: Request, library: Library) -> dict[str, Any]:
@@ -100,6 +118,34 @@ def _serve(timed: Timed, library: Library) -> None:
     _say(ready=1)
     for line in sys.stdin:
         _say(**_measure(timed, Request(**json.loads(line)), library))
+
+
+def _serve_any(library: Library, options: Options) -> None:
+    """Steps of any kind, made when first asked for and kept while the size stays; what fails is `unavailable`."""
+    made: dict[Options, Timed] = {}
+    _say(ready=1)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        wanted = options._replace(size=parse_size(asked["size"]))
+        if any(other.size != wanted.size for other in made):
+            made.clear()
+        try:
+            if "check" in asked:
+                _check(library, wanted, Path(asked["check"]), asked["pairs"])
+                continue
+            wanted = wanted._replace(variant=asked["variant"], precision=asked["precision"])
+            _available(library, wanted)
+            if wanted not in made:
+                made[wanted] = library.step(wanted, batches(wanted.size))
+            _say(**_measure(made[wanted], Request(**asked["request"]), library))
+        except Exception as error:  # the others go on
+            _say(unavailable=f"{'' if isinstance(error, Unavailable) else f'{type(error).__name__}: '}{error}"[:500])
+
+
+def _available(library: Library, options: Options, *also: str) -> None:
+    """Unavailable, unless the variant has the precision, or it is one of `also`."""
+    if options.precision not in (*library.variants.get(options.variant, ()), *also):
+        raise Unavailable(f"{options.variant} has no {options.precision}")
 
 
 def _cold(library: Library, options: Options) -> None:
@@ -127,26 +173,29 @@ def main(library: Library) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="a", help="a to f, or inputs-hidden-latent-batch")
     parser.add_argument("--variant", choices=library.variants, default=next(iter(library.variants)))
-    parser.add_argument("--precision", choices=["fp32", "bf16", "fp64"], default="fp32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rows", type=int, default=ROWS, help="of an epoch")
     parser.add_argument("--epoch", action="store_true")
     parser.add_argument("--serve", action="store_true")
+    parser.add_argument("--any", action="store_true")
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--check", type=Path, metavar="FOLDER")
     parser.add_argument("--pairs", nargs="+", default=[], metavar="VARIANT:PRECISION", help="of --check")
     given = parser.parse_args()
     _with_threads(given.threads)
-    options = Options(parse_size(given.size), given.variant, given.precision, given.threads)
+    options = Options(parse_size(given.size), given.variant, given.precision, given.threads, given.device)
     try:
-        if given.precision not in (*library.variants[given.variant], *(["fp64"] if given.check else [])):
-            raise Unavailable(f"{given.variant} has no {given.precision}")
+        _available(library, options, *(["fp64"] if given.check else []))
         _run(library, options, given)
     except Unavailable as reason:
         _say(unavailable=str(reason))
 
 
 def _run(library: Library, options: Options, given: argparse.Namespace) -> None:
+    if given.any:
+        return _serve_any(library, options)
     if given.check:
         return _check(library, options, given.check, given.pairs)
     if given.cold:

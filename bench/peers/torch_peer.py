@@ -4,11 +4,16 @@ Fused Adam, gradients set to None, the discriminator frozen in the generator pha
 phase used again in the generator phase, since the encoder has not changed in between. Variants: `eager`, `compile`
 (each phase's loss by torch.compile), and for bf16 also `medium`: float32 tensors whose products may be made in bf16,
 which costs no casts. bf16 of the others is autocast over float32 weights.
+
+With --device cuda `compile` is torch.compile's mode "reduce-overhead", that is with CUDA graphs, and `graph` a whole
+step as one CUDA graph, its losses compiled. tf32 lets products of float32 be made in TF32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import cycle
 
 import numpy as np
@@ -28,33 +33,42 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 class TorchAAE:
     """The model, its three optimizers, and `step`."""
 
-    def __init__(self, size: Size, variant: str = "eager", precision: str = "fp32") -> None:
-        self.dtype = torch.float64 if precision == "fp64" else torch.float32
+    def __init__(self, size: Size, variant: str = "eager", precision: str = "fp32", device: str = "cpu") -> None:
+        self.dtype, self.device = torch.float64 if precision == "fp64" else torch.float32, device
         self.autocast = precision == "bf16" and variant != "medium"
-        torch.set_float32_matmul_precision("medium" if variant == "medium" else "highest")
-        self.encoder = mlp(size.inputs, size.hidden, size.latent).to(self.dtype)
-        self.decoder = mlp(size.latent, size.hidden, size.inputs).to(self.dtype)
-        self.discriminator = mlp(size.latent, size.hidden, 1).to(self.dtype)
+        self.products = "medium" if variant == "medium" else "high" if precision == "tf32" else "highest"
+        self.begin_step = torch.compiler.cudagraph_mark_step_begin if (device, variant) == ("cuda", "compile") else None
+        self.use()
+        self.encoder = mlp(size.inputs, size.hidden, size.latent).to(device, self.dtype)
+        self.decoder = mlp(size.latent, size.hidden, size.inputs).to(device, self.dtype)
+        self.discriminator = mlp(size.latent, size.hidden, 1).to(device, self.dtype)
         adam = {"lr": protocol.LR, "betas": (protocol.BETA1, protocol.BETA2), "eps": protocol.EPS, "fused": True}
+        adam |= {"capturable": True} if variant == "graph" else {}
         self.optimizers = {
             "reconstruction": torch.optim.Adam([*self.encoder.parameters(), *self.decoder.parameters()], **adam),
             "discriminator": torch.optim.Adam(self.discriminator.parameters(), **adam),
             "generator": torch.optim.Adam(self.encoder.parameters(), **adam),
         }
         self.size = size
-        ones = torch.ones(size.batch, 1, dtype=self.dtype)
+        ones = torch.ones(size.batch, 1, dtype=self.dtype, device=device)
         self.labels = torch.cat([ones, torch.zeros_like(ones)])  # real first
-        if variant == "compile":
+        if variant in ("compile", "graph"):
+            mode = "reduce-overhead" if self.begin_step else None
             for function in ("reconstruction_loss", "code", "discriminator_loss", "generator_loss"):
-                setattr(self, function, torch.compile(getattr(self, function), fullgraph=True, dynamic=False))
+                compiled = torch.compile(getattr(self, function), fullgraph=True, dynamic=False, mode=mode)
+                setattr(self, function, compiled)
+
+    def use(self) -> None:
+        """How products of float32 are made is a setting of the process."""
+        torch.set_float32_matmul_precision(self.products)
 
     def run(self, network: nn.Sequential, x: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             y = network(x)
         return y.to(self.dtype)
 
     def reconstruction_loss(self, x: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             logits = self.decoder(self.encoder(x))
         return bce(logits.to(self.dtype), x, reduction="sum") / len(x)
 
@@ -77,12 +91,14 @@ class TorchAAE:
 
     def step(self, x: Tensor, z_prior: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """One step on x (B, inputs); returns the reconstruction, discriminator and generator loss."""
+        if self.begin_step:
+            self.begin_step()
         reconstruction = self.reconstruction_loss(x)
         self._update("reconstruction", reconstruction)
 
         codes = self.code(x)
         if z_prior is None:
-            z_prior = torch.randn(len(x), self.size.latent, dtype=self.dtype)
+            z_prior = torch.randn(len(x), self.size.latent, dtype=self.dtype, device=self.device)
         discriminator = self.discriminator_loss(z_prior, codes.detach())
         self._update("discriminator", discriminator)
 
@@ -100,24 +116,73 @@ class TorchAAE:
                 yield f"{network}.{int(index) // 2}.{kind}", parameter
 
 
+@lru_cache(maxsize=1)
+def models(size: Size) -> dict[tuple[str, ...], TorchAAE]:
+    """Those of a size, so that what was compiled for a check is what is timed."""
+    if "torch._dynamo" in sys.modules:  # it compiles a function for eight models at most
+        torch._dynamo.reset()
+    return {}
+
+
 def model_of(options: peer.Options) -> TorchAAE:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    return TorchAAE(options.size, options.variant, options.precision)
+    made, key = models(options.size), (options.variant, options.precision, options.device)
+    if key not in made:
+        made[key] = TorchAAE(options.size, *key)
+    made[key].use()
+    return made[key]
 
 
 def step(options: peer.Options, xs: protocol.Arrays) -> peer.Timed:
-    model, turns = model_of(options), cycle([torch.from_numpy(x) for x in xs])
-    return peer.Timed(lambda: model.step(next(turns)))
+    model, batches = model_of(options), [torch.from_numpy(x).to(options.device) for x in xs]
+    turns = cycle(batches)
+    one = graph_of(model, batches[0]) if options.variant == "graph" else model.step
+    clock = clock_of(model, lambda: one(next(turns))) if options.device == "cuda" else None
+    return peer.Timed(lambda: one(next(turns)), clock=clock)
+
+
+def clock_of(model: TorchAAE, call: Callable[[], object]) -> Callable[[int], float]:
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def clock(times: int) -> float:
+        model.use()
+        begin.record()
+        for _ in range(times):
+            call()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3
+
+    return clock
+
+
+def graph_of(model: TorchAAE, first: Tensor) -> Callable[[Tensor], object]:
+    """A step that replays a recorded one, x copied in."""
+    x, side = first.clone(), torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            model.step(x)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        model.step(x)
+
+    def replay(batch: Tensor) -> None:
+        x.copy_(batch)
+        graph.replay()
+
+    return replay
 
 
 def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
-    model, images, batch = model_of(options), torch.from_numpy(rows), options.size.batch
+    model, images, batch = model_of(options), torch.from_numpy(rows).to(options.device), options.size.batch
 
     def make(steps: int | None = None) -> Tensor:
         """The mean losses of an epoch, or of its last steps."""
-        total = torch.zeros(3)
-        for index in torch.randperm(len(images)).split(batch)[-steps if steps else None :]:
+        total = torch.zeros(3, device=images.device)
+        for index in torch.randperm(len(images), device=images.device).split(batch)[-steps if steps else None :]:
             x = images.index_select(0, index).to(torch.float32).mul_(1 / 255)
             total += len(index) * torch.stack(model.step(x)).detach()
         return total / len(images)
@@ -127,22 +192,26 @@ def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
 
 
 def check(options: peer.Options, state: protocol.State) -> protocol.Stepped:
-    model = model_of(options)
+    """Of `graph` the step that would be recorded."""
+    model, device = model_of(options), options.device
     parameters = dict(model.named())
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(torch.from_numpy(state.weights[name]))
     for phase, moments in state.moments.items():
         for name, (m, v) in moments.items():
-            model.optimizers[phase].state[parameters[name]] = {
-                "step": torch.tensor(float(state.steps[phase])),
-                "exp_avg": torch.from_numpy(m).to(model.dtype),
-                "exp_avg_sq": torch.from_numpy(v).to(model.dtype),
-            }
-    losses = model.step(*(torch.from_numpy(a).to(model.dtype) for a in (state.x, state.z)))
-    return protocol.Stepped({n: p.detach().numpy() for n, p in parameters.items()}, [float(v.detach()) for v in losses])
+            given = {"step": torch.tensor(float(state.steps[phase])), "exp_avg": m, "exp_avg_sq": v}
+            kept = model.optimizers[phase].state[parameters[name]]
+            for key, value in given.items():
+                dtype = torch.float32 if key == "step" else model.dtype
+                tensor = kept.setdefault(key, torch.empty(np.shape(value), dtype=dtype, device=device))
+                tensor.copy_(torch.as_tensor(value))  # in place: a recorded graph knows these tensors
+    losses = model.step(*(torch.from_numpy(a).to(device, model.dtype) for a in (state.x, state.z)))
+    weights = {n: p.detach().cpu().numpy() for n, p in parameters.items()}
+    return protocol.Stepped(weights, [float(v.detach()) for v in losses])
 
 
 if __name__ == "__main__":
-    variants = {"eager": ("fp32", "bf16"), "compile": ("fp32", "bf16"), "medium": ("bf16",)}
+    usual = ("fp32", "tf32", "bf16")
+    variants = {"eager": usual, "compile": usual, "graph": usual, "medium": ("bf16",)}
     peer.main(peer.Library(variants, step, epoch, check))

@@ -1,0 +1,186 @@
+"""What the machine can do at best, measured: memory, arithmetic, matrix products, launches and nodes of graphs.
+
+    python gpu_ceilings.py
+
+Prints a line of JSON for each: what, value, unit. What wants a part that is missing is `left out`. How the tensor cores
+round their sums is among them, and what that does to the products of the library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gpu_probe
+import numpy as np
+from gpu_model import clock_of, is_gpu, once
+
+from aaecore.backend import Backend, get_backend
+from aaecore.cuda import CudaBackend
+from aaecore.ops import IDENTITY
+
+Row = dict[str, Any]
+CHAIN = 200  # nodes of a graph
+LARGE = 1 << 29  # bytes of a copy: many times the cache
+SMALL = 4 << 20  # bytes of one that stays in it
+GRAPH = 50  # launches of a graph of one kernel
+N = 8192  # rows and columns of the factors of a large product
+
+
+def row(what: str, value: float, unit: str) -> Row:
+    return {"what": what, "value": float(f"{value:.4g}"), "unit": unit}
+
+
+def memory(backend: Backend, large: int = LARGE, small: int = SMALL) -> Iterator[Row]:
+    """The library's own copy, bytes read and written."""
+    for what, size, launches in (("copy beyond the cache", large, 2), ("copy within the cache", small, GRAPH)):
+        source, target = (backend.zeros((size // 4,)) for _ in range(2))
+        plan = backend.capture(lambda s=source, t=target, n=launches: _copies(backend, s, t, n))
+        yield row(what, 2 * size * launches / once(backend, plan.replay, 0.1), "B/s")
+
+
+def _copies(backend: Backend, source: Any, target: Any, launches: int) -> None:
+    for _ in range(launches):
+        backend.launch("copy", (source, target), (source.size, 0))
+
+
+def memcpy(backend: Backend, size: int = LARGE) -> Iterator[Row]:
+    """The driver's copy."""
+    source, target = (backend.zeros((size // 4,)) for _ in range(2))
+    seconds = once(backend, lambda: backend.copy(target, source), 0.1)
+    yield row("driver's copy beyond the cache", 2 * size / seconds, "B/s")
+
+
+def nodes(backend: Backend, count: int = CHAIN) -> Iterator[Row]:
+    """What a node of a graph costs: one thread each, waiting for the one before or not; and a block for every core."""
+    wide = 256 * 4 * getattr(getattr(backend, "driver", None), "multiprocessors", 1)
+    for what, size, buffers in (
+        ("node of one thread, one after the other", 1, 1),
+        ("node of one thread, independent", 1, count),
+        ("node of four blocks for every multiprocessor, one after the other", wide, 1),
+    ):
+        targets = [backend.zeros((size,)) for _ in range(buffers)]
+        times = []
+        for n in (count // 2, count):
+            plan = backend.capture(lambda n=n, targets=targets: _fills(backend, targets, n))
+            times.append(once(backend, plan.replay))
+        yield row(what, (times[1] - times[0]) / (count - count // 2), "s")
+        if size == 1 and buffers == 1:
+            yield row("graph beyond its nodes", max(0.0, 2 * times[0] - times[1]), "s")
+
+
+def _fills(backend: Backend, targets: list[Any], count: int) -> None:
+    for i in range(count):
+        backend.launch("fill", (targets[i % len(targets)],), (targets[0].size,), (1.0,))
+
+
+def launches(backend: Backend, count: int = 2000) -> Iterator[Row]:
+    """What a launch costs the host, from Python: an op, a graph of one node, and what both of them end with."""
+    target = backend.zeros((1,))
+    plan = backend.capture(lambda: _fills(backend, [target], 1))
+    for what, call in (
+        ("launch of an op from Python", lambda: _fills(backend, [target], 1)),
+        ("replay of a graph of one node from Python", plan.replay),
+    ):
+        call()
+        backend.to_host(target)
+        begin = time.perf_counter()
+        for _ in range(count):
+            call()
+        host = time.perf_counter() - begin
+        backend.to_host(target)
+        yield row(what, host / count, "s")
+        yield row(f"{what}, until it is done", (time.perf_counter() - begin) / count, "s")
+
+
+def products_round(device: Callable[[str], Backend], rows: int = 64, depth: int = 1000) -> Iterator[Row]:
+    """The mean error of sums of positive products, in units of float32 rounding; cut-off sums are too small."""
+    rng = np.random.default_rng(0)
+    x, weight = (rng.uniform(0.5, 1.0, (rows, depth)).astype(np.float32) for _ in range(2))
+    for fp32, suffix in (("ffma", ""), ("tf32x3", ""), ("tf32x3", "_tf32"), ("tf32x3", "_bf16")):
+        backend = device(fp32)
+        factors = [_cut(a, 16) if suffix else a for a in (x, weight)]  # bits that bfloat16 has, and so TF32
+        exact = factors[0].astype(np.float64) @ factors[1].astype(np.float64).T
+        buffers = [backend.from_host(factors[0]), backend.from_host(factors[1], "weight"), backend.zeros((rows,))]
+        y = backend.empty((rows, rows))
+        backend.launch(f"linear_forward{suffix}", (*buffers, y), (rows, depth, rows, IDENTITY), (0.0,))
+        error = (backend.to_host(y) - exact) / exact / 2.0**-24
+        name = fp32 if not suffix else suffix[1:]
+        yield row(f"mean error of sums of {depth} products, {name}", float(error.mean()), "2^-24")
+
+
+def _cut(array: np.ndarray, bits: int) -> np.ndarray:
+    """Without its last bits."""
+    return (array.view(np.uint32) & np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)).view(np.float32)
+
+
+def arithmetic(backend: CudaBackend, iterations: int = 4096) -> Iterator[Row]:
+    """Multiply-adds on registers, plain and on tensor cores, and how these round."""
+    import cupy
+
+    arch = "sm_{}{}".format(*backend.driver.capability)
+    functions = gpu_probe.load([*gpu_probe.RATES, "one_mma_tf32"], arch)
+    out, blocks = cupy.zeros(1, np.float32), 8 * backend.driver.multiprocessors
+    for name, operations in gpu_probe.RATES.items():
+        arguments = (out.data.ptr, np.int32(iterations))
+        seconds = once(backend, lambda f=functions[name], a=arguments: f((blocks,), (gpu_probe.THREADS,), a), 0.1)
+        rate = operations * iterations * blocks * gpu_probe.THREADS / seconds
+        yield row(f"{name.removesuffix('_rate').replace('_', ' ')} on registers", rate, "FLOP/s")
+    a, b, d = (cupy.asarray(array) for array in gpu_probe.asked())
+    functions["one_mma_tf32"]((1,), (32,), (a.data.ptr, b.data.ptr, d.data.ptr))
+    moved = gpu_probe.answers(cupy.asnumpy(d))
+    for question, ulps in moved.items():
+        yield row(f"tensor core, {question}", ulps, "ulp")
+    yield {"what": "tensor core rounds", "value": gpu_probe.verdict(moved), "unit": ""}
+
+
+def matrix_products(device: str = "cuda", n: int = N) -> Iterator[Row]:
+    """Large products of random numbers by PyTorch."""
+    import torch
+
+    for name, dtype, setting in (
+        ("bf16", torch.bfloat16, "highest"), ("tf32", torch.float32, "high"), ("fp32", torch.float32, "highest"),
+    ):  # fmt: skip
+        torch.set_float32_matmul_precision(setting)
+        a, b = (torch.randn(n, n, dtype=dtype, device=device) for _ in range(2))
+        c = torch.empty_like(a)
+        times = []
+        for _ in range(8):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2)) if device == "cuda" else (None, None)
+            start = time.perf_counter()
+            if begin is not None:
+                begin.record()
+            torch.mm(a, b, out=c)
+            if end is not None:
+                end.record()
+                end.synchronize()
+            times.append(begin.elapsed_time(end) / 1e3 if begin is not None else time.perf_counter() - start)
+        yield row(f"matrix product {name}", 2 * n**3 / sorted(times[2:])[3], "FLOP/s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    backend = get_backend("cuda")
+    assert isinstance(backend, CudaBackend)
+    parts: list[Callable[[], Iterator[Row]]] = [
+        lambda: memory(backend), lambda: memcpy(backend), lambda: nodes(backend), lambda: launches(backend),
+        lambda: products_round(lambda fp32: CudaBackend(backend.driver, fp32)), lambda: arithmetic(backend),
+        matrix_products,
+    ]  # fmt: skip
+    assert is_gpu(backend)
+    clock_of(backend, lambda: None)(1)
+    for part in parts[: -1 if quick else None]:
+        try:
+            for each in part():
+                print(json.dumps(each), flush=True)
+        except Exception as error:  # the others go on
+            print(json.dumps({"left out": "a ceiling", "why": f"{type(error).__name__}: {error}"}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

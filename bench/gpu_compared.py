@@ -1,0 +1,163 @@
+"""Training steps on a GPU: ours in all modes and precisions, and the peers that are installed, in turn.
+
+    python gpu_compared.py --sizes a g e --seconds 150
+
+Before anything is timed, the check of `gpu_equal.py`, once for every network; a peer whose step is not ours is not
+timed. Prints a line of JSON for each check, for each time (the median of the rounds) and for each ratio (the median of
+the rounds' ratios, peer / ours in bursts). Sizes are taken in the given order, as far as the seconds go.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from alternate import ELSEWHERE, Answer, Spec, judge, parse_spec, say, versions
+from gpu_equal import check
+from gpu_goals import GPU_SIZES, LARGE, MODE
+from gpu_servers import Group, Server, prepare_all, serving
+from protocol import Request, Unavailable
+from sizes import Size
+
+Row = dict[str, Any]
+COMPILED = ("a", LARGE)  # sizes at which torch.compile, which takes long to start, takes part
+ROUNDS = {"a": 5, LARGE: 5}  # else
+FEWER = 3
+ENOUGH = 2  # clean rounds of a ratio
+REQUEST = Request(seconds=0.08, warmup=0.02, calls=3)
+TOO_LATE = 15.0  # seconds without which no further size is begun
+OURS = [
+    Spec("aaecore", "eager"), Spec("aaecore", "replay"), Spec("aaecore", "replay", "tf32"),
+    Spec("aaecore", "replay", "bf16"), Spec("aaecore", MODE), Spec("aaecore", MODE, "ffma"),
+    Spec("aaecore", MODE, "tf32"), Spec("aaecore", MODE, "bf16"),
+]  # fmt: skip
+PRECISIONS = ("fp32", "tf32", "bf16")
+PEERS: list[Group] = [
+    ("torch", [Spec("torch", "eager", p) for p in PRECISIONS]),
+    ("jax", [*(Spec("jax", "scan", p) for p in PRECISIONS), Spec("jax", "jit", "tf32")]),
+]
+COMPILED_PEERS: list[Group] = [  # a process each, so that they compile at the same time
+    (f"torch {variant} {precision}", [Spec("torch", variant, precision)])
+    for variant in ("graph", "compile")
+    for precision in PRECISIONS
+    if (variant, precision) != ("compile", "fp32")
+]
+
+
+def groups(installed: Mapping[str, str], sizes: Sequence[str]) -> list[Group]:
+    """Ours, and the peers that are installed."""
+    peers = [*PEERS, *(COMPILED_PEERS if set(sizes) & set(COMPILED) else [])]
+    return [("aaecore", OURS), *(g for g in peers if g[1][0].library in installed)]
+
+
+def taking_part(servers: Mapping[str, Server], size: str) -> list[Server]:
+    late = {name for name, _ in COMPILED_PEERS} if size not in COMPILED else set()
+    return [s for name, s in servers.items() if name not in late and s.process.poll() is None]
+
+
+def equal_work(size: str, servers: Sequence[Server], device: str) -> Iterator[Row]:
+    """The check; who fails it is left out from now on."""
+    rivals = [s for s in servers if s.library in ELSEWHERE]
+    ours = [spec.precision for s in servers if s not in rivals for spec in s.ready]
+    for precision in [p for p in PRECISIONS if p in ours]:
+        if not any(spec.precision == precision for s in rivals for spec in s.ready):
+            continue
+        for row in check(GPU_SIZES[size], precision, rivals, device):
+            yield {**row, "size": size}
+            if not row["equal"]:
+                yield {"left out": f"{row['peer']} from {size} on", "why": row.get("error", "its step is not ours")}
+                for server in rivals:
+                    server.specs = [spec for spec in server.specs if str(spec) != row["peer"]]
+
+
+def rounds_of(size: str, servers: Sequence[Server], end: float) -> list[dict[str, Answer]]:
+    """What every competitor answered in every round; who fails is left out."""
+    made: list[dict[str, Answer]] = []
+    while len(made) < ROUNDS.get(size, FEWER) and (not made or time.monotonic() < end):
+        answers = {}
+        for server in servers:
+            for spec in server.ready:
+                try:
+                    answers[str(spec)] = server.measure(GPU_SIZES[size], spec, REQUEST)
+                except (Unavailable, OSError) as reason:
+                    server.left_out[spec] = str(reason)
+        made.append(answers)
+    return made
+
+
+def ours_of(precision: str) -> str:
+    return str(Spec("aaecore", MODE, precision))
+
+
+def summed_up(size: str, made: Sequence[Mapping[str, Answer]]) -> Iterator[Row]:
+    """A row for every competitor, and for every peer a ratio to ours of the same precision."""
+    for who in dict.fromkeys(name for answers in made for name in answers):
+        times = [answers[who]["med"] * 1e3 for answers in made if who in answers]
+        yield {
+            "size": size, "who": who, "us": round(statistics.median(times), 3), "least": round(min(times), 3),
+            "most": round(max(times), 3), "rounds": len(times),
+        }  # fmt: skip
+        precision = parse_spec(who).precision
+        ours = ours_of(precision)
+        both = [answers for answers in made if who in answers and ours in answers]
+        if not who.startswith("aaecore") and both:
+            ratios = [(answers[who]["med"] / answers[ours]["med"], True) for answers in both]
+            yield {"size": size, "peer": who, "ours": ours, **judge(ratios, ENOUGH).as_dict()}
+
+
+def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[Group]) -> Iterator[Row]:
+    end, checked = time.monotonic() + seconds, set()
+    threads = max(1, len(os.sched_getaffinity(0)) // 4)
+    with serving(found, GPU_SIZES[sizes[0]], threads, device) as servers:
+        for name, _ in found:
+            if name not in servers:
+                yield {"left out": name, "why": "its process did not start; see the log"}
+        for size in sizes:
+            left = end - time.monotonic()
+            if left < TOO_LATE and checked:
+                yield {"left out": f"steps at {size}", "why": "out of time"}
+                continue
+            say(f"steps {size}: prepare, {left:.0f} s left")
+            part = taking_part(servers, size)
+            prepare_all(part, GPU_SIZES[size], max(10.0, 0.45 * left))
+            network = _network(size)
+            if network not in checked:
+                say(f"steps {size}: equal work")
+                yield from equal_work(size, part, device)
+                checked.add(network)
+            say(f"steps {size}: in turn")
+            yield from summed_up(size, rounds_of(size, part, end))
+            for server in part:
+                for spec, reason in server.left_out.items():
+                    yield {"left out": f"{spec} at {size}", "why": reason}
+
+
+def _network(size: str) -> object:
+    """What a check is good for: other batches of it make the same step, but the largest is checked too."""
+    network: Size = GPU_SIZES[size]
+    return network if size == LARGE else network[:3]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=GPU_SIZES, default=list(GPU_SIZES))
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
+    parser.add_argument("--quick", action="store_true", help="without torch.compile")
+    options = parser.parse_args()
+    installed = versions()
+    for library in ELSEWHERE:
+        if library not in installed:
+            print(json.dumps({"left out": library, "why": "not installed"}), flush=True)
+    found = [g for g in groups(installed, options.sizes) if not (options.quick and g in COMPILED_PEERS)]
+    for row in compared(options.sizes, options.device, options.seconds, found):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

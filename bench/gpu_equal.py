@@ -1,0 +1,81 @@
+"""Whether all make the same step on a GPU: the check of `equal.py`, for its rule, with our step made on the device.
+
+The peers' processes are live ones (`gpu_servers.py`), so that what a check compiles is what is timed. A library's own
+step in float64 is what errors are measured against. TF32 has 11 significant bits, eight times as fine as bfloat16.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import equal
+import numpy as np
+from alternate import Spec
+from equal import STATES, _read, agrees, errors, state_of
+from gpu_model import make_model
+from gpu_servers import Server
+from protocol import LR, State, Stepped, Unavailable, batches, write_state
+from sizes import Size
+
+import aaecore
+
+LIMITS = {**equal.LIMITS, "tf32": (0.3, 2.5e-3)}
+FLOORS = {**equal.FLOORS, "tf32": LIMITS["tf32"]}
+Row = dict[str, Any]
+EXACT = {"torch": "eager", "jax": "jit"}  # the variant that is made in float64
+
+
+def our_steps(size: Size, precision: str, device: str, folder: Path) -> list[tuple[State, Stepped]]:
+    """The states, which are also written for the peers, and what our step makes of each."""
+    trainer = aaecore.Trainer(make_model(size, precision, device), batch_size=size.batch, lr=LR)
+    rng, xs = np.random.default_rng(1), batches(size, max(STATES) + len(STATES))
+    made = []
+    for count in STATES:
+        while trainer.steps < count:
+            trainer.step(xs[trainer.steps])
+        x, z = xs[trainer.steps], rng.standard_normal((size.batch, size.latent)).astype(np.float32)
+        state = state_of(trainer, x, z)
+        write_state(folder / f"state-{count}.npz", state)
+        losses = trainer.step(x, z_prior=z)
+        stepped = [losses.reconstruction, losses.discriminator, losses.generator]
+        made.append((state, Stepped(trainer.model.state_dict(), stepped)))
+    return made
+
+
+def check(size: Size, precision: str, servers: Sequence[Server], device: str) -> list[Row]:
+    """A row for every peer of a precision."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        made = our_steps(size, precision, device, folder)
+        for server in servers:
+            specs = [spec for spec in server.ready if spec.precision == precision]
+            if specs:
+                rows += _with(server, specs, size, made, folder)
+    return rows
+
+
+def _with(server: Server, specs: Sequence[Spec], size: Size, made: Any, folder: Path) -> list[Row]:
+    exact = EXACT[specs[0].library]
+    pairs = [f"{exact}:fp64", *(f"{s.variant}:{s.precision}" for s in specs)]
+    rows: list[Row] = [{"size": str(size), "peer": str(spec), "equal": False} for spec in specs]
+    try:
+        server.check(size, str(folder), pairs)
+    except Unavailable as reason:
+        return [row | {"error": str(reason)} for row in rows]
+    return [row | compare(spec, made, folder) for row, spec in zip(rows, specs, strict=True)]
+
+
+def compare(spec: Spec, made: Sequence[tuple[State, Stepped]], folder: Path) -> Row:
+    """Our errors and the peer's, by state, and whether they agree by the rule of `equal.py`."""
+    ours, theirs = [], []
+    for count, (state, our_step) in zip(STATES, made, strict=True):
+        exact = _read(folder / f"{EXACT[spec.library]}-fp64-{count}.npz")
+        ours.append(errors(state, our_step, exact))
+        theirs.append(errors(state, _read(folder / f"{spec.variant}-{spec.precision}-{count}.npz"), exact))
+    rules = zip(LIMITS[spec.precision], FLOORS[spec.precision], strict=True)
+    kinds = [agrees([o[i] for o in ours], [t[i] for t in theirs], *rule) for i, rule in enumerate(rules)]
+    return {"equal": all(kinds), "our errors": ours, "errors": theirs}

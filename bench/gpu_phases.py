@@ -1,0 +1,165 @@
+"""Phases of a run on a GPU: commands with a share of the time, whose lines of JSON are kept as they come.
+
+A phase gets, of the time that is left, its weight by the weights of all phases that are still to come, so what one
+saves the next ones have. One that fails, or has to be ended, is recorded as such, and the next one runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+Row = dict[str, Any]
+GRACE = 3.0  # seconds between asking a command to end and ending it
+MARGIN = 4.0  # seconds that a command that knows its time has beyond it
+
+
+@dataclass(frozen=True)
+class Context:
+    """What commands are made of."""
+
+    python: str
+    root: Path  # of the repository
+    build: Path
+    environment: Mapping[str, str]
+    sizes: tuple[str, ...]
+    quick: bool
+    record: Path  # the result so far, for phases that need earlier ones
+    logs: Path
+
+
+Commands = Callable[[Context, float], Sequence[Sequence[str]]]  # of the seconds that the phase has
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: str
+    weight: float  # about the seconds that it takes
+    commands: Commands
+    needs: tuple[str, ...] = ()  # phases that must not have failed
+    tool: str = ""  # on the PATH, without which it is left out,
+    package: str = ""  # and a package
+    tests: bool = False  # its commands are pytest's, whose last line is a row
+
+
+@dataclass
+class Outcome:
+    """What running commands came to."""
+
+    rows: list[Row] = field(default_factory=list)
+    status: str = "ok"  # ok, failed, out of time, left out
+    message: str = ""
+    seconds: float = 0.0
+
+    @property
+    def is_bad(self) -> bool:
+        return self.status in ("failed", "out of time")
+
+
+class Budget:
+    """The time of a whole run."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self._end - self._clock())
+
+    def share(self, weights: Sequence[float]) -> float:
+        """Seconds for the first of the phases that are still to come."""
+        return self.left * weights[0] / sum(weights)
+
+
+def _environment(context: Context, tests: bool) -> dict[str, str]:
+    """Tests and all that they start must not find the sources in the current folder: those have no compiled module."""
+    return {**context.environment, **({"PYTHONSAFEPATH": "1"} if tests else {})}
+
+
+class _Running:
+    """A command in a process group of its own; its lines of JSON become rows, all else goes to the log."""
+
+    def __init__(self, command: Sequence[str], context: Context, rows: list[Row], log: TextIO, tests: bool) -> None:
+        self.last = ""
+        log.write(f"\n$ {' '.join(command)}\n")
+        log.flush()
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+            errors="replace", cwd=context.root, env=_environment(context, tests), start_new_session=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, args=(rows, log, tests), daemon=True)
+        self._reader.start()
+
+    def _read(self, rows: list[Row], log: TextIO, tests: bool) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            log.write(line)
+            log.flush()
+            text = line.strip()
+            self.last = text or self.last
+            if text.startswith("{") and not tests:
+                try:
+                    rows.append(json.loads(text))
+                except ValueError:
+                    continue
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit status; None if the command had to be ended."""
+        try:
+            code: int | None = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        self.end()
+        self._reader.join(GRACE)
+        if self.process.stdout is not None and not self._reader.is_alive():
+            self.process.stdout.close()
+        return code
+
+    def end(self) -> None:
+        """Whatever is left of the group."""
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, sign)
+            except ProcessLookupError:
+                return
+            if sign == signal.SIGTERM:
+                try:
+                    self.process.wait(GRACE)
+                except subprocess.TimeoutExpired:
+                    continue
+
+
+def run(phase: Phase, context: Context, seconds: float, log: TextIO) -> Outcome:
+    """The commands of a phase one after the other, until one fails or the time is up."""
+    outcome, begin = Outcome(), time.monotonic()
+    for command in phase.commands(context, seconds):
+        left = seconds + MARGIN - (time.monotonic() - begin)
+        if left <= 0:
+            outcome.status, outcome.message = "out of time", f"not begun: {' '.join(command)[-80:]}"
+            break
+        running = _Running(command, context, outcome.rows, log, phase.tests)
+        try:
+            code = running.wait(left)
+        except BaseException:
+            running.end()
+            raise
+        if phase.tests:
+            outcome.rows.append({"tests": command[-1], "summary": running.last})
+        if code is None:
+            outcome.status, outcome.message = "out of time", f"ended after {seconds:.0f} s"
+            break
+        if code:
+            outcome.status, outcome.message = "failed", f"status {code}: {running.last[-300:]}"
+            if not phase.tests:
+                break
+    outcome.seconds = round(time.monotonic() - begin, 1)
+    return outcome

@@ -1,0 +1,105 @@
+"""Every launch of a step by itself: how long it takes, and what part of the machine's bound that is.
+
+    python gpu_profile.py --seconds 25 --record gpu-running.json
+
+A graph of 50 launches of the same op on the same buffers, each of which waits for the one before; what lies in the
+cache stays there. The bound is the larger of (operations of the product / the measured rate) and (bytes of the op table
+/ the measured copy, within the cache where all of it fits). The record brings the ceilings measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gpu_goals import GPU_SIZES
+from gpu_model import make_model, once
+from steps import make_step
+
+from aaecore.backend import Backend
+from aaecore.cuda import CudaBackend
+from aaecore.geometry import kernels_of
+from aaecore.ops import OPS, PRECISIONS
+from aaecore.plan import Call
+
+Row = dict[str, Any]
+LAUNCHES = 50
+FITS = 24 << 20  # bytes that surely stay in the cache of any GPU for training
+# Operations a second by precision: the ceiling's name, and how many products of it make one.
+RATES = {
+    "fp32": ("mma tf32 on registers", 3), "ffma": ("ffma on registers", 1),
+    "tf32": ("mma tf32 on registers", 1), "bf16": ("mma bf16 on registers", 1),
+}  # fmt: skip
+
+
+def ceilings(path: Path | None) -> dict[str, float]:
+    """By name; none where none were measured."""
+    rows = json.loads(path.read_text())["results"].get("ceilings", []) if path and path.exists() else []
+    return {r["what"]: r["value"] for r in rows if isinstance(r.get("value"), int | float)}
+
+
+def bound(call: Call, precision: str, known: Mapping[str, float]) -> float:
+    """Seconds that a launch takes at least; 0 where the ceilings are not known."""
+    op = OPS[call.name]
+    dims = dict(zip(op.dims, call.dims, strict=True))
+    name, times = RATES[precision if call.name.startswith("linear") else "ffma"]
+    rate, nbytes = known.get(name, 0.0), op.bytes(dims)
+    speed = known.get(f"copy {'within' if nbytes <= FITS else 'beyond'} the cache", 0.0)
+    return max(times * op.flops(dims) / rate if rate else 0.0, nbytes / speed if speed else 0.0)
+
+
+def kernel_of(backend: Backend, call: Call) -> str:
+    """The kernels that a launch makes, and their grids."""
+    if not isinstance(backend, CudaBackend):
+        return call.name
+    made = kernels_of(call.name, dict(zip(OPS[call.name].dims, call.dims, strict=True)), backend.chip)
+    return " + ".join(f"{kernel} {x}x{y}" for kernel, (x, y) in made) or call.name
+
+
+def profile(size: str, precision: str, device: str, known: Mapping[str, float], seconds: float = 0.02) -> Iterator[Row]:
+    """A row for every different launch of a step."""
+    model = make_model(GPU_SIZES[size], precision, device)
+    backend = model.backend
+    plan = backend.capture(make_step(model, GPU_SIZES[size].batch)[0])
+    counts = Counter((c.name, c.dims) for c in plan.calls)
+    for (name, dims), count in counts.items():
+        call = next(c for c in plan.calls if (c.name, c.dims) == (name, dims))
+        alone = backend.capture(lambda call=call: _repeat(backend, call))
+        took, least = once(backend, alone.replay, seconds) / LAUNCHES, bound(call, precision, known)
+        yield {
+            "size": size, "precision": precision, "kernel": kernel_of(backend, call), "op": name,
+            "dims": " ".join(f"{k}{v}" for k, v in zip(OPS[name].dims, dims, strict=True) if k in "BION"),
+            "count": count, "us": round(took * 1e6, 3), "bound us": round(least * 1e6, 3),
+            "fraction": round(least / took, 4),
+        }  # fmt: skip
+
+
+def _repeat(backend: Backend, call: Call) -> None:
+    for _ in range(LAUNCHES):
+        backend.launch(call.name, call.buffers, call.dims, call.scalars)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--sizes", nargs="+", choices=GPU_SIZES, default=["a", "g"])
+    options = parser.parse_args()
+    end, known = time.monotonic() + options.seconds, ceilings(options.record)
+    for size in options.sizes:
+        for precision in ("fp32", *(p for p in PRECISIONS if p != "fp32"), "ffma"):
+            if time.monotonic() > end:
+                print(json.dumps({"left out": f"kernels of {size} {precision}", "why": "out of time"}), flush=True)
+                continue
+            for row in profile(size, precision, options.device, known):
+                print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Every kernel at two of its shapes and some recorded steps, for compute-sanitizer to watch.
+
+    compute-sanitizer --tool memcheck python gpu_sanitize.py --seconds 20
+
+On a GPU every buffer is an allocation of its own, exactly as large as it must be, so that one element beyond its end is
+beyond the memory. The results are checked against the reference as well. Prints a line of JSON: what ran, of how much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+import cuda_devices
+from cases import CASES
+from gpu_model import is_gpu
+from op_checks import check
+from sizes import SIZES
+from steps import make_step
+from test_cuda_ops import _variants
+
+from aaecore import AAE, Trainer, cuda
+
+Case = tuple[str, int, Any, Any]
+
+
+def chosen() -> list[Case]:
+    """(op, case, fp32, tile): the smallest case of every kernel first, then one beyond all boundaries or the last."""
+    rounds: list[list[Case]] = [[], []]
+    for op, cases in CASES.items():
+        usual = [i for i, case in enumerate(cases) if not case.bench and case.fill == "normal"]
+        beyond = [i for i in usual if [cases[i].dims.get(d) for d in "BIO"] == [117, 231, 259]]
+        for turn, index in enumerate(dict.fromkeys((usual[0], (beyond or usual)[-1]))):
+            rounds[turn] += [(op, index, *variant) for variant in _variants(op)]
+    return [case for turn in rounds for case in turn]
+
+
+class Exact:
+    """In place of the driver's arena."""
+
+    def __init__(self, allocate: Any) -> None:
+        self._allocate = allocate
+
+    def take(self, nbytes: int) -> Any:
+        return self._allocate(max(nbytes, 1))[:nbytes]
+
+
+def give_exact_memory() -> None:
+    """Neither CuPy's pool nor the driver's arena: both hand out parts of larger allocations."""
+    import cupy
+
+    cupy.cuda.set_allocator(None)
+    driver: Any = cuda_devices.driver()
+    driver._arena = Exact(driver._from_cupy)
+
+
+def steps() -> Iterator[str]:
+    """Small networks in every precision: recorded, in graphs of one and of many steps, and through `fit`."""
+    cuda.make_driver = lambda device: cuda_devices.driver()  # the one device, with its memory
+    size = SIZES["e"]
+    for precision in ("fp32", "tf32", "bf16"):
+        model = AAE(size.inputs, size.latent, (size.hidden,), seed=0, device="cuda", precision=precision)
+        launches, x, losses = make_step(model, size.batch)
+        plan = model.backend.capture(launches)
+        model.backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
+        plan.replay(times=cuda.STEPS_PER_GRAPH + 1)
+        assert np.isfinite(model.backend.to_host(losses)).all()
+        yield f"steps-{precision}"
+    rows = np.random.default_rng(0).integers(0, 256, (100, size.inputs), np.uint8)
+    Trainer(model, batch_size=size.batch).fit(rows, 2, progress=False)
+    yield "fit"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    options = parser.parse_args()
+    end = time.monotonic() + options.seconds
+    if is_gpu(cuda_devices.backend()):
+        give_exact_memory()
+    done = list(steps())
+    cases = chosen()
+    checked = 0
+    for op, index, fp32, tile in cases:
+        if time.monotonic() > end:
+            break
+        check(cuda_devices.backend(fp32, tile), op, index, tight=True)
+        checked += 1
+    print(json.dumps({"what": ", ".join(done), "cases": checked, "of": len(cases)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

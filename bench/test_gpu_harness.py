@@ -1,0 +1,383 @@
+"""What can be tried of `make gpu` without a GPU: checks, budgets, phases, tables, and timing on the emulated device."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import cuda_devices
+import gpu
+import gpu_ceilings
+import gpu_compared
+import gpu_epoch
+import gpu_equal
+import gpu_goals
+import gpu_model
+import gpu_probe
+import gpu_profile
+import gpu_sanitize
+import gpu_setup
+import gpu_table
+import numpy as np
+import pytest
+from alternate import Spec, parse_spec
+from cases import CASES
+from gpu_phases import Budget, Context, Phase, run
+from gpu_servers import Server, prepare_all
+from protocol import Unavailable
+from sizes import SIZES, Size
+
+from aaecore import cuda
+from aaecore.ops import OPS
+
+HERE = Path(__file__).resolve().parent
+TINY = Size(12, 9, 2, 7)
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context(
+        sys.executable, tmp_path, tmp_path, gpu.environment(tmp_path, {}), ("a",), False, tmp_path / "r", tmp_path
+    )
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    """device="cuda" is the emulator."""
+    if cuda_devices.needs_device.args[0]:
+        pytest.skip(cuda_devices.needs_device.kwargs["reason"])
+    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
+
+
+# --- what it needs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("look", "message"),
+    [
+        (gpu_setup.package("no_such_package"), r"no_such_package is not installed \(pip install no_such_package"),
+        (gpu_setup.package("numpy", least=(99, 1)), r"numpy [\d.]+ is too old: expected 99\.1 or newer"),
+        (gpu_setup.tool("no-such-tool"), "no-such-tool is not on the PATH"),
+    ],
+)
+def test_what_is_missing_is_named(look, message):
+    with pytest.raises(gpu_setup.Missing, match=message):
+        look()
+
+
+def test_an_old_python_and_a_missing_compiler_are_named(monkeypatch):
+    monkeypatch.setattr(gpu_setup.sys, "version_info", (3, 10, 1))
+    monkeypatch.setattr(gpu_setup.shutil, "which", lambda name: None)
+    assert "expected Python 3.11 or newer" in gpu_setup.look(gpu_setup.Check("python", gpu_setup.python))["missing"]
+    assert "no C++ compiler" in gpu_setup.look(gpu_setup.Check("C++ compiler", gpu_setup.compiler))["missing"]
+
+
+def test_the_preflight_fails_by_name_and_tries_no_gpu_without_cupy(monkeypatch, capsys):
+    def gone():
+        raise gpu_setup.Missing("cupy cannot be imported; pip install cupy-cuda13x")
+
+    checks = [c._replace(look=gone) if c.name == "cupy" else c for c in gpu_setup.CHECKS]
+    monkeypatch.setattr(gpu_setup, "CHECKS", checks)
+    assert gpu_setup.preflight() >= 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert next(r for r in rows if r["check"] == "cupy")["missing"].startswith("cupy cannot be imported")
+    assert not {"NVRTC", "GPU"} & {r["check"] for r in rows}
+    assert {r["check"] for r in rows if not r["required"]} >= {"torch", "jax", "compute-sanitizer", "nvcc", "cuobjdump"}
+
+
+# --- time and phases --------------------------------------------------------------------------------------------------
+
+
+def test_what_a_phase_saves_the_next_ones_have():
+    now = [0.0]
+    budget = Budget(100.0, lambda: now[0])
+    assert budget.share([10, 30, 60]) == pytest.approx(10)
+    now[0] = 1.0  # the first took a tenth of its time
+    assert budget.share([30, 60]) == pytest.approx(33)
+    now[0] = 200.0
+    assert budget.left == budget.share([60]) == 0.0
+
+
+def test_the_phases_fit_the_time():
+    assert sum(phase.weight for phase in gpu.PHASES) <= gpu.BUDGET
+    assert gpu.BUDGET <= 570
+    names = [phase.name for phase in gpu.PHASES]
+    assert all(names.index(need) < i for i, phase in enumerate(gpu.PHASES) for need in phase.needs)
+
+
+def commands(*codes):
+    return lambda context, seconds: [[context.python, "-c", code] for code in codes]
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "rows"),
+    [
+        (['print(\'{"a": 1}\'); print("noise"); print(\'{"b": 2}\')'], "ok", [{"a": 1}, {"b": 2}]),
+        (["print('{\"a\": 1}')", "import sys; sys.exit('it broke')", "print('{}')"], "failed", [{"a": 1}]),
+        (["print('{\"a\": 1}', flush=True); import time; time.sleep(60)"], "out of time", [{"a": 1}]),
+    ],
+)
+def test_a_phase_keeps_its_rows_and_says_how_it_ended(codes, status, rows, context, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpu_phases.MARGIN", 0.5)
+    with (tmp_path / "log").open("w") as log:
+        outcome = run(Phase("p", 1, commands(*codes)), context, 1.0 if status == "out of time" else 30.0, log)
+    assert (outcome.status, outcome.rows) == (status, rows)
+    assert ("it broke" in outcome.message) == (status == "failed")
+    assert "noise" in (tmp_path / "log").read_text() or status != "ok"
+
+
+def test_what_a_command_started_ends_with_it(context, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpu_phases.MARGIN", 0.2)
+    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '77']); print(p.pid, flush=True); p.wait()"
+    with (tmp_path / "log").open("w") as log:
+        run(Phase("p", 1, commands(code)), context, 1.0, log)
+    pid = (tmp_path / "log").read_text().splitlines()[-1]
+    end = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_tests_go_on_after_a_failure_and_leave_their_last_line(context, tmp_path):
+    phase = Phase("tests", 1, commands("print('1 failed'); raise SystemExit(1)", "print('7 passed')"), tests=True)
+    with (tmp_path / "log").open("w") as log:
+        outcome = run(phase, context, 30.0, log)
+    assert [row["summary"] for row in outcome.rows] == ["1 failed", "7 passed"]
+    assert outcome.status == "failed"
+
+
+def test_a_phase_that_fails_is_recorded_and_the_next_ones_run(context, tmp_path, capsys):
+    phases = [
+        Phase("preflight", 1, commands('print(\'{"gpu": "NVIDIA X 1", "check": "GPU", "found": "X"}\')')),
+        Phase("broken", 1, commands("raise SystemExit(3)")),
+        Phase("after", 1, commands("print('{\"n\": 1}')"), ("preflight",)),
+        Phase("needy", 1, commands("print()"), ("broken",)),
+        Phase("toolless", 1, commands("print()"), tool="no-such-tool"),
+        Phase("packageless", 1, commands("print()"), package="no_such_package"),
+    ]
+    record = {"machine": {"cores": 2}, "date": "today", "phases": {}, "results": {}}
+    with (tmp_path / "log").open("w") as log:
+        gpu.measure(phases, context, Budget(60.0), log, record)
+    assert [p["status"] for p in record["phases"].values()] == ["ok", "failed", "ok", *["left out"] * 3]
+    assert record["results"]["after"] == [{"n": 1}]
+    assert json.loads(context.record.read_text()) == record
+    made = gpu.renamed(context, record)
+    assert [p.name for p in made] == ["gpu-nvidia-x-1.json", "gpu-nvidia-x-1.md"]
+    assert "needy      left out" in made[1].read_text()
+
+
+def test_no_folder_outside_the_repository_is_written(context):
+    gpu.write({"message": f"{gpu.ROOT}/x, {Path.home()}/y"}, context)
+    assert json.loads(context.record.read_text()) == {"message": "./x, ~/y"}
+
+
+def test_the_commands_of_the_sanitizer(context):
+    lines = gpu.sanitizer(context, 60.0)
+    assert [line[line.index("--tool") + 1] for line in lines] == ["memcheck", "racecheck"]
+    assert all(line[0] == "compute-sanitizer" and "--error-exitcode" in line for line in lines)
+    assert all(line[-2:] == ["--seconds", "22"] for line in lines)
+
+
+def test_every_command_is_a_file_of_this_folder(context):
+    for phase in gpu.PHASES:
+        for line in phase.commands(context, 30.0):
+            scripts = [part for part in line if part.endswith(".py") and "/" in part and "test_cuda" not in part]
+            assert all(Path(script).exists() for script in scripts), line
+
+
+def test_every_kernel_is_given_to_the_sanitizer():
+    cases = gpu_sanitize.chosen()
+    assert {op for op, *_ in cases} == set(CASES) == set(OPS)
+    assert {tile for *_, tile in cases} >= set(gpu_sanitize.cuda.TILES)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def record():
+    step = {"size": "a", "least": 1.0, "most": 9.0, "rounds": 5}
+    pair = {"size": "a", "ours": "aaecore:burst", "clean": 5, "pairs": 5, "decided": True}
+    return {
+        "machine": {"gpu": "NVIDIA X", "capability": [9, 0], "multiprocessors": 132, "cores": 16, "L2 MB": 50},
+        "versions": {"torch": "2.11.0", "python": "3.12.3"}, "date": "today", "seconds": 500.0,
+        "phases": {
+            "tests": {"status": "failed", "seconds": 99.0, "message": "status 1: 1 failed"},
+            "steps": {"status": "ok", "seconds": 150.0, "message": ""},
+        },
+        "results": {
+            "tests": [{"tests": "tests", "summary": "1 failed, 8000 passed"}],
+            "steps": [
+                {**step, "who": "aaecore:eager", "us": 700.0}, {**step, "who": "aaecore:burst", "us": 120.0},
+                {**step, "who": "aaecore:burst:bf16", "us": 115.0}, {**step, "who": "torch:eager", "us": 1200.0},
+                {**pair, "peer": "torch:eager", "ratio": 10.0}, {**pair, "peer": "jax:scan", "ratio": 2.4},
+                {**pair, "peer": "torch:graph:bf16", "ratio": 2.6}, {**pair, "peer": "jax:scan:bf16", "ratio": 3.0},
+                {"left out": "jax:jit at a", "why": "out of memory"},
+            ],
+            "kernels": [
+                {"size": "a", "precision": "fp32", "kernel": "copy 1x1", "dims": "N4", "count": 3, "us": 2.0,
+                 "bound us": 1.0, "fraction": 0.5},
+            ],
+            "ceilings": [{"what": "copy beyond the cache", "value": 3.1e12, "unit": "B/s"}],
+            "epochs": [
+                {"precision": "fp32", "epoch": 0.09, "first": 3.0}, {"what": "5 runs, fp32", "same bits": False},
+            ],
+        },
+    }  # fmt: skip
+
+
+def test_goals_are_met_missed_or_not_measured():
+    met = {row["goal of"]: row["met"] for row in gpu_table.goals(record())}
+    assert met == {
+        "step 784-1000-1000-8, batch 100, fp32, us": True,
+        "step 784-1000-1000-8, batch 100, tf32, us": None,
+        "step 784-1000-1000-8, batch 100, bf16, us": False,
+        "step 784-1000-1000-8, batch 4096, bf16, us": None,
+        "step 784-1000-1000-8, batch 4096, tf32, us": None,
+        "PyTorch eager / ours at a, fp32": True,
+        "JAX scan / ours at a, fp32": False,
+        "compiled peers / ours at a, tf32": None,
+        "PyTorch graph bf16 / ours at a, bf16": True,
+        "epoch of 60000 rows, fp32, s": True,
+    }
+
+
+def test_the_short_table_is_short_and_says_what_matters():
+    text = gpu_table.short(record())
+    assert len(text.splitlines()) <= 30
+    assert "1 failed" in text
+    assert "us a: fp32 eager/graph/burst 700/-/120, bf16 115, eager 10.0x, best fp32 2.4x, best bf16 2.6x" in text
+    assert "NOT THE SAME BITS: 5 runs, fp32" in text
+    assert gpu_table.short({**record(), "results": {}, "phases": {}}).startswith("NVIDIA X")
+
+
+def test_all_tables():
+    text = gpu_table.markdown(record())
+    assert "| PyTorch eager | 1200 |" in text
+    assert "| copy beyond the cache | 3.1e12 | B/s |" in text
+    assert "| copy 1x1 | N4 | 3 | 2 | 1 | 0.50 |" in text
+    assert "| jax:jit at a | out of memory |" in text
+    assert json.loads(json.dumps(record())) == record()
+
+
+# --- measuring, on the emulated device and with live processes on the CPU ---------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "ffma", "tf32", "bf16"])
+@pytest.mark.parametrize("variant", ["eager", "replay", "burst", "trainer"])
+def test_a_step_is_timed_on_the_device(variant, precision, emulated, monkeypatch):
+    monkeypatch.syspath_prepend(HERE / "peers")
+    import aaecore_peer
+    import peer
+
+    options = peer.Options(TINY, variant, precision, 1, "cuda")
+    timed = aaecore_peer.step(options, [np.full((7, 12), 0.5, np.float32)] * 2)
+    assert timed.steps == (aaecore_peer.BURST if variant == "burst" else 1)
+    assert all(ms > 0 for ms in peer._timings(timed, 0.0, 1))
+
+
+def test_ceilings_and_kernels_are_measured_on_the_device(emulated, monkeypatch):
+    backend = cuda_devices.backend()
+    rows = [
+        *gpu_ceilings.memory(backend, 1 << 12, 1 << 12), *gpu_ceilings.memcpy(backend, 1 << 12),
+        *gpu_ceilings.nodes(backend, 4), *gpu_ceilings.launches(backend, 4),
+        *gpu_ceilings.products_round(cuda_devices.backend, 8, 40),
+    ]  # fmt: skip
+    assert all(np.isfinite(row["value"]) for row in rows)
+    assert max(abs(row["value"]) for row in rows if row["unit"] == "2^-24") < 10
+    monkeypatch.setattr(gpu_profile, "LAUNCHES", 2)
+    monkeypatch.setitem(gpu_profile.GPU_SIZES, "tiny", TINY)
+    known = {"mma bf16 on registers": 1e9, "copy within the cache": 1e9}
+    kernels = list(gpu_profile.profile("tiny", "bf16", "cuda", known, 1e-4))
+    assert {row["op"] for row in kernels} >= {"linear_forward_bf16", "bce_logits", "adam_advance", "rng_advance"}
+    assert all(row["us"] > 0 and row["kernel"] for row in kernels)
+
+
+def test_the_bound_of_a_launch():
+    call = SimpleNamespace(name="linear_forward", dims=(100, 1000, 1000, 1), scalars=(0.0,))
+    known = {"mma tf32 on registers": 3e14, "copy within the cache": 1e13}
+    assert gpu_profile.bound(call, "fp32", known) == pytest.approx(3 * 2e8 / 3e14)
+    assert gpu_profile.bound(call, "tf32", known) == pytest.approx(2e8 / 3e14, rel=0.3)
+    assert gpu_profile.bound(call, "fp32", {}) == 0.0
+
+
+def test_epochs_and_equal_bits_on_the_device(emulated):
+    row = gpu_epoch.epochs(TINY, "tf32", "cuda", rows=20, count=2)
+    assert 0 < row["epoch"] < 60
+    assert [r["same bits"] for r in gpu_epoch.same_bits(TINY, "bf16", "cuda", steps=3, runs=2)] == [True, True]
+
+
+def test_ffma_is_another_arithmetic_and_leaves_the_environment_alone(emulated, monkeypatch):
+    monkeypatch.setenv("AAECORE_CUDA_FP32", "tf32x3")
+    chosen = [gpu_model.make_model(TINY, p, "cuda").backend.chip.fp32 for p in ("fp32", gpu_model.FFMA)]
+    assert chosen == ["tf32x3", "ffma"]
+    assert gpu_model.os.environ["AAECORE_CUDA_FP32"] == "tf32x3"
+
+
+def test_our_step_on_the_device_is_that_of_the_cpu(emulated, tmp_path):
+    for device in ("cuda", "cpu"):
+        (tmp_path / device).mkdir()
+    made = {d: gpu_equal.our_steps(TINY, "fp32", d, tmp_path / d) for d in ("cuda", "cpu")}
+    for (_, here), (_, there) in zip(made["cuda"], made["cpu"], strict=True):
+        np.testing.assert_allclose(here.losses, there.losses, rtol=1e-4)
+
+
+def test_a_process_makes_steps_of_any_size_and_kind():
+    server = Server([Spec("aaecore", "replay"), Spec("aaecore", "burst"), Spec("aaecore", "nix")], TINY, 1, "cpu")
+    try:
+        for size in (TINY, SIZES["e"]):
+            prepare_all([server], size, 60.0)
+            assert [str(s) for s in server.ready] == ["aaecore:replay", "aaecore:burst"]
+            assert server.measure(size, server.ready[1], gpu_compared.REQUEST)["med"] > 0
+        assert server.left_out == {Spec("aaecore", "nix"): "nix has no fp32"}
+        with pytest.raises(Unavailable, match="no single step from a given state"):
+            server.check(TINY, "nowhere", ["replay:fp32"])
+    finally:
+        server.close()
+
+
+def test_who_is_not_ready_in_time_is_ended():
+    server = Server([Spec("aaecore", "replay")], TINY, 1, "cpu")
+    server.prepare = lambda size: server.process.wait()
+    prepare_all([server], TINY, 0.2)
+    assert server.ready == []
+    assert server.left_out == {Spec("aaecore", "replay"): "not ready after 0 s"}
+    server.close()
+
+
+def test_steps_are_compared(monkeypatch):
+    found = [("aaecore", [Spec("aaecore", gpu_goals.MODE)]), ("numpy", [Spec("numpy", "inplace")])]
+    rows = list(gpu_compared.compared(["e"], "cpu", 60.0, found))
+    assert [r["who"] for r in rows if "us" in r] == ["aaecore:burst", "numpy:inplace"]
+    (ratio,) = [r for r in rows if "ratio" in r]
+    assert ratio["peer"] == "numpy:inplace"
+    assert ratio["ratio"] > 1
+    assert ratio["decided"]
+
+
+def test_the_specs_of_a_run():
+    everything = [s for _, specs in gpu_compared.groups({"torch": "2", "jax": "0"}, ["a"]) for s in specs]
+    assert all(parse_spec(str(spec)) == spec for spec in everything)
+    assert {spec.library for _, specs in gpu_compared.groups({}, ["a"]) for spec in specs} == {"aaecore"}
+    small = [name for name, _ in gpu_compared.groups({"torch": "2"}, ["e"])]
+    assert small == ["aaecore", "torch"]
+
+
+# --- the machine's own kernels ----------------------------------------------------------------------------------------
+
+
+def test_how_a_tensor_core_rounds_is_told_from_its_sums():
+    a, b, d = gpu_probe.asked()
+    nearest = gpu_probe.answers((a.astype(np.float64) @ b + d).astype(np.float32))
+    assert gpu_probe.verdict(nearest) == "to nearest, with three or more extra bits of the addends"
+    cut = dict.fromkeys(nearest, 0.0)
+    assert gpu_probe.verdict(cut) == "toward zero, with no extra bits of the addends"
+    assert gpu_probe.verdict(cut | {"two halves of an ulp to 1": 1.0}).startswith("toward zero, with one")
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_the_probes_compile(architecture):
+    pytest.importorskip("cupy", reason="needs CuPy and NVRTC: pip install 'aaecore[cuda13x]'")
+    assert len(gpu_probe.cubin(architecture)) > 1000
