@@ -134,7 +134,7 @@ def environment(build_folder: Path, before: Mapping[str, str]) -> dict[str, str]
 
 def slug(gpu: str) -> str:
     """gpu-nvidia-h200"""
-    return "gpu-" + (re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-") or "none")
+    return "gpu-" + re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
 
 
 def wheels(context: Context, folder: str, log: TextIO) -> None:
@@ -158,10 +158,11 @@ def outcome_of(phase: Phase, record: Record, context: Context, seconds: float, l
     return run(phase, context, seconds, log)
 
 
-def head(record: Record, rows: Sequence[Mapping[str, Any]]) -> None:
-    """What the preflight found out, where everybody looks for it."""
+def head(record: Record, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Puts what the preflight found where everybody looks for it; gives what is missing, by name."""
     record["versions"] = {row["check"]: row["found"] for row in rows if "found" in row}
     record["machine"] |= next((dict(row) for row in rows if "gpu" in row), {})
+    return [f"{row['check']}: {row['missing']}" for row in rows if row.get("required") and "missing" in row]
 
 
 def write(record: Record, context: Context) -> None:
@@ -175,25 +176,25 @@ def write(record: Record, context: Context) -> None:
 def measure(phases: Sequence[Phase], context: Context, budget: Budget, log: TextIO, record: Record) -> None:
     """Fills the record, which is written after every phase."""
     for i, phase in enumerate(phases):
-        seconds = budget.share([p.weight for p in phases[i:]])
+        seconds = budget.left / 2 if phase.name in BUILT else budget.share([p.weight for p in phases[i:]])
         print(f"{time.strftime('%H:%M:%S')}  {phase.name}: at most {seconds:.0f} s", file=sys.stderr, flush=True)
         log.write(f"\n===== {phase.name}\n")
         outcome = outcome_of(phase, record, context, seconds, log)
+        if phase.name == "preflight":
+            missing = head(record, outcome.rows)
+            outcome.message = f"missing: {'; '.join(missing)}" if missing else outcome.message
         record["phases"][phase.name] = {
             "status": outcome.status, "seconds": outcome.seconds, "message": outcome.message,
         }  # fmt: skip
         record["results"][phase.name] = outcome.rows
-        if phase.name == "preflight":
-            head(record, outcome.rows)
         write(record, context)
-        for row in outcome.rows if phase.name == "preflight" and outcome.is_bad else ():
-            if row.get("required") and "missing" in row:
-                print(f"missing: {row['check']}: {row['missing']}", file=sys.stderr)
+        if phase.name in BUILT and outcome.is_bad:
+            return  # nothing else can run
 
 
 def renamed(context: Context, record: Record) -> list[Path]:
     """The result under the GPU's name, with its tables."""
-    stem = slug(record["machine"].get("gpu", ""))
+    stem = slug(record["machine"]["gpu"])
     made = [context.record.with_name(f"{stem}{suffix}") for suffix in (".json", ".md")]
     os.replace(context.record, made[0])
     made[1].write_text(f"# {stem}\n\n{gpu_table.markdown(record)}\n", encoding="utf-8")
@@ -241,8 +242,10 @@ def main() -> None:
         finally:
             record["seconds"] = round(time.monotonic() - begin, 1)
             write(record, context)
-    made = renamed(context, record)
-    print(f"wrote {', '.join(str(p) for p in made)}", file=sys.stderr)
+    if "gpu" in record["machine"]:
+        print(f"wrote {', '.join(str(p) for p in renamed(context, record))}", file=sys.stderr)
+    else:
+        context.record.unlink()
     print(gpu_table.short(record))
     sys.exit(any(phase["status"] in ("failed", "out of time") for phase in record["phases"].values()))
 

@@ -72,7 +72,7 @@ def _goal(row: Row) -> str:
 def _phase(label: str, phase: Row, rows: Sequence[Row]) -> str:
     tests = " | ".join(str(r["summary"]) for r in rows if "summary" in r)
     note = phase["message"] if phase["status"] != "ok" else tests
-    return f"{label:<10} {phase['status']:<12} {phase['seconds']:>6.1f} s  {note[:150]}"
+    return f"{label:<10} {phase['status']:<12} {phase['seconds']:>6.1f} s  {note[:300]}"
 
 
 def short(record: Record) -> str:
@@ -80,7 +80,8 @@ def short(record: Record) -> str:
     machine = record["machine"]
     lines = [f"{machine.get('gpu', 'no GPU')}, {record['date']}, {record.get('seconds', '?')} s"]
     lines += [_phase(label, p, record["results"].get(label, [])) for label, p in record["phases"].items()]
-    lines += [_goal(row) for row in goals(record)]
+    measured = any(record["results"].get(part) for part in ("steps", "epochs"))
+    lines += [_goal(row) for row in goals(record)] if measured else []
     us = {key: number(row["us"]) for key, row in steps_of(record).items()}
     for size in dict.fromkeys(at for at, _ in us):
         modes = "/".join(us.get((size, ours("fp32", mode)), "-") for mode in ("eager", "replay", MODE))

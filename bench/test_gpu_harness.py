@@ -169,6 +169,17 @@ def test_a_phase_that_fails_is_recorded_and_the_next_ones_run(context, tmp_path,
     assert "needy      left out" in made[1].read_text()
 
 
+def test_a_run_ends_where_something_is_missing(context, tmp_path):
+    row = {"check": "cupy", "required": True, "missing": "cannot be imported"}
+    code = f"import json; print(json.dumps({row})); raise SystemExit(1)"
+    phases = [Phase("preflight", 1, commands(code)), Phase("build", 1, commands("print()"))]
+    record = {"machine": {"cores": 2}, "date": "today", "phases": {}, "results": {}}
+    with (tmp_path / "log").open("w") as log:
+        gpu.measure(phases, context, Budget(60.0), log, record)
+    assert list(record["phases"]) == ["preflight"]
+    assert "missing: cupy: cannot be imported" in gpu_table.short(record)
+
+
 def test_no_folder_outside_the_repository_is_written(context):
     gpu.write({"message": f"{gpu.ROOT}/x, {Path.home()}/y"}, context)
     assert json.loads(context.record.read_text()) == {"message": "./x, ~/y"}

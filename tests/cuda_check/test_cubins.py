@@ -16,9 +16,9 @@ from pathlib import Path
 import cubins
 import pytest
 
-from aaecore import geometry, nvrtc
+from aaecore import geometry
 
-FOLDER = Path(nvrtc.__file__).parent.parent / "kernels"
+FOLDER = Path(__file__).parents[2] / "kernels"
 TILED = r"linear_\w+_(ffma|tf32|tf32x3|bf16)_(small|medium|large)"
 # Kernels, instructions, how many at least: wide accesses to memory, in the path of aligned rows.
 WIDE = (

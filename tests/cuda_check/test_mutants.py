@@ -19,14 +19,14 @@ from cases import CASES, Case, make_buffers
 from emulator.emulator import EmulatedDriver, EmulatorError, unavailable
 from training import rows, train
 
-from aaecore import cuda, nvrtc
+from aaecore import cuda
 from aaecore.driver import Driver, Node
 from aaecore.geometry import ALONG, KERNELS, NARROW, TILES, Chip, kernels_of
 from aaecore.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
-FOLDER = Path(nvrtc.__file__).parent.parent / "kernels"
+FOLDER = Path(__file__).parents[2] / "kernels"
 TEXTS = {f.name: f.read_text() for f in sorted(FOLDER.iterdir()) if f.suffix in (".cu", ".cuh")}
 SYNCHRONISATION = re.compile(r"\b(__syncthreads|__syncwarp|commit_copies|wait_copies<[^;>]*>)\([^;()]*\);")
 UNSYNCHRONISED = "race in|before its wait|uninitialised|deadlock"
