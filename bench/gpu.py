@@ -49,14 +49,15 @@ def build(context: Context, seconds: float) -> list[list[str]]:
 
 
 def tests(context: Context, seconds: float) -> list[list[str]]:
-    """Those of the CUDA backend first, in several processes if pytest-xdist is there."""
+    """Those of the CUDA backend first, in several processes if pytest-xdist is there; not those of the emulator."""
     line = [context.python, "-m", "pytest", "-p", "no:cacheprovider", "--no-header"]
     if importable(context, "xdist"):
         line += ["-p", "xdist.plugin", "-n", str(min(6, len(os.sched_getaffinity(0))))]
     cuda = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests").glob("test_cuda*.py"))
     if context.quick:
         return [[*line, *cuda]]
-    return [[*line, *cuda], [*line, *(f"--ignore={name}" for name in cuda), "tests"]]
+    others = [*(f"--ignore={name}" for name in cuda), "--ignore-glob=*/test_emulator*.py", "tests"]
+    return [[*line, *cuda], [*line, *others]]
 
 
 def sanitizer(context: Context, seconds: float) -> list[list[str]]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gpu_probe
 import numpy as np
-from gpu_model import clock_of, is_gpu, once
+from gpu_model import once
 
 from aaecore.backend import Backend, get_backend
 from aaecore.cuda import CudaBackend
@@ -161,6 +162,15 @@ def matrix_products(device: str = "cuda", n: int = N) -> Iterator[Row]:
         yield row(f"matrix product {name}", 2 * n**3 / sorted(times[2:])[3], "FLOP/s")
 
 
+def clocks() -> Iterator[Row]:
+    """The card's own word, as it is found: nothing here changes its settings."""
+    asked = ("clocks.sm", "clocks.mem", "clocks.max.sm", "temperature.gpu", "power.draw", "power.limit")
+    line = ["nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader,nounits"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    for name, value in zip(asked, done.stdout.splitlines()[0].split(","), strict=True):
+        yield {"what": f"nvidia-smi {name}, after these", "value": value.strip(), "unit": ""}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -170,11 +180,9 @@ def main() -> None:
     parts: list[Callable[[], Iterator[Row]]] = [
         lambda: memory(backend), lambda: memcpy(backend), lambda: nodes(backend), lambda: launches(backend),
         lambda: products_round(lambda fp32: CudaBackend(backend.driver, fp32)), lambda: arithmetic(backend),
-        matrix_products,
+        *([] if quick else [matrix_products]), clocks,
     ]  # fmt: skip
-    assert is_gpu(backend)
-    clock_of(backend, lambda: None)(1)
-    for part in parts[: -1 if quick else None]:
+    for part in parts:
         try:
             for each in part():
                 print(json.dumps(each), flush=True)

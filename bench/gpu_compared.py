@@ -79,14 +79,15 @@ def rounds_of(size: str, servers: Sequence[Server], end: float) -> list[dict[str
     """What every competitor answered in every round; who fails is left out."""
     made: list[dict[str, Answer]] = []
     while len(made) < ROUNDS.get(size, FEWER) and (not made or time.monotonic() < end):
-        answers = {}
-        for server in servers:
-            for spec in server.ready:
-                try:
-                    answers[str(spec)] = server.measure(GPU_SIZES[size], spec, REQUEST)
-                except (Unavailable, OSError) as reason:
-                    server.left_out[spec] = str(reason)
+        answers: dict[str, Answer] = {}
         made.append(answers)
+        for server, spec in [(each, spec) for each in servers for spec in each.ready]:
+            if time.monotonic() > end:
+                return made
+            try:
+                answers[str(spec)] = server.measure(GPU_SIZES[size], spec, REQUEST)
+            except (Unavailable, OSError) as reason:
+                server.left_out[spec] = str(reason)
     return made
 
 
@@ -111,7 +112,8 @@ def summed_up(size: str, made: Sequence[Mapping[str, Answer]]) -> Iterator[Row]:
 
 
 def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[Group]) -> Iterator[Row]:
-    end, checked = time.monotonic() + seconds, set()
+    end = time.monotonic() + seconds
+    checked: set[object] = set()
     threads = max(1, len(os.sched_getaffinity(0)) // 4)
     with serving(found, GPU_SIZES[sizes[0]], threads, device) as servers:
         for name, _ in found:

@@ -20,7 +20,6 @@ def make_model(size: Size, precision: str, device: str, seed: int = 0) -> AAE:
     Raises:
         ValueError, DeviceError: the device has no such precision.
     """
-    options = {} if precision in ("fp32", FFMA) else {"precision": precision}
     before = os.environ.get("AAECORE_CUDA_FP32")
     try:
         if precision == FFMA:
@@ -28,7 +27,8 @@ def make_model(size: Size, precision: str, device: str, seed: int = 0) -> AAE:
                 raise ValueError("ffma: expected a GPU")
             os.environ["AAECORE_CUDA_FP32"] = FFMA  # read when a backend is made
         hidden = (size.hidden, size.hidden)
-        return AAE(size.inputs, size.latent, hidden, prior=priors.Normal(std=1.0), seed=seed, device=device, **options)
+        prior, precision = priors.Normal(std=1.0), "fp32" if precision == FFMA else precision
+        return AAE(size.inputs, size.latent, hidden, prior=prior, seed=seed, device=device, precision=precision)
     finally:
         os.environ.pop("AAECORE_CUDA_FP32", None)
         if before is not None:

@@ -106,6 +106,8 @@ class _Running:
             log.flush()
             text = line.strip()
             self.last = text or self.last
+            if tests and text.startswith(("FAILED ", "ERROR ")):
+                rows.append({"not passed": text[:200]})
             if text.startswith("{") and not tests:
                 try:
                     rows.append(json.loads(text))
@@ -126,12 +128,12 @@ class _Running:
 
     def end(self) -> None:
         """Whatever is left of the group."""
-        for sign in (signal.SIGTERM, signal.SIGKILL):
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):  # pytest sums up when it is interrupted
             try:
                 os.killpg(self.process.pid, sign)
             except ProcessLookupError:
                 return
-            if sign == signal.SIGTERM:
+            if sign != signal.SIGKILL:
                 try:
                     self.process.wait(GRACE)
                 except subprocess.TimeoutExpired:
