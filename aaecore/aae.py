@@ -214,9 +214,7 @@ class AAE:
 
     def decode(self, z: Any) -> Any:
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
-        rows = as_rows(self.backend, z, "z", self.latent_dim)
-        if isinstance(rows, np.ndarray):
-            rows = rows.astype(np.float32, copy=False)  # whole numbers of 8 bits are no pixels here
+        rows = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
         decode = partial(self.decoder, output=OUTPUTS[self.output])
         return map_chunks(self.backend, decode, rows, self.input_dim)
 

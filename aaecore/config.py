@@ -94,7 +94,7 @@ class RunConfig:
     adversarial_beta1: float = _key(DECAY, "decay of Adam's first moment in the adversarial phases", 0.5)
     schedule: str = _key(TEXT, "constant, cosine[:FLOOR], or step:EPOCH[:EPOCH...], a tenth from each on", "cosine")
     seed: int = _key(SEED, "of weights, noise and the order of the data", 0)
-    device: str = _key(TEXT, "cpu, or reference for float64 NumPy", "cpu")
+    device: str = _key(TEXT, "cpu, cuda or cuda:<number> for a GPU, or reference for float64 NumPy", "cpu")
     threads: int | None = _key(THREADS, "of the CPU kernels; all cores by default")
     plots: bool = _key(SWITCH, "draw pictures at the end", True)
     two_dimensional: bool = _key(SWITCH, "for images, also train a model with a 2-D code to draw its manifold", True)

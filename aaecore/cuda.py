@@ -21,7 +21,7 @@ from .plan import Call
 
 INT_MAX = 2**31 - 1
 TENSOR_CORES = (8, 0)  # the compute capability that TF32 and bfloat16 products need
-STEPS_PER_GRAPH = 16  # one launch of a graph costs the host about as much as a small step takes
+STEPS_PER_GRAPH = 16  # to launch a graph may well cost the host as much as a small step takes (not measured yet)
 FP32 = ("tf32x3", "ffma")
 KINDS = {"float32": "real", "uint8": "uint8", "int64": "int64", "uint64": "uint64", "float64": "float64"}
 

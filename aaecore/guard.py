@@ -48,8 +48,9 @@ class Rollback:
         """Copies the state and forgets the journal."""
         if not self._copies:
             self._copies = [b.backend.clone(b) for b in self._state]
-        for copy, buffer in zip(self._copies, self._state, strict=True):
-            buffer.backend.copy(copy, buffer)
+        else:
+            for copy, buffer in zip(self._copies, self._state, strict=True):
+                buffer.backend.copy(copy, buffer)
         self._kept = self._host()
         self._journal.clear()
         self._steps = self._bytes = 0

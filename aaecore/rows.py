@@ -18,10 +18,14 @@ Rows = np.ndarray | Buffer
 CHUNK = 1024  # rows at a time, so that memory does not grow with the data
 
 
-def as_rows(backend: Backend, x: Any, name: str, features: int, *, unit_range: bool = False) -> Rows:
+def as_rows(
+    backend: Backend, x: Any, name: str, features: int, *, unit_range: bool = False, pixels: bool = True
+) -> Rows:
     """`x` (N, features) as float32 or uint8 rows: `data.as_matrix`, or without a copy if it is an array of the device.
 
-    The values of a device array are not checked, since looking at them would wait for the device.
+    uint8 rows stand for 0..1 in steps of 1/255. Without `pixels` there are none: whole numbers are plain numbers on the
+    host, and no array of the device. The values of a device array are not checked, since looking at them would wait
+    for the device.
 
     Raises:
         TypeError: not real numbers, or a device array of another dtype. ValueError: wrong shape or values.
@@ -29,13 +33,15 @@ def as_rows(backend: Backend, x: Any, name: str, features: int, *, unit_range: b
     if isinstance(x, Buffer) and x.backend is backend:
         return x  # checked before
     if not backend.has(x):
-        return as_matrix(x, name, features=features, unit_range=unit_range)
+        matrix = as_matrix(x, name, features=features, unit_range=unit_range)
+        return matrix if pixels else matrix.astype(np.float32, copy=False)
     try:
         rows = backend.adopt(x)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    if rows.kind not in ("real", "uint8"):
-        raise TypeError(f"{name}: expected a device array of {backend.real} or uint8, got {rows.kind}")
+    if rows.kind != "real" and not (pixels and rows.kind == "uint8"):
+        expected = f"{backend.real} or uint8" if pixels else f"{backend.real}"
+        raise TypeError(f"{name}: expected a device array of {expected}, got {rows.kind}")
     if len(rows.shape) != 2 or rows.shape[1] != features or len(rows) == 0:
         raise ValueError(f"{name} must have shape (rows, {features}), at least one row, got {rows.shape}")
     return rows

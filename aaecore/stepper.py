@@ -113,11 +113,14 @@ class Stepper:
         step.run(burst.steps)
         losses = self.backend.to_host(self._log.rows(0, burst.steps)).astype(np.float64)
         step.seconds = max(time.perf_counter() - begun, 1e-9) / burst.steps
+        self.last_x = step.x  # not before: an interrupt leaves what may be no batch yet
         return losses
 
     def start(self, burst: Burst) -> Callable[[], list[float]]:
         """Makes the steps of a burst without waiting for them; gives a function that fetches the losses of the last."""
-        self._prepare(burst).run(burst.steps)
+        step = self._prepare(burst)
+        step.run(burst.steps)
+        self.last_x = step.x
         last = self.backend.clone(self._log.rows(burst.steps - 1, burst.steps))
         return lambda: self.backend.to_host(last)[0].astype(np.float64).tolist()
 
@@ -134,7 +137,6 @@ class Stepper:
                 self.backend.copy(target, given)
             else:
                 self.backend.upload(target, given)
-        self.last_x = step.x
         return step
 
     def _give(self, rates: np.ndarray) -> None:

@@ -123,10 +123,10 @@ class Trainer:
             ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good.
         """
         rows = self.model.check_data(x, "x")
-        z = None if z_prior is None else as_rows(self.backend, z_prior, "z_prior", self.model.latent_dim)
+        latent_dim = self.model.latent_dim
+        z = None if z_prior is None else as_rows(self.backend, z_prior, "z_prior", latent_dim, pixels=False)
         if z is not None and len(z) != len(rows):
-            expected, got = ((n, self.model.latent_dim) for n in (len(rows), len(z)))
-            raise ValueError(f"z_prior: expected shape {expected}, got {got}")
+            raise ValueError(f"z_prior: expected shape {(len(rows), latent_dim)}, got {(len(z), latent_dim)}")
         z = self._host_sample(len(rows)) if z is None else self._kept(z)
         burst = Burst(len(rows), self._rates(1), self._kept(rows), z)
         if self.guard or not isinstance(rows, Buffer):

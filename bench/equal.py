@@ -74,9 +74,9 @@ def state_of(trainer: aaecore.Trainer, x: np.ndarray, z: np.ndarray) -> State:
     return State(x, z, trainer.model.state_dict(), moments, steps)
 
 
-def our_steps(size: Size, precision: str, folder: Path) -> list[tuple[State, Stepped]]:
+def our_steps(model: aaecore.AAE, size: Size, folder: Path) -> list[tuple[State, Stepped]]:
     """The states, which are also written for the peers, and what our step makes of each."""
-    trainer = aaecore.Trainer(make_model(size, precision=precision), batch_size=size.batch, lr=LR)
+    trainer = aaecore.Trainer(model, batch_size=size.batch, lr=LR)
     rng, xs = np.random.default_rng(1), batches(size, max(STATES) + len(STATES))
     made = []
     for count in STATES:
@@ -113,7 +113,7 @@ def check(size: Size, specs: Sequence[Spec], threads: int) -> list[dict[str, Any
     results = []
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        made = our_steps(size, precision, folder)
+        made = our_steps(make_model(size, precision=precision), size, folder)
         for library in dict.fromkeys(s.library for s in specs):
             variants = [s for s in specs if s.library == library]
             failed = _run(variants, size, threads, folder)

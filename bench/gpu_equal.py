@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import equal
-import numpy as np
 from alternate import Spec
-from equal import STATES, _read, agrees, errors, state_of
+from equal import STATES, _read, agrees, errors, our_steps
 from gpu_model import make_model
 from gpu_servers import Server
-from protocol import LR, State, Stepped, Unavailable, batches, write_state
+from protocol import State, Stepped, Unavailable
 from sizes import Size
-
-import aaecore
 
 LIMITS = {**equal.LIMITS, "tf32": (0.3, 2.5e-3)}
 FLOORS = {**equal.FLOORS, "tf32": LIMITS["tf32"]}
@@ -28,29 +25,12 @@ Row = dict[str, Any]
 EXACT = {"torch": "eager", "jax": "jit"}  # the variant that is made in float64
 
 
-def our_steps(size: Size, precision: str, device: str, folder: Path) -> list[tuple[State, Stepped]]:
-    """The states, which are also written for the peers, and what our step makes of each."""
-    trainer = aaecore.Trainer(make_model(size, precision, device), batch_size=size.batch, lr=LR)
-    rng, xs = np.random.default_rng(1), batches(size, max(STATES) + len(STATES))
-    made = []
-    for count in STATES:
-        while trainer.steps < count:
-            trainer.step(xs[trainer.steps])
-        x, z = xs[trainer.steps], rng.standard_normal((size.batch, size.latent)).astype(np.float32)
-        state = state_of(trainer, x, z)
-        write_state(folder / f"state-{count}.npz", state)
-        losses = trainer.step(x, z_prior=z)
-        stepped = [losses.reconstruction, losses.discriminator, losses.generator]
-        made.append((state, Stepped(trainer.model.state_dict(), stepped)))
-    return made
-
-
 def check(size: Size, precision: str, servers: Sequence[Server], device: str) -> list[Row]:
     """A row for every peer of a precision."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        made = our_steps(size, precision, device, folder)
+        made = our_steps(make_model(size, precision, device), size, folder)
         for server in servers:
             specs = [spec for spec in server.ready if spec.precision == precision]
             if specs:

@@ -6,16 +6,17 @@ import os
 import time
 from collections.abc import Callable
 
+import steps
 from sizes import Size
 
-from aaecore import AAE, priors
+from aaecore import AAE
 from aaecore.backend import Backend
 
 FFMA = "ffma"  # the precision "fp32" made without tensor cores
 
 
 def make_model(size: Size, precision: str, device: str, seed: int = 0) -> AAE:
-    """That of `steps.make_model` on a device.
+    """That of `steps.make_model` on a device, with FFMA as one more precision.
 
     Raises:
         ValueError, DeviceError: the device has no such precision.
@@ -26,9 +27,7 @@ def make_model(size: Size, precision: str, device: str, seed: int = 0) -> AAE:
             if device == "cpu":
                 raise ValueError("ffma: expected a GPU")
             os.environ["AAECORE_CUDA_FP32"] = FFMA  # read when a backend is made
-        hidden = (size.hidden, size.hidden)
-        prior, precision = priors.Normal(std=1.0), "fp32" if precision == FFMA else precision
-        return AAE(size.inputs, size.latent, hidden, prior=prior, seed=seed, device=device, precision=precision)
+        return steps.make_model(size, seed, "fp32" if precision == FFMA else precision, device)
     finally:
         os.environ.pop("AAECORE_CUDA_FP32", None)
         if before is not None:

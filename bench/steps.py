@@ -15,11 +15,10 @@ from aaecore.plan import Plan
 from aaecore.tensor import Tensor
 
 
-def make_model(size: Size, seed: int = 0, precision: str = "fp32") -> AAE:
+def make_model(size: Size, seed: int = 0, precision: str = "fp32", device: str = "cpu") -> AAE:
     """The model of a size: Bernoulli cross-entropy, prior N(0, I)."""
-    options = {} if precision == "fp32" else {"precision": precision}
-    prior = priors.Normal(std=1.0)
-    return AAE(size.inputs, size.latent, (size.hidden, size.hidden), prior=prior, seed=seed, **options)
+    options = {"prior": priors.Normal(std=1.0), "precision": precision, "device": device, "seed": seed}
+    return AAE(size.inputs, size.latent, (size.hidden, size.hidden), **options)
 
 
 def make_step(model: AAE, batch: int) -> tuple[Callable[[], None], Buffer, Buffer]:

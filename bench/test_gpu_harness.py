@@ -9,11 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cuda_devices
+import equal
 import gpu
 import gpu_ceilings
 import gpu_compared
 import gpu_epoch
-import gpu_equal
 import gpu_goals
 import gpu_model
 import gpu_probe
@@ -47,8 +47,8 @@ def context(tmp_path):
 @pytest.fixture
 def emulated(monkeypatch):
     """device="cuda" is the emulator."""
-    if cuda_devices.needs_device.args[0]:
-        pytest.skip(cuda_devices.needs_device.kwargs["reason"])
+    if cuda_devices.MISSING:
+        pytest.skip(cuda_devices.MISSING)
     monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
 
 
@@ -334,7 +334,7 @@ def test_ffma_is_another_arithmetic_and_leaves_the_environment_alone(emulated, m
 def test_our_step_on_the_device_is_that_of_the_cpu(emulated, tmp_path):
     for device in ("cuda", "cpu"):
         (tmp_path / device).mkdir()
-    made = {d: gpu_equal.our_steps(TINY, "fp32", d, tmp_path / d) for d in ("cuda", "cpu")}
+    made = {d: equal.our_steps(gpu_model.make_model(TINY, "fp32", d), TINY, tmp_path / d) for d in ("cuda", "cpu")}
     for (_, here), (_, there) in zip(made["cuda"], made["cpu"], strict=True):
         np.testing.assert_allclose(here.losses, there.losses, rtol=1e-4)
 

@@ -7,12 +7,12 @@ or asan; AAECORE_EMULATOR_SEED the order in which its blocks and threads run (0:
 from __future__ import annotations
 
 import os
-import shutil
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from emulator.emulator import EmulatedDriver, unavailable
 
 from aaecore import cuda
 from aaecore.driver import Driver
@@ -22,9 +22,8 @@ MODE = os.environ.get("AAECORE_EMULATOR", "fast")
 SEED = int(os.environ.get("AAECORE_EMULATOR_SEED", "0"))
 SEES_EVERY_ACCESS = not ON_GPU and MODE != "fast"
 
-needs_device = pytest.mark.skipif(
-    not ON_GPU and shutil.which("g++") is None, reason="the emulator of the CUDA kernels needs g++: install it"
-)
+MISSING = None if ON_GPU else unavailable()
+needs_device = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
 @cache
@@ -32,8 +31,6 @@ def driver() -> Driver:
     """The one device of this process."""
     if ON_GPU:
         return cuda.make_driver("cuda")
-    from emulator.emulator import EmulatedDriver
-
     return EmulatedDriver(MODE, seed=SEED)
 
 

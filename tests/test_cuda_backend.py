@@ -107,9 +107,8 @@ def test_streams_keep_the_order_of_what_follows(streams: int) -> None:
         assert assigned[4] in (assigned[2], assigned[3])
 
 
+@cuda_devices.needs_device
 def test_a_training_step_runs_in_parallel_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    if cuda_devices.needs_device.args[0]:
-        pytest.skip("the emulator of the CUDA kernels needs g++: install it")
     monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
     recorded: list[Node] = []
     monkeypatch.setattr(cuda_devices.driver(), "graph", lambda nodes: recorded.extend(nodes) or (lambda: None))

@@ -207,6 +207,10 @@ def test_bad_device_arrays(x):
         m.encode(cuda_devices.DeviceArray(x.astype(np.float64)))
     with pytest.raises(TypeError, match=r"x: expected a device array of .*, got int16"):
         m.encode(cuda_devices.DeviceArray(x.astype(np.int16)))
+    codes = np.ones((4, 3), np.uint8)
+    assert np.array_equal(m.decode(codes), m.decode(codes.astype(np.float32)))
+    with pytest.raises(TypeError, match="z: expected a device array of float32, got uint8"):
+        m.decode(cuda_devices.DeviceArray(codes))
     with pytest.raises(ValueError, match=r"x: .*C-contiguous"):
         m.encode(cuda_devices.DeviceArray(x, strides=(4, 4 * 130)))
 

@@ -244,8 +244,9 @@ def test_sanitizers(size, report):
     """AddressSanitizer and UndefinedBehaviorSanitizer see what the checker does not: arrays of a thread."""
     needed = asan_environment()
     if not all(Path(p).is_absolute() for p in needed["LD_PRELOAD"].split()):
-        pytest.skip("g++ has no libasan or no libubsan: install them")
-    environment = os.environ | needed | {"PYTHONPATH": str(Path(__file__).parent)}
+        pytest.skip("g++ has no libasan or no libubsan: install them (Debian, Ubuntu: they come with libgcc-dev)")
+    here = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | needed | {"PYTHONPATH": here}
     code = ASAN.replace("SIZE", str(size))
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.startswith("8 32.0\n")

@@ -121,6 +121,8 @@ def test_a_given_prior_sample_is_used(x):
     assert dict(la) == dict(lb)
     assert la.discriminator != lc.discriminator
     assert la.reconstruction == lc.reconstruction
+    whole = np.random.default_rng(1).integers(0, 9, (32, 3), np.uint8)  # plain numbers, and no pixels
+    assert dict(a.step(x[:32], z_prior=whole)) == dict(b.step(x[:32], z_prior=whole.astype(np.float32)))
     with pytest.raises(ValueError, match=r"z_prior: expected shape \(32, 3\), got \(31, 3\)"):
         a.step(x[:32], z_prior=z[1:])
 
