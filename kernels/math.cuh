@@ -130,7 +130,7 @@ struct Tf32 {
 };
 
 // float32 on tensor cores: x = high + low, each of 11 bits, and the product of the lows left out (2^-22 of the product). Every three products
-// start from zero and are added as float32: a tensor core rounds its sums toward zero, which over a long reduction would show.
+// start from zero and are added as float32: a tensor core may round its sums toward zero, which over a long reduction would show.
 // An infinite factor gives NaN, where float32 gives infinity.
 struct Tf32x3 {
   static constexpr int K = 8, PAD_ALONG = 4, PAD_ACROSS = 8;

@@ -8,10 +8,10 @@ from typing import Any
 import cuda_devices
 import numpy as np
 import pytest
-from cases import CASES, case_id
-from op_checks import check
+from cases import CASES, case_id, make_buffers
+from op_checks import check, poison
 
-from aaecore import geometry
+from aaecore import cpu, geometry
 from aaecore.ops import OPS
 
 pytestmark = cuda_devices.needs_device
@@ -53,3 +53,22 @@ def _rounding_of_tensor_cores(op: str, dims: dict[str, int]) -> float:
 def test_op_agrees_with_the_reference(op: str, index: int, fp32: str | None, tile: str | None) -> None:
     more = _rounding_of_tensor_cores(op, dict(CASES[op][index].dims))
     check(cuda_devices.backend(fp32, tile), op, index, tight=cuda_devices.SEES_EVERY_ACCESS, more=more)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op not in (*LINEAR, "sum_squares")])
+def test_what_is_not_a_sum_has_the_bits_of_the_cpu(op: str) -> None:
+    """Sums are matrix products, `loss` and `total`, whose order differs. The CPU is one that fuses multiply-adds."""
+    fusing = [isa for isa in cpu.compiled.supported() if isa not in ("v2", "generic")]
+    if op == "adam_step" and not fusing:
+        pytest.skip("this CPU has no fused multiply-add, which Adam uses: run it on one of level x86-64-v3 or arm64")
+    backends = cuda_devices.backend(), cpu.CpuBackend(fusing[0] if fusing else None)
+    for index, case in enumerate(CASES[op]):
+        arrays = poison(op, case, make_buffers(op, case, np.random.default_rng(index)))
+        results = []
+        for backend in backends:
+            buffers = [backend.from_host(a, arg.kind) for arg, a in zip(OPS[op].args, arrays, strict=True)]
+            backend.launch(op, buffers, list(case.dims.values()), list(case.scalars.values()))
+            results.append([backend.to_host(b) for b in buffers])
+        for arg, ours, theirs in zip(OPS[op].args, *results, strict=True):
+            if arg.name != "loss":
+                np.testing.assert_array_equal(ours, theirs, err_msg=f"{case_id(case)}: {arg.name}")

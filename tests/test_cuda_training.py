@@ -207,6 +207,11 @@ def test_bad_device_arrays(x):
         m.encode(cuda_devices.DeviceArray(x.astype(np.float64)))
     with pytest.raises(TypeError, match=r"x: expected a device array of .*, got int16"):
         m.encode(cuda_devices.DeviceArray(x.astype(np.int16)))
+    shifted = cuda_devices.DeviceArray(x)
+    address, read_only = shifted.__cuda_array_interface__["data"]
+    shifted.__cuda_array_interface__ |= {"data": (address + 2, read_only), "shape": (129, D)}
+    with pytest.raises(ValueError, match="x: expected a device array aligned to its 4 bytes"):
+        m.encode(shifted)
     codes = np.ones((4, 3), np.uint8)
     assert np.array_equal(m.decode(codes), m.decode(codes.astype(np.float32)))
     with pytest.raises(TypeError, match="z: expected a device array of float32, got uint8"):
