@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from .backend import Backend, Buffer
-from .dependencies import Access, dependencies
+from .dependencies import Access, accesses, dependencies
 from .driver import Argument, Driver, Launch, Node
 from .errors import DeviceError
-from .geometry import KERNELS, PARTIAL, SCRATCH_BYTES, TILES, Chip, kernels_of
+from .fusion import Fused, fuse
+from .geometry import KERNELS, PARTIAL, SCRATCH_BYTES, TILES, Chip, Grid, kernels_of
 from .ops import OPS, Op
 from .plan import Call
 
@@ -30,6 +31,11 @@ def _check_sizes(op: Op, buffers: Sequence[Buffer]) -> None:
     for arg, buffer in zip(op.args, buffers, strict=True):
         if buffer.size > INT_MAX and arg.name != "source":  # whose rows are found in 64 bits
             raise ValueError(f"{op.name}: {arg.name} must hold at most {INT_MAX} elements, got {buffer.size}")
+
+
+def _launch(kernel: str, grid: Grid, arguments: Sequence[Argument]) -> Launch:
+    k = KERNELS[kernel]
+    return Launch(k.source, kernel, grid, k.threads, k.shared, tuple(arguments))
 
 
 def make_driver(device: str) -> Driver:
@@ -57,6 +63,7 @@ class CudaBackend(Backend):
     """
 
     real = np.dtype(np.float32)
+    fuses = True  # whether one kernel makes several calls of a recorded step, see `fusion.py`
 
     def __init__(self, driver: Driver, fp32: str | None = None, tiles: Sequence[str] = tuple(TILES)) -> None:
         super().__init__()
@@ -103,52 +110,58 @@ class CudaBackend(Backend):
 
     # --- launching --------------------------------------------------------------------------------
 
+    def _arguments(
+        self, op: Op, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]
+    ) -> list[Argument]:
+        _check_sizes(op, buffers)
+        whole = [np.int32(d if d <= INT_MAX else d - 2**32) for d in dims]  # a stream has 32 bits without a sign
+        return [*(b.pointer for b in buffers), *whole, *map(float, scalars)]
+
     def _launches(
         self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float], scratch: Any
     ) -> list[Launch]:
         op = OPS[name]
-        named = dict(zip(op.dims, dims, strict=True))
-        _check_sizes(op, buffers)
-        chosen = kernels_of(name, named, self.chip)
-        arguments: list[Argument] = [b.pointer for b in buffers]
-        arguments += [np.int32(d if d <= INT_MAX else d - 2**32) for d in dims]  # a stream has 32 bits without a sign
-        arguments += [float(s) for s in scalars]
+        arguments = self._arguments(op, buffers, dims, scalars)
         if name in PARTIAL:
             arguments.append(self.driver.pointer(scratch))
-        made = ((kernel, grid, KERNELS[kernel]) for kernel, grid in chosen)
-        return [Launch(k.source, kernel, grid, k.threads, k.shared, tuple(arguments)) for kernel, grid, k in made]
+        chosen = kernels_of(name, dict(zip(op.dims, dims, strict=True)), self.chip)
+        return [_launch(kernel, grid, arguments) for kernel, grid in chosen]
 
     def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
         for launch in self._launches(name, buffers, dims, scalars, self._scratch):
             self.driver.launch(launch)
 
-    def _nodes(self, calls: Sequence[Call], scratches: Sequence[Any]) -> list[Node]:
+    def _made(self, call: Call | Fused, scratch: Any) -> list[tuple[Launch, Sequence[Access]]]:
+        """The launches of a call, or of the calls of one kernel, and what each touches."""
+        if isinstance(call, Fused):
+            parts = [self._arguments(OPS[c.name], c.buffers, c.dims, c.scalars) for c in call.calls]
+            return [(_launch(call.kernel, (call.rows, 1), [a for part in parts for a in part]), call.touched)]
+        launches = self._launches(call.name, call.buffers, call.dims, call.scalars, scratch)
+        if call.name not in PARTIAL:
+            return [(launch, accesses(call)) for launch in launches]
+        at, last = self.driver.pointer(scratch), len(call.buffers) - 1
+        parts_written, parts_read = (Access(at, at + SCRATCH_BYTES, writes) for writes in (True, False))
+        touched = [*accesses(call, range(last)), parts_written], [*accesses(call, [last]), parts_read]
+        return list(zip(launches, touched, strict=False))  # no launches for no elements
+
+    def _nodes(self, calls: Sequence[Call | Fused], scratches: Sequence[Any]) -> list[Node]:
         """The launches of the calls, and which of them each has to wait for."""
-        launches: list[Launch] = []
-        accesses: list[list[Access]] = []
-        for call, scratch in zip(calls, scratches, strict=True):
-            touched = [
-                Access(b.pointer, b.pointer + b.storage.nbytes, arg.role != "in")
-                for arg, b in zip(OPS[call.name].args, call.buffers, strict=True)
-            ]
-            if scratch is not None:
-                at = self.driver.pointer(scratch)
-                touched.append(Access(at, at + SCRATCH_BYTES, True))
-            made = self._launches(call.name, call.buffers, call.dims, call.scalars, scratch)
-            launches += made
-            accesses += [touched] * len(made)
-        return [Node(launch, after) for launch, after in zip(launches, dependencies(accesses), strict=True)]
+        made = [pair for call, scratch in zip(calls, scratches, strict=True) for pair in self._made(call, scratch)]
+        waits = dependencies([touched for _, touched in made])
+        return [Node(launch, after) for (launch, _), after in zip(made, waits, strict=True)]
 
     def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
+        made = fuse(calls, self.chip) if self.fuses else list(calls)
         # Scratch of their own, since calls that do not depend on each other may run at the same time.
-        scratches = [self.driver.allocate(SCRATCH_BYTES) if call.name in PARTIAL else None for call in calls]
+        partial = [isinstance(call, Call) and call.name in PARTIAL for call in made]
+        scratches = [self.driver.allocate(SCRATCH_BYTES) if p else None for p in partial]
         graphs: dict[int, Callable[[], None]] = {}
 
         def run(times: int) -> None:
             while times:
                 steps = STEPS_PER_GRAPH if times >= STEPS_PER_GRAPH else 1
                 if steps not in graphs:
-                    graphs[steps] = self.driver.graph(self._nodes(list(calls) * steps, scratches * steps))
+                    graphs[steps] = self.driver.graph(self._nodes(made * steps, scratches * steps))
                 graphs[steps]()
                 times -= steps
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
+
+from .ops import OPS
+from .plan import Call
 
 
 class Access(NamedTuple):
@@ -14,41 +20,53 @@ class Access(NamedTuple):
     writes: bool
 
 
-def _regions(ranges: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """A number for every range, the same for those that overlap, directly or through others."""
-    numbers: dict[tuple[int, int], int] = {}
-    end, number = -1, -1
-    for start, stop in sorted(ranges):
-        if start >= end:
-            number += 1
-        numbers[start, stop] = number
-        end = max(end, stop)
-    return numbers
+def accesses(call: Call, numbers: Iterable[int] | None = None) -> list[Access]:
+    """What a call touches; with `numbers`, through those of its buffers."""
+    args = OPS[call.name].args
+    chosen = range(len(args)) if numbers is None else numbers
+    return [
+        Access(b.pointer, b.pointer + b.storage.nbytes, args[i].role != "in")
+        for i, b in ((i, call.buffers[i]) for i in chosen)
+    ]
+
+
+def conflict(some: Iterable[Access], others: Sequence[Access]) -> bool:
+    """Whether their order matters: one writes what the other reads or writes."""
+    return any((a.writes or b.writes) and a.start < b.stop and b.start < a.stop for a in some for b in others)
+
+
+def _without_implied(after: set[int], before: Sequence[int]) -> tuple[int, ...]:
+    """The launches of `after` that no other of them comes after; `before` has what each comes after, as bits."""
+    implied = 0
+    for number in after:
+        implied |= before[number]
+    return tuple(sorted(number for number in after if not implied >> number & 1))
 
 
 def dependencies(launches: Sequence[Sequence[Access]]) -> list[tuple[int, ...]]:
     """For every launch the earlier ones that it must wait for: those that wrote what it reads or writes, and those that
     read what it writes. Others that these wait for are left out."""
-    region = _regions(sorted({(a.start, a.stop) for accesses in launches for a in accesses if a.stop > a.start}))
-    writer: dict[int, int] = {}  # of each region, the last one,
+    # Memory is cut wherever an access begins or ends, so that every access is made of whole pieces.
+    cuts = sorted({at for touched in launches for a in touched for at in (a.start, a.stop)})
+    writer: dict[int, int] = {}  # of each piece, the last one,
     readers: dict[int, list[int]] = {}  # and the launches that read it since
+    before: list[int] = []
     waits = []
-    for number, accesses in enumerate(launches):
-        touched: dict[int, bool] = {}
-        for a in accesses:
-            if a.stop > a.start:
-                touched[region[a.start, a.stop]] = touched.get(region[a.start, a.stop], False) or a.writes
-        after = set()
-        for r, writes in touched.items():
-            since = readers.get(r, [])
-            if writes and since:
-                after.update(since)
-            elif r in writer:
-                after.add(writer[r])
-        for r, writes in touched.items():
+    for number, touched in enumerate(launches):
+        pieces: dict[int, bool] = {}
+        for a in touched:
+            for piece in range(bisect_left(cuts, a.start), bisect_left(cuts, a.stop)):
+                pieces[piece] = pieces.get(piece, False) or a.writes
+        after: set[int] = set()
+        for piece, writes in pieces.items():
+            if writes and readers.get(piece):
+                after.update(readers[piece])
+            elif piece in writer:
+                after.add(writer[piece])
             if writes:
-                writer[r], readers[r] = number, []
+                writer[piece], readers[piece] = number, []
             else:
-                readers.setdefault(r, []).append(number)
-        waits.append(tuple(sorted(after)))
+                readers.setdefault(piece, []).append(number)
+        waits.append(_without_implied(after, before))
+        before.append(reduce(or_, (before[w] | 1 << w for w in waits[-1]), 0))
     return waits

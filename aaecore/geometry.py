@@ -19,7 +19,9 @@ Grid = tuple[int, int]
 PARTS: Final = 128  # blocks of a sum at most; PARTS in kernels/loss.cu
 SCRATCH_BYTES: Final = 8 * PARTS
 PARTIAL: Final = ("half_squared_error", "bce_logits", "sum_squares")  # each has a second kernel, <op>_sum
-NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cu; MOST there
+NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cuh; MOST there
+ROWS: Final = 4  # of the batch that a block of kernels/skinny.cuh makes where every multiprocessor has so many
+FUSED: Final = ("forward_forward", "forward_copy", "backward_backward", "forward_loss_backward")  # of fusion.py
 FLOAT: Final = 4  # bytes
 
 
@@ -95,8 +97,12 @@ def _linear_kernels() -> dict[str, Kernel]:
             shared = TILES[tile].shared(along, PADS[math])
             made[f"{op}_{math}_{tile}"] = Kernel(source, 32 * TILES[tile].warps, shared, registers, blocks)
     for math in ("ffma", "tf32", "bf16"):
+        source = "skinny.cu" if math == "ffma" else f"skinny_{math}.cu"
         for op in ("linear_forward", "linear_backward_input"):
-            made[f"{op}_{math}_skinny"] = Kernel("skinny.cu", 256, registers=42)
+            for shape in ("fan_in", "fan_out"):
+                made[f"{op}_{math}_{shape}"] = Kernel(source, 256, registers=88, blocks=2)
+                made[f"{op}_{math}_{shape}{ROWS}"] = Kernel(source, 256, registers=128, blocks=2)
+        made |= {f"{name}_{math}": Kernel(source, 256, registers=102, blocks=2) for name in FUSED}
     return made
 
 
@@ -165,12 +171,32 @@ def _tile(math: str, rows: int, columns: int, chip: Chip) -> tuple[str, Grid]:
 _LINEAR: Final = {kind + suffix: (kind, precision) for kind in ALONG for precision, suffix in PRECISIONS.items()}
 
 
+def has_few_rows(batch: int, chip: Chip) -> bool:
+    """Whether layers of few outputs or inputs give every row of the batch a block."""
+    return batch < ROWS * chip.multiprocessors
+
+
+def fan(op: str, d: Dims) -> str:
+    """Which kernels of kernels/skinny.cuh a linear op has: "fan_in" (to few numbers of a row), "fan_out" (from few), or
+    "", none."""
+    few, many = {"linear_forward": ("O", "I"), "linear_backward_input": ("I", "O")}.get(_LINEAR[op][0], ("", ""))
+    if not few:
+        return ""
+    return "fan_in" if d[few] <= NARROW else "fan_out" if d[many] <= NARROW else ""
+
+
+def skinny_math(op: str) -> str:
+    """The arithmetic of those kernels: tensor cores would have little to do."""
+    precision = _LINEAR[op][1]
+    return "ffma" if precision == "fp32" else precision
+
+
 def _linear(op: str, d: Dims, chip: Chip) -> tuple[str, Grid]:
     kind, precision = _LINEAR[op]
+    if shape := fan(op, d):
+        rows = 1 if has_few_rows(d["B"], chip) else ROWS
+        return f"{kind}_{skinny_math(op)}_{shape}{rows if rows > 1 else ''}", (_blocks(d["B"], rows), 1)
     math = chip.fp32 if precision == "fp32" else precision
-    narrow = {"linear_forward": d["O"], "linear_backward_input": d["I"]}.get(kind, NARROW + 1) <= NARROW
-    if narrow:
-        return f"{kind}_{'ffma' if precision == 'fp32' else math}_skinny", (d["B"], 1)
     rows, columns = {"linear_forward": (d["B"], d["O"]), "linear_backward_input": (d["B"], d["I"])}.get(
         kind, (d["O"], d["I"])
     )

@@ -1,4 +1,4 @@
-"""Every launch of a step by itself: how long it takes, and what part of the machine's bound that is.
+"""Every call of a step by itself: how long it takes, and what part of the machine's bound that is.
 
     python gpu_profile.py --seconds 25 --record gpu-running.json
 
@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from aaecore.backend import Backend
 from aaecore.cuda import CudaBackend
 from aaecore.geometry import kernels_of
 from aaecore.ops import OPS, PRECISIONS
-from aaecore.plan import Call
+from aaecore.plan import Call, Plan
 
 Row = dict[str, Any]
 LAUNCHES = 50
@@ -62,10 +62,14 @@ def kernel_of(backend: Backend, call: Call) -> str:
 
 
 def profile(size: str, precision: str, device: str, known: Mapping[str, float], seconds: float = 0.02) -> Iterator[Row]:
-    """A row for every different launch of a step."""
+    """A row for the step's graph, with and without kernels of several calls, and one for every different call of it."""
     model = make_model(GPU_SIZES[size], precision, device)
-    backend = model.backend
-    plan = backend.capture(make_step(model, GPU_SIZES[size].batch)[0])
+    backend, step = model.backend, make_step(model, GPU_SIZES[size].batch)[0]
+    plan = backend.capture(step)
+    yield {
+        "size": size, "precision": precision, "step us": round(once(backend, plan.replay, seconds) * 1e6, 3),
+        "one by one us": round(once(backend, _one_by_one(backend, step).replay, seconds) * 1e6, 3),
+    }  # fmt: skip
     counts = Counter((c.name, c.dims) for c in plan.calls)
     for (name, dims), count in counts.items():
         call = next(c for c in plan.calls if (c.name, c.dims) == (name, dims))
@@ -77,6 +81,17 @@ def profile(size: str, precision: str, device: str, known: Mapping[str, float], 
             "count": count, "us": round(took * 1e6, 3), "bound us": round(least * 1e6, 3),
             "fraction": round(least / took, 4),
         }  # fmt: skip
+
+
+def _one_by_one(backend: Backend, step: Callable[[], None]) -> Plan:
+    """The step with a launch for each call."""
+    if not isinstance(backend, CudaBackend):
+        return backend.capture(step)
+    backend.fuses = False
+    try:
+        return backend.capture(step)
+    finally:
+        backend.fuses = True
 
 
 def _repeat(backend: Backend, call: Call) -> None:

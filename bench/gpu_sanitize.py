@@ -21,25 +21,30 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import cuda_devices
 from cases import CASES
+from fused_steps import Sizes, Step
 from gpu_model import is_gpu
 from op_checks import check
 from sizes import SIZES
 from steps import make_step
-from test_cuda_ops import _variants
+from test_cuda_ops import _chips
 
 from aaecore import AAE, Trainer, cuda
+from aaecore.geometry import FUSED, ROWS, Chip, fan
+from aaecore.ops import PRECISIONS
 
-Case = tuple[str, int, Any, Any]
+Case = tuple[str, int, Chip]
 
 
 def chosen() -> list[Case]:
-    """(op, case, fp32, tile): the smallest case of every kernel first, then one beyond all boundaries or the last."""
+    """(op, case, chip): the smallest cases of every kernel first, then one beyond all boundaries or the last."""
     rounds: list[list[Case]] = [[], []]
     for op, cases in CASES.items():
         usual = [i for i, case in enumerate(cases) if not case.bench and case.fill == "normal"]
         beyond = [i for i in usual if [cases[i].dims.get(d) for d in "BIO"] == [117, 231, 259]]
-        for turn, index in enumerate(dict.fromkeys((usual[0], (beyond or usual)[-1]))):
-            rounds[turn] += [(op, index, *variant) for variant in _variants(op)]
+        many_rows = [i for i in reversed(usual) if op.startswith("linear_") and cases[i].dims["B"] > ROWS]
+        skinny = {fan(op, cases[i].dims): i for i in many_rows}  # the smallest of each shape
+        for turn, indices in enumerate(({usual[0], *skinny.values()}, {(beyond or usual)[-1]})):
+            rounds[turn] += [(op, i, chip) for i in sorted(indices) for chip in _chips(op, cases[i].dims).values()]
     return [case for turn in rounds for case in turn]
 
 
@@ -63,7 +68,14 @@ def give_exact_memory() -> None:
 
 
 def steps() -> Iterator[str]:
-    """Small networks in every precision: recorded, in graphs of one and of many steps, and through `fit`."""
+    """Kernels of several calls; small networks in every precision: recorded, in graphs of one and of many steps, and
+    through `fit`."""
+    for pattern in FUSED:
+        for suffix in PRECISIONS.values():
+            step = Step(cuda_devices.backend(), pattern, suffix, Sizes(5, 1029, 7, 1029, beta=1))
+            step.backend.capture(step).replay()
+            assert all(np.isfinite(result).all() for result in step.results())
+    yield "kernels of several calls"
     cuda.make_driver = lambda device: cuda_devices.driver()  # the one device, with its memory
     size = SIZES["e"]
     for precision in ("fp32", "tf32", "bf16"):
@@ -89,10 +101,10 @@ def main() -> None:
     done = list(steps())
     cases = chosen()
     checked = 0
-    for op, index, fp32, tile in cases:
+    for op, index, chip in cases:
         if time.monotonic() > end:
             break
-        check(cuda_devices.backend(fp32, tile), op, index, tight=True)
+        check(cuda_devices.backend(chip), op, index, tight=True)
         checked += 1
     print(json.dumps({"what": ", ".join(done), "cases": checked, "of": len(cases)}), flush=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gpu_goals
@@ -131,14 +131,15 @@ def _steps(record: Record) -> str:
     return table(columns, [{"who": who} for who in dict.fromkeys(who for _, who in found)])
 
 
-def _kernels(rows: Iterable[Row]) -> list[str]:
+def _kernels(rows: Sequence[Row]) -> list[str]:
     texts = []
     measured = [r for r in rows if "us" in r]
     for key in dict.fromkeys((r["size"], r["precision"]) for r in measured):
         these = [r for r in measured if (r["size"], r["precision"]) == key]
         total = sum(r["us"] * r["count"] for r in these)
         texts += [
-            f"## Kernels of a step at {key[0]}, {key[1]}: {total:.0f} us one after the other",
+            f"## Calls of a step at {key[0]}, {key[1]}: {total:.0f} us one after the other",
+            *(_graphs(r) for r in rows if "step us" in r and (r["size"], r["precision"]) == key),
             table(
                 {
                     "kernel": lambda r: r["kernel"], "dims": lambda r: r["dims"], "times": lambda r: str(r["count"]),
@@ -149,6 +150,10 @@ def _kernels(rows: Iterable[Row]) -> list[str]:
             ),
         ]  # fmt: skip
     return texts
+
+
+def _graphs(row: Row) -> str:
+    return f"The step's graph takes {number(row['step us'])} us, {number(row['one by one us'])} launched call by call."
 
 
 def _engineer(value: Any) -> str:

@@ -31,6 +31,7 @@ from protocol import Unavailable
 from sizes import SIZES, Size
 
 from aaecore import cuda
+from aaecore.geometry import FUSED, KERNELS, kernels_of
 from aaecore.ops import OPS
 
 HERE = Path(__file__).resolve().parent
@@ -206,7 +207,10 @@ def test_every_command_is_a_file_of_this_folder(context):
 def test_every_kernel_is_given_to_the_sanitizer():
     cases = gpu_sanitize.chosen()
     assert {op for op, *_ in cases} == set(CASES) == set(OPS)
-    assert {tile for *_, tile in cases} >= set(gpu_sanitize.cuda.TILES)
+    kernels = {kernel for op, i, chip in cases for kernel, _ in kernels_of(op, CASES[op][i].dims, chip)}
+    of_several_calls = {kernel for kernel in KERNELS if kernel.startswith(FUSED)}
+    assert kernels | of_several_calls == set(KERNELS)
+    assert not kernels & of_several_calls
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -298,14 +302,16 @@ def test_ceilings_and_kernels_are_measured_on_the_device(emulated, monkeypatch):
     rows = [
         *gpu_ceilings.memory(backend, 1 << 12, 1 << 12), *gpu_ceilings.memcpy(backend, 1 << 12),
         *gpu_ceilings.nodes(backend, 4), *gpu_ceilings.launches(backend, 4),
-        *gpu_ceilings.products_round(cuda_devices.backend, 8, 40),
+        *gpu_ceilings.products_round(lambda fp32: cuda.CudaBackend(backend.driver, fp32), 9, 40),
     ]  # fmt: skip
     assert all(np.isfinite(row["value"]) for row in rows)
     assert max(abs(row["value"]) for row in rows if row["unit"] == "2^-24") < 10
     monkeypatch.setattr(gpu_profile, "LAUNCHES", 2)
     monkeypatch.setitem(gpu_profile.GPU_SIZES, "tiny", TINY)
     known = {"mma bf16 on registers": 1e9, "copy within the cache": 1e9}
-    kernels = list(gpu_profile.profile("tiny", "bf16", "cuda", known, 1e-4))
+    whole, *kernels = gpu_profile.profile("tiny", "bf16", "cuda", known, 1e-4)
+    assert whole["step us"] > 0
+    assert whole["one by one us"] > 0
     assert {row["op"] for row in kernels} >= {"linear_forward_bf16", "bce_logits", "adam_advance", "rng_advance"}
     assert all(row["us"] > 0 and row["kernel"] for row in kernels)
 

@@ -2,6 +2,7 @@
 //
 // A loss is a sum of floats in double: each block leaves its part in `partial`, and a second kernel of one warp, <op>_sum, adds the parts. Both
 // in an order that depends on the shape alone.
+#include "loss.cuh"
 #include "reduce.cuh"
 
 constexpr int THREADS = 256, PARTS = 128;  // PARTS: the most blocks of a sum; aaecore/geometry.py has the same number
@@ -62,13 +63,12 @@ KERNEL(bce_logits_sum, 32, const float*, const float*, float*, float* loss, int 
 // One block: there is one logit for a row.
 KERNEL(adversarial_bce, THREADS, const float* logits, float* dlogits, float* loss, int B, int real, double weight) {
   STATIC_SHARED(double, warps, THREADS / 32);
-  const double per_real = real ? weight / real : 0.0, per_other = B - real ? weight / (B - real) : 0.0;  // no rows: 0, not 0 / 0
+  const AdversarialBce bce(B, real, weight);
   double sum = 0.0;
   for (int i = threadIdx.x; i < B; i += THREADS) {
-    const double per_row = i < real ? per_real : per_other;
-    const ValueGrad r = bce_logit(logits[i], i < real ? 1.0f : 0.0f);
-    dlogits[i] = (float)per_row * r.grad;
-    sum += per_row * (double)r.value;
+    const ValueGrad r = bce.of(logits[i], i);
+    dlogits[i] = r.grad;
+    sum += bce.weight(i) * (double)r.value;
   }
   sum = block_sum<THREADS>(sum, warps);
   if (threadIdx.x == 0) *loss = (float)sum;

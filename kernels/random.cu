@@ -1,28 +1,27 @@
 // Counter-based random numbers, bit for bit those of the CPU: kernels/random.hpp says which block of which stream a number comes from.
-#include "device.cuh"
+#include "quad.cuh"
 
 constexpr int THREADS = 256, ROW_THREADS = 64;  // rows are few, and a chip has many multiprocessors
 
 DEVICE Random4 words(const u64* rng, int stream, int block) { return philox(rng[0], rng[1], (u32)stream, (u32)block); }
 
-struct Floats4 {
-  float v[4];
-};
-DEVICE Floats4 uniforms(const Random4& w) {
-  const Floats4 f = {{uniform01(w.v[0]), uniform01(w.v[1]), uniform01(w.v[2]), uniform01(w.v[3])}};
+DEVICE Quad uniforms(const Random4& w) {
+  const Quad f = {{uniform01(w.v[0]), uniform01(w.v[1]), uniform01(w.v[2]), uniform01(w.v[3])}};
   return f;
 }
-DEVICE Floats4 normals(const Random4& w) {
+DEVICE Quad normals(const Random4& w) {
   const Normal2 p = box_muller(w.v[0], w.v[1]), q = box_muller(w.v[2], w.v[3]);
-  const Floats4 f = {{p.a, p.b, q.a, q.b}};
+  const Quad f = {{p.a, p.b, q.a, q.b}};
   return f;
 }
 
 // out[i] = offset + factor f[i], four elements a thread.
-DEVICE void store_block(float* out, int block, int N, const Floats4& f, float offset, float factor) {
+DEVICE void store_block(float* out, int block, int N, const Quad& f, float offset, float factor) {
+  Quad q;
   UNROLL
-  for (int j = 0; j < 4; j++)
-    if (4 * block + j < N) out[4 * block + j] = offset + factor * f.v[j];
+  for (int j = 0; j < 4; j++) q.v[j] = offset + factor * f.v[j];
+  const int left = N - 4 * block;
+  store_quad(out + 4 * block, q, left, left >= 4 && is_aligned16(out));
 }
 
 KERNEL(random_uniform, THREADS, const u64* rng, float* out, int N, int stream, double low, double high) {
@@ -39,7 +38,7 @@ KERNEL(random_normal, THREADS, const u64* rng, float* out, int N, int stream, do
 DEVICE void fill_normals(const u64* rng, int stream, int first, float* row, int Z) {
   NO_UNROLL
   for (int b = 0; 4 * b < Z; b++) {
-    const Floats4 f = normals(words(rng, stream, first + b));
+    const Quad f = normals(words(rng, stream, first + b));
     UNROLL
     for (int j = 0; j < 4; j++)
       if (4 * b + j < Z) row[4 * b + j] = f.v[j];

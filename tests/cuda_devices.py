@@ -16,6 +16,7 @@ from emulator.emulator import EmulatedDriver, unavailable
 
 from aaecore import cuda
 from aaecore.driver import Driver
+from aaecore.geometry import Chip
 
 ON_GPU = os.environ.get("AAECORE_REQUIRE_GPU") == "1"
 MODE = os.environ.get("AAECORE_EMULATOR", "fast")
@@ -35,9 +36,11 @@ def driver() -> Driver:
 
 
 @cache
-def backend(fp32: str | None = None, tile: str | None = None) -> cuda.CudaBackend:
-    """A backend on it, with one tile of matrix products if `tile` is given."""
-    return cuda.CudaBackend(driver(), fp32, [tile] if tile else tuple(cuda.TILES))
+def backend(chip: Chip | None = None) -> cuda.CudaBackend:
+    """A backend on it, which chooses its kernels for a chip, or as it does for the device."""
+    made = cuda.CudaBackend(driver())
+    made.chip = chip or made.chip
+    return made
 
 
 class DeviceArray:

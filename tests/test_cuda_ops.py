@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +14,31 @@ from cases import CASES, case_id, make_buffers
 from op_checks import check, poison
 
 from aaecore import cpu, geometry
+from aaecore.geometry import Chip
 from aaecore.ops import OPS
 
 pytestmark = cuda_devices.needs_device
 KERNELS = Path(__file__).parent.parent / "kernels"
 LINEAR = [op for op in OPS if op.startswith("linear_")]
+CHIP = Chip(132, "tf32x3")
 
 
-def _variants(op: str) -> list[tuple[str | None, str | None]]:
-    """(fp32, tile): every way to make the op."""
+def _chips(op: str, dims: Mapping[str, int]) -> dict[str, Chip]:
+    """Every way to make a case of the op, by what it is called."""
     if op not in LINEAR:
-        return [(None, None)]
-    tiles: list[tuple[str | None, str | None]] = [("tf32x3", tile) for tile in geometry.TILES]
-    return tiles if op.endswith(("_tf32", "_bf16")) else [*tiles, ("ffma", None)]
+        return {"": CHIP}
+    if geometry.fan(op, dims):
+        return {"one row": CHIP, "rows": replace(CHIP, multiprocessors=1)}
+    made = {f"tf32x3-{tile}": replace(CHIP, tiles=(tile,)) for tile in geometry.TILES}
+    return made if op.endswith(("_tf32", "_bf16")) else made | {"ffma": replace(CHIP, fp32="ffma")}
 
 
 def _all_cases() -> list[Any]:
     return [
-        pytest.param(op, index, *variant, id="-".join([op, case_id(case), *filter(None, variant)]))
+        pytest.param(op, index, chip, id="-".join([op, case_id(case), *filter(None, [name])]))
         for op, cases in CASES.items()
         for index, case in enumerate(cases)
-        for variant in _variants(op)
+        for name, chip in _chips(op, case.dims).items()
     ]
 
 
@@ -49,10 +55,10 @@ def _rounding_of_tensor_cores(op: str, dims: dict[str, int]) -> float:
     return -(-depth // products) * float(np.finfo(np.float32).eps)
 
 
-@pytest.mark.parametrize(("op", "index", "fp32", "tile"), _all_cases())
-def test_op_agrees_with_the_reference(op: str, index: int, fp32: str | None, tile: str | None) -> None:
+@pytest.mark.parametrize(("op", "index", "chip"), _all_cases())
+def test_op_agrees_with_the_reference(op: str, index: int, chip: Chip) -> None:
     more = _rounding_of_tensor_cores(op, dict(CASES[op][index].dims))
-    check(cuda_devices.backend(fp32, tile), op, index, tight=cuda_devices.SEES_EVERY_ACCESS, more=more)
+    check(cuda_devices.backend(chip), op, index, tight=cuda_devices.SEES_EVERY_ACCESS, more=more)
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if op not in (*LINEAR, "sum_squares")])

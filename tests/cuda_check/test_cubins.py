@@ -24,7 +24,15 @@ TILED = r"linear_\w+_(ffma|tf32|tf32x3|bf16)_(small|medium|large)"
 WIDE = (
     ("adam_step", r"LDG\.E\.128", 4),
     ("adam_step", r"STG\.E\.128", 3),
-    (r"linear_forward_\w+_skinny", r"LDG\.E\.128", 2),
+    (r"linear_forward_\w+_fan_in4?", r"LDG\.E\.128", 2),
+    (r"linear_forward_\w+_fan_out4?", r"LDG\.E\.128", 2),
+    (r"linear_backward_input_\w+_fan_in4?", r"LDG\.E\.128", 2),
+    (r"linear_backward_input_\w+_fan_out4?", r"LDG\.E\.128", 8 + 2),  # eight rows of the weight, x, and dx to add to
+    (r"linear_backward_input_\w+_fan_out4?", r"STG\.E\.128", 1),
+    (r"forward_forward_\w+", r"LDG\.E\.128", 4),
+    (r"backward_backward_\w+", r"LDG\.E\.128", 2 + 8 + 2),
+    (r"forward_loss_backward_\w+", r"LDG\.E\.128", 2 + 8 + 2),
+    ("random_normal", r"STG\.E\.128", 1),
     (r"linear_forward_\w+_(small|medium|large)", r"LDG\.E\.128", 1),  # the bias
     (r"linear_forward_\w+_(small|medium|large)", r"STG\.E\.128", 1),
     (r"linear_backward_input_\w+_(small|medium|large)", r"LDG\.E\.128", 2),  # x, and dx to add to
@@ -89,7 +97,11 @@ def test_tensor_cores_are_left_out_before_sm_80(compilation: cubins.Compilation)
 
 
 def _tensor_sources() -> set[str]:
-    return {f"linear_{math}.cu" for math in cubins.TENSOR_CORES}
+    return {
+        source
+        for k in geometry.KERNELS.values()
+        if set((source := k.source)[:-3].split("_")) & set(cubins.TENSOR_CORES)
+    }
 
 
 def test_nothing_is_spilled(kernels: list[cubins.Compiled]) -> None:

@@ -17,11 +17,13 @@ import op_checks
 import pytest
 from cases import CASES, Case, make_buffers
 from emulator.emulator import EmulatedDriver, EmulatorError, unavailable
+from fused_steps import Sizes, Step
 from training import rows, train
 
 from aaecore import cuda
 from aaecore.driver import Driver, Node
-from aaecore.geometry import ALONG, KERNELS, NARROW, TILES, Chip, kernels_of
+from aaecore.fusion import Fused, fuse
+from aaecore.geometry import ALONG, FUSED, KERNELS, NARROW, TILES, Chip, kernels_of
 from aaecore.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
@@ -44,17 +46,54 @@ class Probe:
     case: Case
     fp32: str = "tf32x3"
     tile: str = "medium"
+    multiprocessors: int = 132
+
+    @property
+    def chip(self) -> Chip:
+        return Chip(self.multiprocessors, self.fp32, (self.tile,))
 
     @property
     def kernels(self) -> list[str]:
-        return [kernel for kernel, _ in kernels_of(self.op, self.case.dims, Chip(132, self.fp32, (self.tile,)))]
+        return [kernel for kernel, _ in kernels_of(self.op, self.case.dims, self.chip)]
 
     def __str__(self) -> str:
         return " and ".join(self.kernels)
 
+    def run(self, driver: Driver) -> None:
+        backend = self.backend(driver)
+        arrays = make_buffers(self.op, self.case, np.random.default_rng(0))
+        buffers = [backend.from_host(a, arg.kind) for arg, a in zip(OPS[self.op].args, arrays, strict=True)]
+        backend.launch(self.op, buffers, list(self.case.dims.values()), list(self.case.scalars.values()))
 
-def _backend(driver: Driver, probe: Probe) -> cuda.CudaBackend:
-    return cuda.CudaBackend(driver, probe.fp32, [probe.tile])
+    def backend(self, driver: Driver) -> cuda.CudaBackend:
+        made = cuda.CudaBackend(driver)
+        made.chip = self.chip
+        return made
+
+
+@dataclass(frozen=True)
+class FusedProbe:
+    """One kernel for several calls."""
+
+    op: str  # the pattern of the calls
+    suffix: str
+
+    @property
+    def kernels(self) -> list[str]:
+        return [f"{self.op}{self.suffix or '_ffma'}"]
+
+    def __str__(self) -> str:
+        return self.kernels[0]
+
+    def run(self, driver: Driver) -> None:
+        backend = cuda.CudaBackend(driver)
+        plan = backend.capture(Step(backend, self.op, self.suffix, Sizes(3, 301, NARROW - 1, 301, beta=1)))
+        (fused,) = (c for c in fuse(plan.calls, backend.chip) if isinstance(c, Fused))
+        ((launch, _),) = backend._made(fused, None)
+        driver.launch(launch)
+
+
+AnyProbe = Probe | FusedProbe
 
 
 def _linear(op: str, rows: int, columns: int, depth: int) -> Case:
@@ -67,17 +106,18 @@ def _linear(op: str, rows: int, columns: int, depth: int) -> Case:
 
 
 @cache
-def _probes() -> list[Probe]:
+def _probes() -> list[AnyProbe]:
     """Every kernel of the table. Products have one ragged tile and one chunk of the reduction more than stages: the
     last chunk lies in the first stage, where the sums go after it."""
-    made = []
+    made: list[AnyProbe] = [FusedProbe(pattern, suffix) for pattern in FUSED for suffix in PRECISIONS.values()]
     for op in (f"{kind}{suffix}" for kind in ALONG for suffix in PRECISIONS.values()):
         fp32 = ("tf32x3", "ffma") if op in ALONG else ("tf32x3",)
         for name, t in TILES.items():
             case = _linear(op, t.rows - 1, t.columns - 3, t.stages * t.depth + 3)
             made += [Probe(op, case, f, name) for f in fp32 if f != "ffma" or name == "medium"]
         if op.startswith(("linear_forward", "linear_backward_input")):
-            made.append(Probe(op, _linear(op, 2, NARROW - 1, 301)))
+            for few in ((NARROW - 1, 301), (301, NARROW - 1)):  # columns, depth
+                made += [Probe(op, _linear(op, 5, *few), multiprocessors=n) for n in (1, 132)]
     for op, cases in CASES.items():
         if not op.startswith("linear_"):
             size = {i: max(arg.size(c.dims) for arg in OPS[op].args) for i, c in enumerate(cases)}
@@ -86,15 +126,8 @@ def _probes() -> list[Probe]:
     return made
 
 
-def _probes_of(unit: str) -> list[Probe]:
+def _probes_of(unit: str) -> list[AnyProbe]:
     return [p for p in _probes() if KERNELS[p.kernels[0]].source == unit]
-
-
-def _run(driver: Driver, probe: Probe) -> None:
-    backend = _backend(driver, probe)
-    arrays = make_buffers(probe.op, probe.case, np.random.default_rng(0))
-    buffers = [backend.from_host(a, arg.kind) for arg, a in zip(OPS[probe.op].args, arrays, strict=True)]
-    backend.launch(probe.op, buffers, list(probe.case.dims.values()), list(probe.case.scalars.values()))
 
 
 def _report(run: Callable[[], object]) -> str:
@@ -163,7 +196,7 @@ def test_every_kernel_is_launched() -> None:
 def test_the_kernels_as_they_are_are_clean(unit: str) -> None:
     driver = _build(unit, {})
     for probe in _probes_of(unit):
-        _run(driver, probe)
+        probe.run(driver)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -177,7 +210,7 @@ def test_no_synchronisation_can_go(name: str, span: tuple[int, int], seed: int) 
         driver = _without(name, span, unit, seed)
         for probe in _probes_of(unit):
             before = driver._library.passed_by()
-            report = _report(lambda probe=probe, driver=driver: _run(driver, probe))
+            report = _report(lambda probe=probe, driver=driver: probe.run(driver))
             if bool(re.search(UNSYNCHRONISED, report)) != (driver._library.passed_by() > before):
                 wrong.append(f"{probe}: {report or 'no report'}")
             elif report:
@@ -192,21 +225,21 @@ def test_no_synchronisation_can_go(name: str, span: tuple[int, int], seed: int) 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is replaced in a file, and what the emulator says of the ops of a unit, those whose name has `ops` in it."""
+    """What is replaced in a file, and what the emulator says of those of the unit's kernels."""
 
     file: str
     old: str
     new: str
     unit: str
-    ops: str
+    kernels: str  # a pattern of their names
     report: str
     aligned: bool = False  # rows of whole 16 bytes; else by those of `Probe`
 
 
 READ, WRITE = (f"out-of-bounds global {access}" for access in ("read", "write"))
 FAULTS = {
-    "one element too many": Fault("data.cu", "if (i < N) x[i] = (", "if (i <= N) x[i] = (", "data.cu", "fill", WRITE),
-    "one element too many read": Fault("data.cu", "if (i < N) dst[i]", "if (i <= N) dst[i]", "data.cu", "copy", READ),
+    "one element too many": Fault("data.cu", "if (i < N) x[i] = (", "if (i <= N) x[i] = (", "data.cu", "^fill$", WRITE),
+    "one element too many read": Fault("data.cu", "if (i < N) dst[i]", "if (i <= N) dst[i]", "data.cu", "^copy$", READ),
     "one factor too many": Fault(
         "tile.cuh", "inner + j < inner_end", "inner + j <= inner_end", "linear_tf32.cu", "linear", READ
     ),
@@ -216,8 +249,9 @@ FAULTS = {
     "one sum too many": Fault("tile.cuh", "if (m0 + row >= M)", "if (m0 + row > M)", "linear.cu", "linear", "out-of-b"),
     "a quad for a tail": Fault("optim.cu", "N - i >= 4 &&", "", "optim.cu", "adam_step", READ),
     "odd rows taken for wide ones": Fault("quad.cuh", "stride % 4 == 0 &&", "", "linear_tf32.cu", "linear", "misalig"),
-    "a warp too many": Fault(
-        "skinny.cu", "if (o >= O) return;", "if (o > O) return;", "skinny.cu", "linear_forward", "out-of|illegal"
+    "a row too many": Fault(
+        "skinny.cuh", "return y[(long long)row", "return y[(long long)(row + 1)", "skinny.cu",
+        "forward_(ffma_fan_in|forward|copy|loss)", "out-of-b",
     ),
     "a stage too few": Fault(
         "tile.cuh", "chunk < T::STAGES - 1; chunk++", "chunk < T::STAGES - 2; chunk++", "linear_bf16.cu", "linear",
@@ -233,22 +267,22 @@ FAULTS = {
     ),
     "two threads on an element": Fault(
         "data.cu", "return blockIdx.x * THREADS + threadIdx.x", "return (blockIdx.x * THREADS + threadIdx.x) / 2",
-        "data.cu", "scale", "race in global memory",
+        "data.cu", "^scale$", "race in global memory",
     ),
     "a barrier in a branch": Fault(
         "reduce.cuh", "  __syncthreads();", "  if (threadIdx.x % 32 == 0) __syncthreads();", "loss.cu", "sum_squares",
         "returns while|returned before|deadlock|divergent",
     ),
     "a return before a barrier": Fault(
-        "skinny.cu", "  __syncthreads();", "  if (threadIdx.x >= I) return;\n  __syncthreads();", "skinny.cu",
-        "linear_backward_input", "returns while|returned before|deadlock|divergent",
+        "skinny.cuh", "  __syncthreads();\n  if", "  if (threadIdx.x >= N) return;\n  __syncthreads();\n  if",
+        "skinny.cu", "fan_in", "returns while|returned before|deadlock|divergent",
     ),
     "a return before the last barrier": Fault(
         "tile.cuh", "  sums.store(shared);", "  if (threadIdx.x == 7) return;\n  sums.store(shared);",
         "linear_tf32.cu", "linear", "returns while|returned before|deadlock|divergent",
     ),
     "a shuffle in a branch": Fault(
-        "skinny.cu", "  sum = warp_sum(sum);", "  if (lane < 16) sum = warp_sum(sum);", "skinny.cu", "linear_forward",
+        "skinny.cuh", "  spread_sum", "  if (threadIdx.x % 32 < 16) spread_sum", "skinny_bf16.cu", "fan_in",
         "returns while|has returned|deadlock|divergent",
     ),
 }  # fmt: skip
@@ -271,10 +305,8 @@ def test_faults_are_reported(name: str) -> None:
     """In every kernel that has them."""
     fault = FAULTS[name]
     driver = _faulty(fault)
-    probes = [p for p in _probes_of(fault.unit) if fault.ops in p.op]
-    if fault.unit == "data.cu":
-        probes = [p for p in probes if p.op == fault.ops]
-    reports = {str(p): _report(lambda p=p: _run(driver, _aligned(p) if fault.aligned else p)) for p in probes}
+    probes = [p for p in _probes_of(fault.unit) if re.search(fault.kernels, str(p))]
+    reports = {str(p): _report(lambda p=p: (_aligned(p) if fault.aligned else p).run(driver)) for p in probes}
     assert reports
     assert not {kernel: report or "clean" for kernel, report in reports.items() if not re.search(fault.report, report)}
 
@@ -285,7 +317,7 @@ def test_quads_at_odd_addresses_are_reported() -> None:
     for probe in (p for p in _probes_of("linear_tf32.cu") if p.tile == "small"):
         index, _ = next((i, c) for i, c in enumerate(CASES[probe.op]) if not any(c.dims[d] % 4 for d in "BIO"))
         with pytest.raises(EmulatorError, match=r"misaligned global (read|write) of 16 bytes"):
-            op_checks.check(_backend(driver, probe), probe.op, index, tight=True)
+            op_checks.check(probe.backend(driver), probe.op, index, tight=True)
 
 
 @pytest.mark.parametrize("unit", [u for u in UNITS if u.startswith("linear")])
@@ -296,14 +328,14 @@ def test_shared_memory_is_not_more_than_needed(unit: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(driver, "launch", lambda node: launch(replace(node, shared=node.shared - 36)))
     for probe in _probes_of(unit):
         with pytest.raises(EmulatorError, match=r"out-of-bounds shared (read|write)"):
-            _run(driver, probe)
+            probe.run(driver)
 
 
 # --- graphs -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class Step:
+class Graph:
     """The graph of a training step, and all memory of its device as it was before."""
 
     driver: EmulatedDriver
@@ -316,18 +348,18 @@ class Step:
         return _report(self.driver.graph(nodes))
 
 
-def _record_step(monkeypatch: pytest.MonkeyPatch) -> Step:
+def _record_step(monkeypatch: pytest.MonkeyPatch) -> Graph:
     driver = EmulatedDriver("check")
     allocate, graph = driver.allocate, driver.graph
     arrays: list[np.ndarray] = []  # which keeps them alive
-    steps: list[Step] = []
+    steps: list[Graph] = []
 
     def allocate_and_keep(nbytes: int) -> np.ndarray:
         arrays.append(allocate(nbytes))
         return arrays[-1]
 
     def record(nodes: list[Node]) -> Callable[[], None]:
-        steps.append(Step(driver, nodes, [(array, array.copy()) for array in arrays]))
+        steps.append(Graph(driver, nodes, [(array, array.copy()) for array in arrays]))
         return graph(nodes)
 
     with monkeypatch.context() as patch:
@@ -338,18 +370,8 @@ def _record_step(monkeypatch: pytest.MonkeyPatch) -> Step:
     return min(steps, key=lambda step: len(step.nodes))
 
 
-def _implied(nodes: list[Node], number: int, without: int) -> bool:
-    """Whether a node waits for another through others as well."""
-    todo = [a for a in nodes[number].after if a != without]
-    while todo:
-        a = todo.pop()
-        if a == without:
-            return True
-        todo += nodes[a].after
-    return False
-
-
-# (kernel, the one that it waits for): they write one buffer, but other bytes of it, which the backend does not know.
+# (kernel, the one that it waits for): they write other bytes of one buffer, which the backend does not know. Without
+# it, what comes after the later one does not come after the earlier one any more.
 UNNEEDED = {("log_value", "log_value")}
 
 
@@ -357,15 +379,15 @@ def test_no_dependency_of_a_step_can_go(monkeypatch: pytest.MonkeyPatch) -> None
     step = _record_step(monkeypatch)
     nodes = step.nodes
     assert not step.report(nodes)
-    edges = [(n, a) for n, node in enumerate(nodes) for a in node.after if not _implied(nodes, n, a)]
+    edges = [(n, a) for n, node in enumerate(nodes) for a in node.after]
     assert len(edges) > len(nodes) / 2
     unnoticed = []
     for n, a in edges:
         fewer = replace(nodes[n], after=tuple(b for b in nodes[n].after if b != a))
         report = step.report([*nodes[:n], fewer, *nodes[n + 1 :]])
         kernels = [nodes[i].launch.kernel for i in (n, a)]
-        if tuple(kernels) in UNNEEDED:
-            assert not report, f"{kernels} is needed"
-        elif not re.search(r"race in global memory: .* node \d+ of the graph, which it does not come after", report):
+        if tuple(kernels) not in UNNEEDED and not re.search(
+            r"race in global memory: .* node \d+ of the graph, which it does not come after", report
+        ):
             unnoticed.append(f"{' after '.join(kernels)} ({n}, {a}): {report or 'clean'}")
     assert not unnoticed, f"of {len(edges)} dependencies of {len(nodes)} nodes"

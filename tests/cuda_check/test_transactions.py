@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from cases import Case, make_buffers
 from emulator.emulator import EmulatedDriver, Line, unavailable
+from fused_steps import Sizes, Step
 
 from aaecore.cuda import CudaBackend
-from aaecore.geometry import ALONG, TILES, kernels_of
+from aaecore.geometry import ALONG, FUSED, TILES, Chip, kernels_of
 from aaecore.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
@@ -37,8 +38,10 @@ SIZES = {
     "random_normal": {"N": 4096},
     "random_uniform": {"N": 4096},
 }
+SKEWED = ("linear_forward", "linear_backward_input")
 ONCE = ("adam_step", "sgd_step", "copy", "activation_backward")  # what they are given is read and written once
-SKINNY = {"linear_forward": {"B": 8, "I": 1024, "O": 8}, "linear_backward_input": {"B": 8, "I": 8, "O": 1024}}
+# Layers from many to 8 and from 8 to many, one row for each block and four.
+SKINNY = [(kind, {"B": 8, "I": i, "O": o}) for kind in SKEWED for i, o in ((1024, 8), (8, 1024))]
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,9 @@ EXCEPTIONS = (
         "half a warp has a row of the sums: once for a tile, whose lines suit the tensor cores' fragments",
     ),
     Exception_(
-        r"random_(normal|uniform)", ("random.cu", "global", "write", 4), 4,
-        "a thread has four neighbours and stores them one by one; the arithmetic takes longer",
-    ),
-    Exception_(
-        r"linear_backward_input_\w+_skinny", ("skinny.cu", "global", "read", 4), 8,
-        "a thread reads a short row of the weight, which is in L1 after its first element",
+        r"(linear_forward_\w+_fan_out|linear_backward_input_\w+_fan_in)4?|(forward_forward|backward_backward)_ffma",
+        ("quad.cuh", "global", "read", 16), 2,
+        "a thread reads a row of 8 weights, half of it at a time; the other half is in L1 then",
     ),
 )  # fmt: skip
 
@@ -83,6 +83,7 @@ class Launched:
     sizes: tuple[tuple[str, int], ...]
     fp32: str = "tf32x3"
     tile: str = "medium"
+    multiprocessors: int = 132
 
     @property
     def dims(self) -> dict[str, int]:
@@ -91,12 +92,18 @@ class Launched:
 
     @property
     def kernel(self) -> str:
-        return kernels_of(self.op, self.dims, _backend(self.fp32, self.tile).chip)[0][0]
+        return kernels_of(self.op, self.dims, self.chip)[0][0]
+
+    @property
+    def chip(self) -> Chip:
+        return Chip(self.multiprocessors, self.fp32, (self.tile,))
 
 
 @cache
-def _backend(fp32: str, tile: str) -> CudaBackend:
-    return CudaBackend(_driver(), fp32, [tile])
+def _backend(chip: Chip) -> CudaBackend:
+    backend = CudaBackend(_driver())
+    backend.chip = chip
+    return backend
 
 
 @cache
@@ -108,18 +115,20 @@ def _all_launched() -> list[Launched]:
     made = [Launched(op, tuple(sizes.items())) for op, sizes in SIZES.items()]
     for suffix in PRECISIONS.values():
         made += [Launched(kind + suffix, SQUARE, tile=tile) for kind in ALONG for tile in TILES]
-        made += [Launched(kind + suffix, tuple(sizes.items())) for kind, sizes in SKINNY.items()]
+        made += [
+            Launched(kind + suffix, tuple(sizes.items()), multiprocessors=n) for kind, sizes in SKINNY for n in (1, 132)
+        ]
     return made + [Launched(kind, SQUARE, "ffma") for kind in ALONG]
 
 
-LAUNCHED = {"-".join([n.op, n.fp32, n.tile, str(n.sizes[0][1])]): n for n in _all_launched()}
+LAUNCHED = {"-".join([n.kernel, *(f"{k}{v}" for k, v in n.sizes)]): n for n in _all_launched()}
 
 
 @cache
 def _profile(name: str) -> list[Line]:
     n = LAUNCHED[name]
     case = Case(n.dims, dict.fromkeys(OPS[n.op].scalars, 0.2))
-    backend, arrays = _backend(n.fp32, n.tile), make_buffers(n.op, case, np.random.default_rng(0))
+    backend, arrays = _backend(n.chip), make_buffers(n.op, case, np.random.default_rng(0))
     buffers = [backend.from_host(a, arg.kind) for arg, a in zip(OPS[n.op].args, arrays, strict=True)]
     with _driver().profile() as lines:
         backend.launch(n.op, buffers, list(case.dims.values()), list(case.scalars.values()))
@@ -132,15 +141,25 @@ def _exception(kernel: str, line: Line) -> Exception_ | None:
     return next((e for e in EXCEPTIONS if e.line == key and re.fullmatch(e.kernel, kernel)), None)
 
 
+def _wasteful(kernel: str, lines: list[Line]) -> list[Line]:
+    found = [(line, _exception(kernel, line)) for line in lines]
+    return [line for line, exception in found if line.ratio > (exception.ratio if exception else 1)]
+
+
 @pytest.mark.parametrize("name", LAUNCHED)
 def test_no_transaction_is_wasted(name: str) -> None:
     kernel = LAUNCHED[name].kernel
-    wasteful = []
-    for line in _profile(name):
-        exception = _exception(kernel, line)
-        if line.ratio > (exception.ratio if exception else 1):
-            wasteful.append(line)
-    assert not wasteful, kernel
+    assert not _wasteful(kernel, _profile(name)), kernel
+
+
+@pytest.mark.parametrize("pattern", FUSED)
+def test_kernels_of_several_calls_waste_none(pattern: str) -> None:
+    backend = _backend(Chip(132, "tf32x3"))
+    plan = backend.capture(Step(backend, pattern, "", Sizes(8, 1024, 8, 1024)))
+    with _driver().profile() as lines:
+        plan.replay()
+    assert lines
+    assert not _wasteful(f"{pattern}_ffma", lines)
 
 
 @pytest.mark.parametrize("exception", EXCEPTIONS, ids=lambda e: e.kernel)
