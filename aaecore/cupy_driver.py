@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,6 @@ from .errors import DeviceError
 OLDEST = (7, 5)  # the compute capability that NVRTC 13 still compiles for
 BLOCK = 2 << 20  # bytes that the arena asks CuPy for at a time
 ALIGNMENT = 256  # bytes
-STREAMS = 4  # launches of a graph that may run at the same time
 DLPACK_CUDA = 2  # kDLCUDA
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 INSTALL = "pip install 'aaecore[cuda13x]' or 'aaecore[cuda12x]'"
@@ -39,20 +41,20 @@ class Arena:
         return self._block[self._used - size :][:nbytes]
 
 
-def assign_streams(nodes: Sequence[Node], streams: int) -> list[int]:
-    """A stream for every node, so that independent nodes are on different ones as far as they go."""
+def assign_streams(nodes: Sequence[Node]) -> list[int]:
+    """A stream for every node, as few as there can be without an order of two nodes that neither has to wait for."""
+    before: list[int] = []  # what each node comes after, as bits
     last: list[int] = []  # the last node on each stream
     assigned: list[int] = []
     for number, node in enumerate(nodes):
-        following = [s for s, n in enumerate(last) if n in node.after]
-        if following:
-            stream = max(following, key=lambda s: last[s])
-        elif len(last) < streams:
+        before.append(reduce(or_, (before[w] | 1 << w for w in node.after), 0))
+        free = [s for s, n in enumerate(last) if before[number] >> n & 1]
+        if free:
+            stream = max(free, key=lambda s: last[s])  # of what it waits for, the latest: one event less
+            last[stream] = number
+        else:
             stream = len(last)
             last.append(number)
-        else:
-            stream = min(range(streams), key=lambda s: last[s])
-        last[stream] = number
         assigned.append(stream)
     return assigned
 
@@ -185,12 +187,16 @@ class CupyDriver:
         with self._here():
             for node in nodes:
                 self._function(node.launch)  # modules cannot be loaded during a capture
-            streams = [cuda.Stream(non_blocking=True) for _ in range(STREAMS)]
+            assigned = assign_streams(nodes)
+            streams = [cuda.Stream(non_blocking=True) for _ in range(max(assigned, default=0) + 1)]
             streams[0].begin_capture()
             try:
-                self._capture(nodes, streams)
-            finally:
-                graph = streams[0].end_capture()
+                self._capture(nodes, assigned, streams)
+            except BaseException:
+                with suppress(cuda.runtime.CUDARuntimeError):  # streams have not joined: nothing of it is wanted
+                    streams[0].end_capture()
+                raise
+            graph = streams[0].end_capture()
 
         def replay() -> None:
             with self._here():
@@ -198,7 +204,7 @@ class CupyDriver:
 
         return replay
 
-    def _capture(self, nodes: Sequence[Node], streams: Sequence[Any]) -> None:
+    def _capture(self, nodes: Sequence[Node], assigned: Sequence[int], streams: Sequence[Any]) -> None:
         """Puts the nodes on the capturing streams[0] and its companions, which fork from it and join it at the end."""
         cuda = self._cupy.cuda
 
@@ -207,11 +213,9 @@ class CupyDriver:
             event.record(stream)
             return event
 
-        assigned = assign_streams(nodes, len(streams))
-        used = sorted(set(assigned) - {0})
         begun = mark(streams[0])
-        for s in used:
-            streams[s].wait_event(begun)
+        for other in streams[1:]:
+            other.wait_event(begun)
         waited_for = {w for i, node in enumerate(nodes) for w in node.after if assigned[w] != assigned[i]}
         events: dict[int, Any] = {}
         for i, node in enumerate(nodes):
@@ -222,5 +226,5 @@ class CupyDriver:
             self._function(launch)(launch.grid, (launch.threads,), launch.arguments, launch.shared, stream)
             if i in waited_for:
                 events[i] = mark(stream)
-        for s in used:
-            streams[0].wait_event(mark(streams[s]))
+        for other in streams[1:]:
+            streams[0].wait_event(mark(other))

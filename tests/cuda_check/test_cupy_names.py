@@ -1,0 +1,86 @@
+"""The stand-in for CuPy has CuPy's names, and the parameters that they have there, by CuPy's own documentation."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+
+import fake_cupy
+import pytest
+
+CLASSES = ("cuda.Stream", "cuda.Event", "cuda.Graph", "cuda.function.Module", "cuda.function.Function", "ndarray")
+FUNCTIONS = ("empty", "asarray", "from_dlpack", "cuda.get_current_stream", "cuda.Device.__enter__")
+RUNTIME = ("CUDARuntimeError", "getDeviceProperties", "getDeviceCount", "getDevice")
+ATTRIBUTES = {"ndarray": ("data", "device", "flags"), "cuda.Stream.null": ("ptr",), "cuda.function.Function": ("ptr",)}
+
+
+def _cupy() -> object:
+    try:
+        import cupy
+    except ImportError as error:
+        reason = f"needs CuPy ({error}): pip install 'aaecore[cuda-check]'"
+        if os.environ.get("AAECORE_REQUIRE_CUDA_CHECK") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return cupy
+
+
+def _find(path: str) -> object:
+    found = _cupy()
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _documented(found: object) -> list[str]:
+    """The names of the parameters: Cython has them in the first line of the documentation."""
+    try:
+        names = list(inspect.signature(found).parameters)  # type: ignore[arg-type]
+    except ValueError:
+        line = re.search(r"\((.*)\)", (found.__doc__ or "").splitlines()[0])
+        assert line is not None, found
+        parts = [part.split("=")[0].split(" ")[-1] for part in line[1].split(", ")]
+        names = [part.lstrip("*") for part in parts if part not in ("*", "/")]
+    return [name for name in names if name != "self"]
+
+
+def _methods() -> list[tuple[str, str]]:
+    stand_ins = {"cuda.MemoryPointer": fake_cupy.MemoryPointer}
+    stand_ins |= {path: getattr(fake_cupy, path.rsplit(".", 1)[-1]) for path in CLASSES}
+    return [
+        (path, name)
+        for path, stand_in in stand_ins.items()
+        for name, value in vars(stand_in).items()
+        if inspect.isfunction(value) and not name.startswith("_") and name != "touch"
+    ]
+
+
+@pytest.mark.parametrize(("path", "name"), _methods())
+def test_methods_take_the_parameters_of_cupy(path: str, name: str) -> None:
+    stand_in = getattr(getattr(fake_cupy, path.rsplit(".", 1)[-1]), name)
+    ours = [p for p in inspect.signature(stand_in).parameters if p != "self"]
+    theirs = _documented(getattr(_find(path), name))
+    assert ours == theirs[: len(ours)]
+
+
+def test_there_are_methods_to_compare() -> None:
+    assert {("cuda.Stream", "end_capture"), ("cuda.MemoryPointer", "memset_async"), ("ndarray", "set")} <= set(
+        _methods()
+    )
+
+
+@pytest.mark.parametrize("path", FUNCTIONS)
+def test_functions_exist(path: str) -> None:
+    assert callable(_find(path))
+
+
+def test_what_else_is_used_exists() -> None:
+    for name in RUNTIME:
+        assert hasattr(_find("cuda.runtime"), name)
+    for path, names in ATTRIBUTES.items():
+        assert all(hasattr(_find(path), name) for name in names)
+    _cupy()
+    from cupy_backends.cuda.api import driver
+
+    assert _documented(driver.funcSetAttribute) == ["f", "attribute", "value"]

@@ -1,0 +1,347 @@
+"""What `aaecore.cupy_driver` uses of CuPy, over the emulator: devices, streams, events and captures with CUDA's rules.
+
+Names and parameters are those of CuPy 14, which `tests/cuda_check/test_cupy_names.py` compares. Breaking a rule raises
+`RuleError`: work on another device than the current one, allocating or reading during a capture, a captured stream that
+never joins, more shared memory than a kernel has been allowed.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from emulator.emulator import EmulatedDriver
+
+from aaecore import nvrtc
+from aaecore.driver import Launch, Node
+
+WITHOUT_ASKING = 48 << 10  # bytes of dynamic shared memory
+
+
+class CUDARuntimeError(RuntimeError):
+    """CuPy's error."""
+
+
+class RuleError(AssertionError):
+    """A rule of CUDA was broken."""
+
+
+class Capture:
+    """The nodes of a graph in the making, and the streams that take part."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.streams: list[Stream] = []
+
+
+class World:
+    """The machine: devices, and what is current. One at a time, `install` makes it."""
+
+    def __init__(self, emulator: EmulatedDriver, devices: int) -> None:
+        self.emulator, self.devices = emulator, devices
+        self.device = 0
+        self.captures: list[Capture] = []
+        self.synchronized = 0  # how often the host waited
+        self.allowed: dict[str, int] = {}  # kernel -> bytes of shared memory
+        self.loaded: list[str] = []  # sources
+        self.default = [Stream(null=True, device=i) for i in range(devices)]
+        self.current = list(self.default)
+        self.used: list[Stream] = []  # the stream of every piece of work outside captures
+
+    def work(self, stream: Stream | None = None) -> Stream:
+        """The stream that some work goes on."""
+        stream = stream or self.current[self.device]
+        if stream.device != self.device:
+            raise RuleError(f"a stream of device {stream.device} while {self.device} is the current one")
+        if stream.capture is None:
+            self.used.append(stream)
+        return stream
+
+
+_world: World | None = None
+
+
+def world() -> World:
+    assert _world is not None
+    return _world
+
+
+# --- streams and graphs -----------------------------------------------------------------------------------------------
+
+
+class Stream:
+    def __init__(
+        self,
+        null: bool = False,
+        non_blocking: bool = False,
+        ptds: bool = False,
+        priority: Any = None,
+        *,
+        device: int = -1,
+    ) -> None:
+        self.device = device if device >= 0 else world().device
+        self.null, self.ptr = null, 0 if null else id(self)
+        self.capture: Capture | None = None
+        self.last: frozenset[int] = frozenset()  # the nodes of the capture that the next one comes after
+
+    def __enter__(self) -> Stream:
+        self._before = world().current[self.device]
+        world().current[self.device] = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        world().current[self.device] = self._before
+
+    def begin_capture(self, mode: Any = None) -> None:
+        if self.null or self.capture is not None:
+            raise RuleError("a stream that cannot begin a capture")
+        self._join(Capture())
+        assert self.capture is not None
+        world().captures.append(self.capture)
+
+    def _join(self, capture: Capture) -> None:
+        self.capture, self.last = capture, frozenset()
+        capture.streams.append(self)
+
+    def wait_event(self, event: Event) -> None:
+        if event.capture is None:
+            if self.capture is not None:
+                raise RuleError("a captured stream waits for an event from outside")
+            return
+        if self.capture is None:
+            self._join(event.capture)
+        if self.capture is not event.capture:
+            raise RuleError("a stream waits for an event of another capture")
+        self.last |= event.nodes
+
+    def end_capture(self) -> Graph:
+        capture = self.capture
+        if capture is None or capture.streams[0] is not self:
+            raise RuleError("this stream did not begin a capture")
+        world().captures.remove(capture)
+        for stream in capture.streams:
+            stream.capture = None
+        joined, todo = set(), set(self.last)
+        while todo:
+            joined.add(number := todo.pop())
+            todo |= set(capture.nodes[number].after) - joined
+        if len(joined) < len(capture.nodes):
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined")
+        return Graph(capture.nodes)
+
+    def synchronize(self) -> None:
+        world().synchronized += 1
+
+
+class Event:
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
+        self.capture: Capture | None = None
+        self.nodes: frozenset[int] = frozenset()
+
+    def record(self, stream: Stream | None = None) -> None:
+        stream = stream or world().current[world().device]
+        self.capture, self.nodes = stream.capture, stream.last
+
+
+class Graph:
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes, self._replay = nodes, world().emulator.graph(nodes)
+        self.device = world().device
+
+    def launch(self, stream: Stream | None = None) -> None:
+        if world().device != self.device:
+            raise RuleError(f"a graph of device {self.device} while {world().device} is the current one")
+        world().work(stream)
+        self._replay()
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+
+class Module:
+    def __init__(self) -> None:
+        self.device = world().device
+
+    def load(self, cubin: bytes) -> None:
+        if world().captures:
+            raise RuleError("a module is loaded during a capture")
+        self.source = cubin.decode().split(" for ")[0]
+        world().loaded.append(self.source)
+
+    def get_function(self, name: str) -> Function:
+        return Function(self, name)
+
+
+class Function:
+    def __init__(self, module: Module, name: str) -> None:
+        self.module, self.name, self.ptr = module, name, name
+
+    def __call__(
+        self,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[Any],
+        shared_mem: int = 0,
+        stream: Any = None,
+    ) -> None:
+        if shared_mem > max(WITHOUT_ASKING, world().allowed.get(self.name, 0)):
+            raise RuleError(f"{self.name}: {shared_mem} bytes of shared memory without having asked")
+        if self.module.device != world().device or len(block) != 1 or not grid[2:] == ():
+            raise RuleError(f"{self.name}: of device {self.module.device}, grid {grid}, block {block}")
+        launch = Launch(self.module.source, self.name, (grid[0], grid[1]), block[0], shared_mem, tuple(args))
+        on = world().work(stream)
+        if on.capture is None:
+            world().emulator.launch(launch)
+            return
+        on.capture.nodes.append(Node(launch, tuple(sorted(on.last))))
+        on.last = frozenset([len(on.capture.nodes) - 1])
+
+
+def func_set_attribute(f: Any, attribute: int, value: int) -> None:
+    assert attribute == 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    world().allowed[f] = value
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+class MemoryPointer:
+    def __init__(self, array: ndarray) -> None:
+        self._array, self.ptr = array, world().emulator.pointer(array.memory)
+
+    def copy_from_device_async(self, src: MemoryPointer, size: int, stream: Any = None) -> None:
+        self._array.touch(stream)
+        world().emulator.copy(self._array.memory.view(np.uint8)[:size], src._array.memory.view(np.uint8)[:size])
+
+    def memset_async(self, value: int, size: int, stream: Any = None) -> None:
+        self._array.touch(stream)
+        self._array.memory.view(np.uint8)[:size] = value
+
+
+class ndarray:
+    """CuPy's array, as far as the library uses it."""
+
+    def __init__(self, memory: np.ndarray, device: int | None = None) -> None:
+        self.memory = memory
+        self.device = types.SimpleNamespace(id=world().device if device is None else device)
+        self.dtype, self.shape, self.size, self.nbytes = memory.dtype, memory.shape, memory.size, memory.nbytes
+        self.flags = types.SimpleNamespace(c_contiguous=memory.flags.c_contiguous)
+        self.__cuda_array_interface__ = {**memory.__array_interface__, "version": 3}
+        self.data = MemoryPointer(self)
+
+    def touch(self, stream: Any = None) -> None:
+        if world().captures:
+            raise RuleError("memory is touched during a capture")
+        if self.device.id != world().device:
+            raise RuleError(f"memory of device {self.device.id} while {world().device} is the current one")
+        world().work(stream)
+
+    def _like(self, memory: np.ndarray) -> ndarray:
+        return ndarray(memory, self.device.id)
+
+    def __getitem__(self, index: Any) -> ndarray:
+        return self._like(self.memory[index])
+
+    def view(self, dtype: Any = None, type: Any = None) -> ndarray:
+        return self._like(self.memory.view(dtype))
+
+    def reshape(self, *shape: Any, order: Any = "C") -> ndarray:
+        return self._like(self.memory.reshape(*shape))
+
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        self.touch(stream)
+        if arr.dtype != self.dtype or arr.shape != self.shape:
+            raise ValueError(f"{arr.dtype} {arr.shape} cannot be set to {self.dtype} {self.shape}")
+        self.memory[...] = arr
+
+    def get(self, stream: Any = None, order: Any = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
+        self.touch(stream)
+        world().synchronized += 1
+        return self.memory.copy()
+
+
+def empty(shape: Any, dtype: Any = float, order: Any = "C") -> ndarray:
+    if world().captures:
+        raise RuleError("memory is allocated during a capture")
+    count = int(np.prod(shape))
+    return ndarray(world().emulator.allocate(count * np.dtype(dtype).itemsize).view(dtype).reshape(shape))
+
+
+def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False) -> ndarray:
+    return ndarray(world().emulator.adopt(a))
+
+
+def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
+    return ndarray(np.from_dlpack(array))
+
+
+# --- installing -------------------------------------------------------------------------------------------------------
+
+
+class Device:
+    def __init__(self, device: int | None = None) -> None:
+        self.id = world().device if device is None else device
+
+    def __enter__(self) -> Device:
+        self._before, world().device = world().device, self.id
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        world().device = self._before
+
+
+def get_current_stream(device_id: int = -1) -> Stream:
+    return world().current[world().device if device_id < 0 else device_id]
+
+
+def _properties(device: int) -> dict[str, Any]:
+    emulator = world().emulator
+    major, minor = emulator.capability
+    return {"major": major, "minor": minor, "multiProcessorCount": emulator.multiprocessors, "name": b"Emulated"}
+
+
+def _modules() -> dict[str, types.ModuleType]:
+    """As `import` finds them."""
+
+    def module(name: str, **content: Any) -> types.ModuleType:
+        made = types.ModuleType(name)
+        vars(made).update(content)
+        return made
+
+    runtime = module(
+        "cupy.cuda.runtime", CUDARuntimeError=CUDARuntimeError, getDeviceProperties=_properties,
+        getDeviceCount=lambda: world().devices, getDevice=lambda: world().device,
+    )  # fmt: skip
+    function = module("cupy.cuda.function", Module=Module, Function=Function)
+    cuda = module(
+        "cupy.cuda", runtime=runtime, function=function, Stream=Stream, Event=Event, Device=Device,
+        get_current_stream=get_current_stream,
+    )  # fmt: skip
+    driver = module("cupy_backends.cuda.api.driver", funcSetAttribute=func_set_attribute)
+    return {
+        "cupy": module("cupy", cuda=cuda, ndarray=ndarray, empty=empty, asarray=asarray, from_dlpack=from_dlpack),
+        "cupy.cuda": cuda,
+        "cupy_backends": module("cupy_backends"),
+        "cupy_backends.cuda": module("cupy_backends.cuda"),
+        "cupy_backends.cuda.api": module("cupy_backends.cuda.api", driver=driver),
+    }
+
+
+@contextmanager
+def installed(emulator: EmulatedDriver, devices: int = 1) -> Iterator[World]:
+    """`import cupy` gives this, and NVRTC's cubins are the names of their sources."""
+    global _world
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nvrtc, "cubin", lambda name, arch: f"{name} for {arch}".encode())
+        for name, module in _modules().items():
+            patch.setitem(sys.modules, name, module)
+        _world = World(emulator, devices)
+        try:
+            yield _world
+        finally:
+            _world = None
