@@ -96,6 +96,7 @@ def _commands() -> click.Group:
     number = click.Option(["-n", "n"], type=click.IntRange(1), default=64, show_default=True)
     dataset = click.Option(["--dataset"], default="x", metavar="NAME", help="Name inside an HDF5 input.  [x]")
     shape = click.Option(["--image-shape"], callback=_parse_flag, metavar="H,W", help="For a .png; square by default.")
+    device = click.Option(["--device"], metavar="TEXT", help="cpu, cuda, ... instead of where the model was trained.")
     flags = [_flag(name) for name in config.KEYS]
     commands = [
         command(
@@ -105,10 +106,10 @@ def _commands() -> click.Group:
             click.Option(["--folder"], metavar="RUN", type=path, help="Where to write.  [runs/<date-time>]"),
             click.Option(["--overwrite"], is_flag=True, help="Replace the run in that folder."),
         ),
-        command(resume, model, _flag("epochs", EPOCHS)),
-        command(encode, model, click.Argument(["input"], type=path), out, dataset),
-        command(sample, model, out, number, shape),
-        command(plot, click.Argument(["folder"], metavar="RUN", type=path)),
+        command(resume, model, _flag("epochs", EPOCHS), device),
+        command(encode, model, click.Argument(["input"], type=path), out, dataset, device),
+        command(sample, model, out, number, shape, device),
+        command(plot, click.Argument(["folder"], metavar="RUN", type=path), device),
         command(info, click.Argument(["model"], metavar="[RUN_OR_CHECKPOINT]", required=False, type=path)),
     ]  # fmt: skip
     group = click.Group("aaecore", {c.name: c for c in commands if c.name}, help="Adversarial autoencoders.")
@@ -160,20 +161,21 @@ def train(toml: str | None, folder: str | None, overwrite: bool, **flags: Any) -
     _complete(folder, options, source, trainers)
 
 
-def resume(model: str, epochs: int | None) -> None:
+def resume(model: str, epochs: int | None, device: str | None) -> None:
     """Continue a run from its checkpoint, bit for bit as if it had not been stopped."""
     folder = _folder(model)
-    options = _read_config(folder)
-    trainers = {CHECKPOINT: Trainer.resume(os.path.join(folder, CHECKPOINT))}
+    changes: dict[str, Any] = {"epochs": epochs, "device": device}
+    options = replace(_read_config(folder), **{k: v for k, v in changes.items() if v is not None})
+    trainers = {CHECKPOINT: Trainer.resume(os.path.join(folder, CHECKPOINT), device=device)}
     made = trainers[CHECKPOINT].epoch
     if epochs is not None and epochs <= made:
         raise ValueError(f"--epochs: expected an integer > {made}, the epochs made so far, got {epochs}")
-    options = options if epochs is None else replace(options, epochs=epochs)
     source = config.load_data(options)
     models = _models(options, source)
     for m in models[1:]:
         path = os.path.join(folder, m.file)
-        trainers[m.file] = Trainer.resume(path) if os.path.exists(path) else _new_trainer(options, m, source)
+        there = os.path.exists(path)
+        trainers[m.file] = Trainer.resume(path, device=device) if there else _new_trainer(options, m, source)
     if all(trainers[m.file].epoch >= m.epochs for m in models):
         print(f"{folder} is already complete, with {made} epochs; --epochs makes more")
         return
@@ -181,10 +183,10 @@ def resume(model: str, epochs: int | None) -> None:
     _complete(folder, options, source, trainers)
 
 
-def encode(model: str, input: str, out: str, dataset: str) -> None:
+def encode(model: str, input: str, out: str, dataset: str, device: str | None) -> None:
     """Write the codes of INPUT (.npy, .h5 or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
     kind = _suffix(out, ".npy", ".h5")
-    codes = load(_checkpoint(model)).encode(config.as_rows(config.load_array(input, dataset)))
+    codes = load(_checkpoint(model), device=device).encode(config.as_rows(config.load_array(input, dataset)))
     buffer = io.BytesIO()
     if kind == ".npy":
         np.save(buffer, codes)
@@ -197,13 +199,13 @@ def encode(model: str, input: str, out: str, dataset: str) -> None:
     print(f"{out}: codes of shape {codes.shape}")
 
 
-def sample(model: str, out: str, n: int, image_shape: list[int] | None) -> None:
+def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: str | None) -> None:
     """Write N decoded samples of the prior to OUT: .npy, or .png for images.
 
     The same checkpoint gives the same samples.
     """
     kind = _suffix(out, ".npy", ".png")
-    network = load(_checkpoint(model))
+    network = load(_checkpoint(model), device=device)
     if kind == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, network.sample(n))
@@ -216,12 +218,13 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None) -> None:
     print(f"{out}: {n} samples")
 
 
-def plot(folder: str) -> None:
+def plot(folder: str, device: str | None) -> None:
     """Draw the pictures of a run again."""
     options = _read_config(folder)
     source = config.load_data(options)
     models = [m.file for m in _models(options, source) if os.path.exists(os.path.join(folder, m.file))]
-    _draw(folder, source, [Trainer.resume(os.path.join(folder, file)) for file in models or [CHECKPOINT]])
+    paths = [os.path.join(folder, file) for file in models or [CHECKPOINT]]
+    _draw(folder, source, [Trainer.resume(path, device=device) for path in paths])
 
 
 def info(model: str | None) -> None:

@@ -272,6 +272,12 @@ def empty(shape: Any, dtype: Any = float, order: Any = "C") -> ndarray:
     return ndarray(world().emulator.allocate(count * np.dtype(dtype).itemsize).view(dtype).reshape(shape))
 
 
+def _filled(host: np.ndarray) -> ndarray:
+    made = empty(host.shape, host.dtype)
+    made.set(host)
+    return made
+
+
 def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False) -> ndarray:
     return ndarray(world().emulator.adopt(a))
 
@@ -322,14 +328,18 @@ def _modules() -> dict[str, types.ModuleType]:
         "cupy.cuda", runtime=runtime, function=function, Stream=Stream, Event=Event, Device=Device,
         get_current_stream=get_current_stream,
     )  # fmt: skip
+    random = module("cupy.random", random=lambda shape, dtype: _filled(np.random.default_rng(0).random(shape, dtype)))
     driver = module("cupy_backends.cuda.api.driver", funcSetAttribute=func_set_attribute)
     return {
-        "cupy": module("cupy", cuda=cuda, ndarray=ndarray, empty=empty, asarray=asarray, from_dlpack=from_dlpack),
+        "cupy": module(
+            "cupy", cuda=cuda, ndarray=ndarray, empty=empty, asarray=asarray, from_dlpack=from_dlpack, random=random,
+            float32=np.float32,
+        ),
         "cupy.cuda": cuda,
         "cupy_backends": module("cupy_backends"),
         "cupy_backends.cuda": module("cupy_backends.cuda"),
         "cupy_backends.cuda.api": module("cupy_backends.cuda.api", driver=driver),
-    }
+    }  # fmt: skip
 
 
 @contextmanager

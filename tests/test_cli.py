@@ -294,6 +294,26 @@ def test_sample(tmp_path, finished, capsys):
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_model_goes_to_another_device(tmp_path, finished, images, capsys):
+    folder = str(tmp_path / "run")
+    shutil.copytree(finished, folder)
+    os.unlink(f"{folder}/checkpoint_2d.h5")
+    there = ("--device", "reference")
+    assert cli.run(["encode", folder, images, f"{folder}/z.npy", *there]) == 0
+    x = np.load(images).reshape(60, 20)
+    here, exact = (aaecore.load(f"{folder}/checkpoint.h5", device=d).encode(x) for d in ("cpu", "reference"))
+    assert np.array_equal(np.load(f"{folder}/z.npy"), exact)
+    assert not np.array_equal(here, exact)
+    assert cli.run(["sample", folder, f"{folder}/s.npy", *there]) == 0
+    assert cli.run(["resume", folder, "--epochs", "3", *there]) == 0
+    models = [aaecore.load(f"{folder}/{name}.h5") for name in ("checkpoint", "checkpoint_2d")]
+    assert [m.backend.name for m in models] == ["reference", "reference"]
+    assert config.read(f"{folder}/config.toml").device == "reference"
+    assert cli.run(["plot", folder, "--device", "cpu"]) == 0
+    capsys.readouterr()
+    fails(capsys, ["plot", folder, "--device", "tpu"], "tpu")
+
+
 def test_info(finished, capsys):
     assert cli.run(["info"]) == 0
     assert f"aaecore          {aaecore.__version__}" in capsys.readouterr().out

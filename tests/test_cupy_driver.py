@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import cuda_devices
 import fake_cupy
@@ -13,11 +16,13 @@ from emulator_kit import needs_compiler
 from fake_cupy import World
 from training import model, rows, same, train
 
+import aaecore
 from aaecore import Trainer, cuda
 from aaecore.cupy_driver import DLPACK_CUDA, CupyDriver
 from aaecore.driver import Driver
 
 pytestmark = needs_compiler
+README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.fixture
@@ -84,6 +89,19 @@ def test_work_goes_on_the_current_stream_and_nobody_waits(world: World, x: np.nd
         assert world.synchronized > waits, "a loss that is looked at has to be there"
     assert set(world.used) == {mine}
     assert trainer.backend.__cuda_stream__() == (0, 0)
+
+
+@pytest.mark.skipif(not README.exists(), reason="the README is in the repository only: run this from a checkout")
+def test_the_example_of_the_readme(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    section = README.read_text().split("## On a GPU")[1]
+    code = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    names: dict[str, Any] = {"aaecore": aaecore}
+    exec(compile(code.replace("784", "20"), str(README), "exec"), names)
+    assert names["codes"].shape == (100, 8)
+    assert names["images"].shape == (64, 20)
+    assert float(capsys.readouterr().out) > 0
+    assert set(world.used) <= {names["stream"], world.default[0]}
+    assert world.default[0] in world.used, "the model was made before"
 
 
 def test_another_gpu_than_the_current_one(world: World, x: np.ndarray) -> None:
