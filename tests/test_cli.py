@@ -304,7 +304,10 @@ def test_a_model_goes_to_another_device(tmp_path, finished, images, capsys):
     here, exact = (aaecore.load(f"{folder}/checkpoint.h5", device=d).encode(x) for d in ("cpu", "reference"))
     assert np.array_equal(np.load(f"{folder}/z.npy"), exact)
     assert not np.array_equal(here, exact)
-    assert cli.run(["sample", folder, f"{folder}/s.npy", *there]) == 0
+    assert cli.run(["sample", folder, f"{folder}/s.npy", "-n", "5", *there]) == 0
+    sampled = [aaecore.load(f"{folder}/checkpoint.h5", device=d).sample(5) for d in ("cpu", "reference")]
+    assert np.array_equal(np.load(f"{folder}/s.npy"), sampled[1])
+    assert not np.array_equal(*sampled)
     assert cli.run(["resume", folder, "--epochs", "3", *there]) == 0
     models = [aaecore.load(f"{folder}/{name}.h5") for name in ("checkpoint", "checkpoint_2d")]
     assert [m.backend.name for m in models] == ["reference", "reference"]
