@@ -21,6 +21,7 @@ from .ops import OPS, Op
 from .plan import Call
 
 INT_MAX = 2**31 - 1
+MOST_ELEMENTS = 2**31 - 2**16  # of a buffer: the last blocks of a grid count beyond its end
 TENSOR_CORES = (8, 0)  # the compute capability that TF32 and bfloat16 products need
 STEPS_PER_GRAPH = 16  # to launch a graph may well cost the host as much as a small step takes (not measured yet)
 FP32 = ("tf32x3", "ffma")
@@ -29,8 +30,8 @@ KINDS = {"float32": "real", "uint8": "uint8", "int64": "int64", "uint64": "uint6
 
 def _check_sizes(op: Op, buffers: Sequence[Buffer]) -> None:
     for arg, buffer in zip(op.args, buffers, strict=True):
-        if buffer.size > INT_MAX and arg.name != "source":  # whose rows are found in 64 bits
-            raise ValueError(f"{op.name}: {arg.name} must hold at most {INT_MAX} elements, got {buffer.size}")
+        if buffer.size > MOST_ELEMENTS and arg.name != "source":  # whose rows are found in 64 bits
+            raise ValueError(f"{op.name}: {arg.name} must hold at most {MOST_ELEMENTS} elements, got {buffer.size}")
 
 
 def _launch(kernel: str, grid: Grid, arguments: Sequence[Argument]) -> Launch:

@@ -80,7 +80,7 @@ class CupyDriver:
     """A GPU: "cuda" is CuPy's current device, "cuda:1" the second one.
 
     Work goes on the current stream of CuPy; use this device's streams (`with cupy.cuda.Device(1):`) for one that is
-    not the current one.
+    not the current one. A stream waits for the work that went on the one before it, which must exist until then.
 
     Raises:
         ValueError: another name. DeviceError: no CuPy, no driver, no such GPU, or one that is too old.
@@ -105,6 +105,7 @@ class CupyDriver:
         if self.capability < OLDEST:
             have, need = ("{}.{}".format(*c) for c in (self.capability, OLDEST))
             raise DeviceError(f"device={device!r}: expected compute capability {need} or higher, {self.gpu} has {have}")
+        self._last: Any = None  # the stream that work went on
         self._arena = Arena(self._from_cupy)
         self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
@@ -112,10 +113,21 @@ class CupyDriver:
     def _here(self) -> Any:
         return self._cupy.cuda.Device(self.number)
 
+    def _follow(self) -> None:
+        """Makes the current stream wait for what went on another one before: all our memory is common to them."""
+        cuda = self._cupy.cuda
+        stream = cuda.get_current_stream()
+        if self._last is not None and self._last.ptr != stream.ptr:
+            done = cuda.Event(disable_timing=True)
+            done.record(self._last)
+            stream.wait_event(done)
+        self._last = stream
+
     # --- memory -----------------------------------------------------------------------------------
 
     def _from_cupy(self, nbytes: int) -> Any:
         with self._here():
+            self._follow()
             return self._cupy.empty(nbytes, np.uint8)
 
     def allocate(self, nbytes: int) -> Any:
@@ -148,18 +160,22 @@ class CupyDriver:
 
     def upload(self, array: Any, host: np.ndarray) -> None:
         with self._here():
+            self._follow()
             array.set(host)
 
     def download(self, array: Any) -> np.ndarray:
         with self._here():
+            self._follow()
             return np.asarray(array.get())
 
     def copy(self, target: Any, source: Any) -> None:
         with self._here():
+            self._follow()
             target.data.copy_from_device_async(source.data, source.nbytes)
 
     def zero(self, array: Any) -> None:
         with self._here():
+            self._follow()
             array.data.memset_async(0, array.nbytes)
 
     # --- kernels ----------------------------------------------------------------------------------
@@ -173,13 +189,15 @@ class CupyDriver:
                 module.load(nvrtc.cubin(launch.source, nvrtc.architecture(self.capability)))
                 self._modules[launch.source] = module
             function = self._modules[launch.source].get_function(launch.kernel)
-            if launch.shared > 48 << 10:  # what a kernel may have without asking
-                driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, launch.shared)
+            # More than 48 KB have to be asked for. It is done for every kernel, since it also loads one that the driver
+            # would else load when it is first launched, in the middle of a capture.
+            driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, launch.shared)
             self._functions[launch.kernel] = function
         return self._functions[launch.kernel]
 
     def launch(self, launch: Launch) -> None:
         with self._here():
+            self._follow()
             self._function(launch)(launch.grid, (launch.threads,), launch.arguments, launch.shared)
 
     def graph(self, nodes: Sequence[Node]) -> Callable[[], None]:
@@ -200,6 +218,7 @@ class CupyDriver:
 
         def replay() -> None:
             with self._here():
+                self._follow()
                 graph.launch()
 
         return replay

@@ -69,7 +69,7 @@ def _pattern(calls: Sequence[Call], first: int, later: Sequence[int], chip: Chip
         return "forward_forward" if is_forward else "backward_backward", [use]
     if is_forward and user.name == "copy" and not _dims(user)["beta"]:
         return "forward_copy", [use]
-    if is_forward and user.name == "adversarial_bce":
+    if is_forward and user.name == "adversarial_bce" and _dims(user)["B"] == _dims(call)["B"]:  # one logit for a row
         back = _next(calls, [i for i in later if i > use], user.buffers[1])
         if back is not None and _turns(calls[back], call):
             return "forward_loss_backward", [use, back]

@@ -23,6 +23,7 @@ NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cuh; MOST t
 ROWS: Final = 4  # of the batch that a block of kernels/skinny.cuh makes where every multiprocessor has so many
 FUSED: Final = ("forward_forward", "forward_copy", "backward_backward", "forward_loss_backward")  # of fusion.py
 FLOAT: Final = 4  # bytes
+MOST_BLOCKS: Final = 65535  # that CUDA allows in the second direction of a grid
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ def _tile(math: str, rows: int, columns: int, chip: Chip) -> tuple[str, Grid]:
         grid = _blocks(columns, TILES[name].columns), _blocks(rows, TILES[name].rows)
         if 4 * grid[0] * grid[1] >= 3 * chip.multiprocessors:
             break
+    if grid[1] > MOST_BLOCKS:
+        raise ValueError(f"expected a product of at most {MOST_BLOCKS * TILES[name].rows} rows on a GPU, got {rows}")
     return name, grid
 
 
@@ -182,7 +185,7 @@ def fan(op: str, d: Dims) -> str:
     few, many = {"linear_forward": ("O", "I"), "linear_backward_input": ("I", "O")}.get(_LINEAR[op][0], ("", ""))
     if not few:
         return ""
-    return "fan_in" if d[few] <= NARROW else "fan_out" if d[many] <= NARROW else ""
+    return "fan_in" if d[few] <= NARROW else "fan_out" if 0 < d[many] <= NARROW else ""
 
 
 def skinny_math(op: str) -> str:

@@ -52,6 +52,7 @@ class World:
         self.default = [Stream(null=True, device=i) for i in range(devices)]
         self.current = list(self.default)
         self.used: list[Stream] = []  # the stream of every piece of work outside captures
+        self.waits: list[tuple[Stream, Stream]] = []  # (stream, the one whose work it waits for), outside captures
 
     def work(self, stream: Stream | None = None) -> Stream:
         """The stream that some work goes on."""
@@ -112,6 +113,8 @@ class Stream:
         if event.capture is None:
             if self.capture is not None:
                 raise RuleError("a captured stream waits for an event from outside")
+            assert event.stream is not None
+            world().waits.append((self, event.stream))
             return
         if self.capture is None:
             self._join(event.capture)
@@ -142,9 +145,10 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
         self.capture: Capture | None = None
         self.nodes: frozenset[int] = frozenset()
+        self.stream: Stream | None = None
 
     def record(self, stream: Stream | None = None) -> None:
-        stream = stream or world().current[world().device]
+        self.stream = stream = stream or world().current[world().device]
         self.capture, self.nodes = stream.capture, stream.last
 
 

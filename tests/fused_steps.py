@@ -24,6 +24,7 @@ class Sizes:
     wide2: int
     act: int = RELU
     beta: int = 0  # where the pattern has one
+    logits: int = 1  # of a row
 
 
 class Step:
@@ -88,7 +89,8 @@ class Step:
 
     def _forward_loss_backward(self) -> list[Made]:
         s = self.sizes
-        first, weight = self.forward(self.given(s.batch, s.wide), 1, 0)
-        gradient, value = self.made(s.batch, 1), self.made(1)
-        loss: Made = ("adversarial_bce", (first[1][3], gradient, value), (s.batch, s.batch // 3), (WEIGHT,))
+        first, weight = self.forward(self.given(s.batch, s.wide), s.logits, 0)
+        gradient, value = self.made(s.batch, s.logits), self.made(1)
+        dims = (s.batch * s.logits, s.batch // 3)
+        loss: Made = ("adversarial_bce", (first[1][3], gradient, value), dims, (WEIGHT,))
         return [first, loss, self.backward(gradient, s.wide, s.beta, weight)]

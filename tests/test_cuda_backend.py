@@ -70,6 +70,16 @@ def test_nothing_is_launched_for_no_elements() -> None:
     assert geometry.kernels_of("random_normal", {"N": 0, "stream": 0}, CHIP) == []
 
 
+def test_products_that_no_grid_can_make_are_refused() -> None:
+    dims = {"B": 9_000_000, "I": 16, "O": 64, "act": 0}
+    with pytest.raises(ValueError, match="expected a product of at most 8388480 rows on a GPU, got 9000000"):
+        geometry.kernels_of("linear_forward", dims, CHIP)
+
+
+def test_layers_without_inputs_have_no_row_to_read() -> None:
+    assert geometry.fan("linear_forward", {"B": 2, "I": 0, "O": 9, "act": 0}) == ""
+
+
 # --- what waits for what ----------------------------------------------------------------------------------------------
 
 

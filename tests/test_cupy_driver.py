@@ -91,6 +91,18 @@ def test_work_goes_on_the_current_stream_and_nobody_waits(world: World, x: np.nd
     assert trainer.backend.__cuda_stream__() == (0, 0)
 
 
+def test_a_stream_waits_for_the_work_on_the_one_before(world: World, x: np.ndarray) -> None:
+    """Weights are made on the default stream, and the losses are read on it: streams that do not wait by themselves."""
+    default, mine = world.default[0], fake_cupy.Stream(non_blocking=True)
+    trainer = Trainer(model(device="cuda"), 32, guard=False)
+    with mine:
+        losses = trainer.step(fake_cupy.ndarray(_device_array(world, x[:32])))
+        trainer.step(fake_cupy.ndarray(_device_array(world, x[:32])))
+    assert world.waits == [(mine, default)]
+    assert np.isfinite(losses.reconstruction)
+    assert world.waits == [(mine, default), (default, mine)]
+
+
 @pytest.mark.skipif(not README.exists(), reason="the README is in the repository only: run this from a checkout")
 def test_the_example_of_the_readme(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     section = README.read_text().split("## On a GPU")[1]

@@ -122,6 +122,11 @@ def test_calls_keep_their_order_where_it_matters(change: str) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_several_logits_of_a_row_are_left_alone() -> None:
+    step = Step(cuda_devices.backend(), "forward_loss_backward", "", Sizes(6, 40, 8, 40, logits=2))
+    assert _kernels(step) == [name for name, *_ in step.calls]
+
+
 def test_a_backend_may_launch_every_call_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = cuda_devices.backend()
     step, launched = Step(backend, "forward_forward", "", SIZES[0]), []

@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parents[2] / "kernels"
 TEXTS = {f.name: f.read_text() for f in sorted(FOLDER.iterdir()) if f.suffix in (".cu", ".cuh")}
 SYNCHRONISATION = re.compile(r"\b(__syncthreads|__syncwarp|commit_copies|wait_copies<[^;>]*>)\([^;()]*\);")
 UNSYNCHRONISED = "race in|before its wait|uninitialised|deadlock"
-ELEMENTS = 3000  # of an op other than a product: several blocks, and several warps of each
+ELEMENTS = 9000  # of an op other than a product: several blocks, several warps of each, and a tail
 
 
 # --- launches that reach the statements -------------------------------------------------------------------------------
