@@ -30,6 +30,7 @@ ROUNDS = {"a": 5, LARGE: 5}  # else
 FEWER = 3
 ENOUGH = 2  # clean rounds of a ratio
 REQUEST = Request(seconds=0.08, warmup=0.02, calls=3)
+PREPARING, CHECKING = 0.4, 0.3  # at most, of the seconds that are left when a size is begun
 TOO_LATE = 15.0  # seconds without which no further size is begun
 OURS = [
     Spec("aaecore", "eager"), Spec("aaecore", "replay"), Spec("aaecore", "replay", "tf32"),
@@ -60,14 +61,15 @@ def taking_part(servers: Mapping[str, Server], size: str) -> list[Server]:
     return [s for name, s in servers.items() if name not in late and s.process.poll() is None]
 
 
-def equal_work(size: str, servers: Sequence[Server], device: str) -> Iterator[Row]:
-    """The check; who fails it is left out from now on."""
+def equal_work(size: str, servers: Sequence[Server], device: str, seconds: float) -> Iterator[Row]:
+    """The check; who fails it, or is not done with it in time, is left out from now on."""
+    end = time.monotonic() + seconds
     rivals = [s for s in servers if s.library in ELSEWHERE]
     ours = [spec.precision for s in servers if s not in rivals for spec in s.ready]
     for precision in [p for p in PRECISIONS if p in ours]:
         if not any(spec.precision == precision for s in rivals for spec in s.ready):
             continue
-        for row in check(GPU_SIZES[size], precision, rivals, device):
+        for row in check(GPU_SIZES[size], precision, rivals, device, end - time.monotonic()):
             yield {**row, "size": size}
             if not row["equal"]:
                 yield {"left out": f"{row['peer']} from {size} on", "why": row.get("error", "its step is not ours")}
@@ -126,11 +128,11 @@ def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[
                 continue
             say(f"steps {size}: prepare, {left:.0f} s left")
             part = taking_part(servers, size)
-            prepare_all(part, GPU_SIZES[size], max(10.0, 0.45 * left))
+            prepare_all(part, GPU_SIZES[size], max(10.0, PREPARING * left))
             network = _network(size)
             if network not in checked:
                 say(f"steps {size}: equal work")
-                yield from equal_work(size, part, device)
+                yield from equal_work(size, part, device, CHECKING * left)
                 checked.add(network)
             say(f"steps {size}: in turn")
             yield from summed_up(size, rounds_of(size, part, end))

@@ -7,8 +7,11 @@ step in float64 is what errors are measured against. TF32 has 11 significant bit
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
+from threading import TIMEOUT_MAX, Timer
 from typing import Any
 
 import equal
@@ -25,8 +28,9 @@ Row = dict[str, Any]
 EXACT = {"torch": "eager", "jax": "jit"}  # the variant that is made in float64
 
 
-def check(size: Size, precision: str, servers: Sequence[Server], device: str) -> list[Row]:
-    """A row for every peer of a precision."""
+def check(size: Size, precision: str, servers: Sequence[Server], device: str, seconds: float = inf) -> list[Row]:
+    """A row for every peer of a precision. A process that has not made its steps in so many seconds is ended."""
+    end = time.monotonic() + seconds
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -34,18 +38,22 @@ def check(size: Size, precision: str, servers: Sequence[Server], device: str) ->
         for server in servers:
             specs = [spec for spec in server.ready if spec.precision == precision]
             if specs:
-                rows += _with(server, specs, size, made, folder)
+                rows += _with(server, specs, size, made, folder, end - time.monotonic())
     return rows
 
 
-def _with(server: Server, specs: Sequence[Spec], size: Size, made: Any, folder: Path) -> list[Row]:
+def _with(server: Server, specs: Sequence[Spec], size: Size, made: Any, folder: Path, seconds: float) -> list[Row]:
     exact = EXACT[specs[0].library]
     pairs = [f"{exact}:fp64", *(f"{s.variant}:{s.precision}" for s in specs)]
     rows: list[Row] = [{"size": str(size), "peer": str(spec), "equal": False} for spec in specs]
+    late = Timer(min(max(seconds, 0.0), TIMEOUT_MAX), server.kill)
+    late.start()
     try:
         server.check(size, str(folder), pairs)
-    except Unavailable as reason:
+    except (Unavailable, OSError) as reason:
         return [row | {"error": str(reason)} for row in rows]
+    finally:
+        late.cancel()
     return [row | compare(spec, made, folder) for row, spec in zip(rows, specs, strict=True)]
 
 

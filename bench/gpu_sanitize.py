@@ -3,7 +3,8 @@
     compute-sanitizer --tool memcheck python gpu_sanitize.py --seconds 20
 
 On a GPU every buffer is an allocation of its own, exactly as large as it must be, so that one element beyond its end is
-beyond the memory. The results are checked against the reference as well. Prints a line of JSON: what ran, of how much.
+beyond the memory. Results of single ops are checked against the reference as well. Prints a line of JSON for each part:
+how much of it ran.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from gpu_model import is_gpu
 from op_checks import check
 from sizes import SIZES
 from steps import make_step
-from test_cuda_ops import _chips
+from test_cuda_ops import _chips, _rounding_of_tensor_cores
 
 from aaecore import AAE, Trainer, cuda
 from aaecore.geometry import FUSED, ROWS, Chip, fan
@@ -67,46 +69,70 @@ def give_exact_memory() -> None:
     driver._arena = Exact(driver._from_cupy)
 
 
-def steps() -> Iterator[str]:
-    """Kernels of several calls; small networks in every precision: recorded, in graphs of one and of many steps, and
-    through `fit`."""
-    for pattern in FUSED:
-        for suffix in PRECISIONS.values():
-            step = Step(cuda_devices.backend(), pattern, suffix, Sizes(5, 1029, 7, 1029, beta=1))
-            step.backend.capture(step).replay()
-            assert all(np.isfinite(result).all() for result in step.results())
-    yield "kernels of several calls"
-    cuda.make_driver = lambda device: cuda_devices.driver()  # the one device, with its memory
+def several_calls(pattern: str, suffix: str) -> None:
+    """A kernel of several calls."""
+    step = Step(cuda_devices.backend(), pattern, suffix, Sizes(5, 1029, 7, 1029, beta=1))
+    step.backend.capture(step).replay()
+    assert all(np.isfinite(result).all() for result in step.results())
+
+
+def small_network(precision: str) -> AAE:
     size = SIZES["e"]
-    for precision in ("fp32", "tf32", "bf16"):
-        model = AAE(size.inputs, size.latent, (size.hidden,), seed=0, device="cuda", precision=precision)
-        launches, x, losses = make_step(model, size.batch)
-        plan = model.backend.capture(launches)
-        model.backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
-        plan.replay(times=cuda.STEPS_PER_GRAPH + 1)
-        assert np.isfinite(model.backend.to_host(losses)).all()
-        yield f"steps-{precision}"
-    rows = np.random.default_rng(0).integers(0, 256, (100, size.inputs), np.uint8)
-    Trainer(model, batch_size=size.batch).fit(rows, 2, progress=False)
-    yield "fit"
+    return AAE(size.inputs, size.latent, (size.hidden,), seed=0, device="cuda", precision=precision)
+
+
+def recorded(precision: str) -> None:
+    """A small network, in graphs of one and of many steps."""
+    model, batch = small_network(precision), SIZES["e"].batch
+    launches, x, losses = make_step(model, batch)
+    plan = model.backend.capture(launches)
+    model.backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
+    plan.replay(times=cuda.STEPS_PER_GRAPH + 1)
+    assert np.isfinite(model.backend.to_host(losses)).all()
+
+
+def fit() -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (100, SIZES["e"].inputs), np.uint8)
+    Trainer(small_network("fp32"), batch_size=SIZES["e"].batch).fit(rows, 2, progress=False)
+
+
+def compared(case: Case) -> None:
+    op, index, chip = case
+    more = _rounding_of_tensor_cores(op, dict(CASES[op][index].dims))
+    check(cuda_devices.backend(chip), op, index, tight=True, more=more)
+
+
+def parts() -> list[tuple[str, list[Callable[[], None]]]]:
+    """By name, what is to be watched."""
+    cuda.make_driver = lambda device: cuda_devices.driver()  # the one device, with its memory
+    return [
+        ("kernels of several calls", [partial(several_calls, p, s) for p in FUSED for s in PRECISIONS.values()]),
+        ("cases", [partial(compared, case) for case in chosen()]),
+        ("recorded steps", [partial(recorded, precision) for precision in PRECISIONS]),
+        ("fit", [fit]),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
-    end = time.monotonic() + options.seconds
+    end, wrong = time.monotonic() + options.seconds, 0
     if is_gpu(cuda_devices.backend()):
         give_exact_memory()
-    done = list(steps())
-    cases = chosen()
-    checked = 0
-    for op, index, chip in cases:
-        if time.monotonic() > end:
-            break
-        check(cuda_devices.backend(chip), op, index, tight=True)
-        checked += 1
-    print(json.dumps({"what": ", ".join(done), "cases": checked, "of": len(cases)}), flush=True)
+    for what, runs in parts():
+        row: dict[str, Any] = {"what": what, "run": 0, "of": len(runs)}
+        for run in runs:
+            if time.monotonic() > end:
+                break
+            try:
+                run()
+            except AssertionError as error:  # a wrong result: the sanitizer goes on
+                row["wrong"] = [*row.get("wrong", []), str(error)[:200]]
+            row["run"] += 1
+        wrong += len(row.get("wrong", []))
+        print(json.dumps(row), flush=True)
+    raise SystemExit(f"wrong results: {wrong}" if wrong else 0)
 
 
 if __name__ == "__main__":

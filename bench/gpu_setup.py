@@ -51,10 +51,12 @@ def headers() -> str:
 
 
 def compiler() -> str:
-    command = (os.environ.get("CXX") or "c++").split()[0]
-    found = shutil.which(command) or shutil.which("g++")
+    """The one that setuptools takes: the one that this Python was built with, if there is no other word."""
+    command = (os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++").split()[0]
+    found = shutil.which(command)
     if found is None:
-        raise Missing(f"no C++ compiler: {command} is not on the PATH (Debian, Ubuntu: g++)")
+        other = "; CC=gcc CXX=g++ makes it use g++" if shutil.which("g++") else " (Debian, Ubuntu: g++)"
+        raise Missing(f"no C++ compiler: {command} is not on the PATH{other}")
     done = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
     return (done.stdout.splitlines() or [command])[0]
 

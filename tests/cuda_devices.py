@@ -27,11 +27,14 @@ MISSING = None if ON_GPU else unavailable()
 needs_device = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
+make_driver = cuda.make_driver  # which tests replace by `driver`
+
+
 @cache
 def driver() -> Driver:
     """The one device of this process."""
     if ON_GPU:
-        return cuda.make_driver("cuda")
+        return make_driver("cuda")
     return EmulatedDriver(MODE, seed=SEED)
 
 

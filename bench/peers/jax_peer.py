@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from itertools import cycle, pairwise
 from typing import Any
 
@@ -126,7 +126,7 @@ def train(state: State, x: Array, z_prior: Array | None = None, *, precision: st
     return new, jnp.stack([first, second, third])
 
 
-def start(options: peer.Options) -> Callable[..., tuple[State, Array]]:
+def start(options: peer.Options) -> partial[tuple[State, Array]]:
     """What makes a step; called before JAX computes anything."""
     jax.config.update("jax_platforms", options.device)
     jax.config.update("jax_enable_x64", options.precision == "fp64")
@@ -214,8 +214,17 @@ def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
     return peer.Timed(make, -(-len(rows) // batch))
 
 
+@cache
+def single(variant: str, precision: str) -> Callable[..., tuple[State, Array]]:
+    """The step (state, x, z prior) of a check, the same function for every state, so that it is compiled once."""
+    one = partial(train, precision=precision)
+    if variant != "scan":
+        return jax.jit(one)
+    return jax.jit(lambda s, x, z: jax.lax.scan(lambda s, v: one(s, *v), s, (x[None], z[None])))
+
+
 def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
-    one = start(options)
+    precision = start(options).keywords["precision"]
     real = jnp.float64 if options.precision == "fp64" else jnp.float32
 
     def net(values: dict[str, np.ndarray], network: str) -> Net:
@@ -230,12 +239,7 @@ def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
 
     state = (*(net(given.weights, n) for n in ("encoder", "decoder", "discriminator")), *map(table, protocol.PHASES))
     x, z = jnp.array(given.x, real), jnp.array(given.z, real)
-    if options.variant == "scan":
-        state, losses = jax.jit(lambda s, *xz: jax.lax.scan(lambda s, v: one(s, *v), s, xz))(
-            (*state, jax.random.key(0)), x[None], z[None]
-        )
-    else:
-        state, losses = jax.jit(one)((*state, jax.random.key(0)), x, z)
+    state, losses = single(options.variant, precision)((*state, jax.random.key(0)), x, z)
     weights = {}
     for network, layers in zip(("encoder", "decoder", "discriminator"), state, strict=False):
         for names, (weight, bias) in zip(protocol.layer_names(network), layers, strict=True):
