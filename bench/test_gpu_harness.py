@@ -12,9 +12,7 @@ import cuda_devices
 import equal
 import gpu
 import gpu_ceilings
-import gpu_compared
 import gpu_epoch
-import gpu_goals
 import gpu_model
 import gpu_probe
 import gpu_profile
@@ -23,12 +21,9 @@ import gpu_setup
 import gpu_table
 import numpy as np
 import pytest
-from alternate import Spec, parse_spec
 from cases import CASES
 from gpu_phases import Budget, Context, Phase, run
-from gpu_servers import Server, prepare_all
-from protocol import Unavailable
-from sizes import SIZES, Size
+from sizes import Size
 
 from aaecore import cuda
 from aaecore.geometry import FUSED, KERNELS, kernels_of
@@ -281,7 +276,7 @@ def test_all_tables():
     assert json.loads(json.dumps(record())) == record()
 
 
-# --- measuring, on the emulated device and with live processes on the CPU ---------------------------------------------
+# --- measuring, on the emulated device --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("precision", ["fp32", "ffma", "tf32", "bf16"])
@@ -343,47 +338,6 @@ def test_our_step_on_the_device_is_that_of_the_cpu(emulated, tmp_path):
     made = {d: equal.our_steps(gpu_model.make_model(TINY, "fp32", d), TINY, tmp_path / d) for d in ("cuda", "cpu")}
     for (_, here), (_, there) in zip(made["cuda"], made["cpu"], strict=True):
         np.testing.assert_allclose(here.losses, there.losses, rtol=1e-4)
-
-
-def test_a_process_makes_steps_of_any_size_and_kind():
-    server = Server([Spec("aaecore", "replay"), Spec("aaecore", "burst"), Spec("aaecore", "nix")], TINY, 1, "cpu")
-    try:
-        for size in (TINY, SIZES["e"]):
-            prepare_all([server], size, 60.0)
-            assert [str(s) for s in server.ready] == ["aaecore:replay", "aaecore:burst"]
-            assert server.measure(size, server.ready[1], gpu_compared.REQUEST)["med"] > 0
-        assert server.left_out == {Spec("aaecore", "nix"): "nix has no fp32"}
-        with pytest.raises(Unavailable, match="no single step from a given state"):
-            server.check(TINY, "nowhere", ["replay:fp32"])
-    finally:
-        server.close()
-
-
-def test_who_is_not_ready_in_time_is_ended():
-    server = Server([Spec("aaecore", "replay")], TINY, 1, "cpu")
-    server.prepare = lambda size: server.process.wait()
-    prepare_all([server], TINY, 0.2)
-    assert server.ready == []
-    assert server.left_out == {Spec("aaecore", "replay"): "not ready after 0 s"}
-    server.close()
-
-
-def test_steps_are_compared(monkeypatch):
-    found = [("aaecore", [Spec("aaecore", gpu_goals.MODE)]), ("numpy", [Spec("numpy", "inplace")])]
-    rows = list(gpu_compared.compared(["e"], "cpu", 60.0, found))
-    assert [r["who"] for r in rows if "us" in r] == ["aaecore:burst", "numpy:inplace"]
-    (ratio,) = [r for r in rows if "ratio" in r]
-    assert ratio["peer"] == "numpy:inplace"
-    assert ratio["ratio"] > 1
-    assert ratio["decided"]
-
-
-def test_the_specs_of_a_run():
-    everything = [s for _, specs in gpu_compared.groups({"torch": "2", "jax": "0"}, ["a"]) for s in specs]
-    assert all(parse_spec(str(spec)) == spec for spec in everything)
-    assert {spec.library for _, specs in gpu_compared.groups({}, ["a"]) for spec in specs} == {"aaecore"}
-    small = [name for name, _ in gpu_compared.groups({"torch": "2"}, ["e"])]
-    assert small == ["aaecore", "torch"]
 
 
 # --- the machine's own kernels ----------------------------------------------------------------------------------------

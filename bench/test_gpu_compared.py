@@ -1,0 +1,68 @@
+"""The processes that `gpu_compared.py` and `gpu_equal.py` time and check, on the CPU."""
+
+from __future__ import annotations
+
+import gpu_compared
+import gpu_equal
+import gpu_goals
+import pytest
+from alternate import Spec, parse_spec
+from gpu_servers import Server, prepare_all
+from protocol import Unavailable
+from sizes import SIZES, Size
+
+TINY = Size(12, 9, 2, 7)
+
+
+def test_a_process_makes_steps_of_any_size_and_kind():
+    server = Server([Spec("aaecore", "replay"), Spec("aaecore", "burst"), Spec("aaecore", "nix")], TINY, 1, "cpu")
+    try:
+        for size in (TINY, SIZES["e"]):
+            prepare_all([server], size, 60.0)
+            assert [str(s) for s in server.ready] == ["aaecore:replay", "aaecore:burst"]
+            assert server.measure(size, server.ready[1], gpu_compared.REQUEST)["med"] > 0
+        assert server.left_out == {Spec("aaecore", "nix"): "nix has no fp32"}
+        with pytest.raises(Unavailable, match="no single step from a given state"):
+            server.check(TINY, "nowhere", ["replay:fp32"])
+    finally:
+        server.close()
+
+
+def test_who_is_not_ready_in_time_is_ended():
+    server = Server([Spec("aaecore", "replay")], TINY, 1, "cpu")
+    server.prepare = lambda size: server.process.wait()
+    prepare_all([server], TINY, 0.2)
+    assert server.ready == []
+    assert server.left_out == {Spec("aaecore", "replay"): "not ready after 0 s"}
+    server.close()
+
+
+def test_steps_are_compared(monkeypatch):
+    found = [("aaecore", [Spec("aaecore", gpu_goals.MODE)]), ("numpy", [Spec("numpy", "inplace")])]
+    rows = list(gpu_compared.compared(["e"], "cpu", 60.0, found))
+    assert [r["who"] for r in rows if "us" in r] == ["aaecore:burst", "numpy:inplace"]
+    (ratio,) = [r for r in rows if "ratio" in r]
+    assert ratio["peer"] == "numpy:inplace"
+    assert ratio["ratio"] > 1
+    assert ratio["decided"]
+
+
+def test_the_specs_of_a_run():
+    everything = [s for _, specs in gpu_compared.groups({"torch": "2", "jax": "0"}, ["a"]) for s in specs]
+    assert all(parse_spec(str(spec)) == spec for spec in everything)
+    assert {spec.library for _, specs in gpu_compared.groups({}, ["a"]) for spec in specs} == {"aaecore"}
+    small = [name for name, _ in gpu_compared.groups({"torch": "2"}, ["e"])]
+    assert small == ["aaecore", "torch"]
+
+
+def test_a_check_that_does_not_end_is_ended():
+    server = Server([Spec("aaecore", "replay")], TINY, 1, "cpu")
+    server.specs = [Spec("torch", "eager")]
+    server.check = lambda *_: server._answer()  # of a process that was asked nothing
+    try:
+        (row,) = gpu_equal.check(TINY, "fp32", [server], "cpu", 0.3)
+        assert not row["equal"]
+        assert "the process ended" in row["error"]
+        assert server.ready == []
+    finally:
+        server.close()
