@@ -48,7 +48,7 @@ class Buffer:
             raise TypeError("rows: a weight has no rows in memory; expected a buffer of another kind")
         if not 0 <= start <= stop <= self.shape[0]:
             raise ValueError(f"rows: expected 0 <= start <= stop <= {self.shape[0]}, got {start} and {stop}")
-        width = self.size // self.shape[0]
+        width = math.prod(self.shape[1:])
         part = self.storage[start * width : stop * width]
         return Buffer(self.backend, (stop - start, *self.shape[1:]), self.kind, part)
 

@@ -176,7 +176,7 @@ _LINEAR: Final = {kind + suffix: (kind, precision) for kind in ALONG for precisi
 
 def has_few_rows(batch: int, chip: Chip) -> bool:
     """Whether layers of few outputs or inputs give every row of the batch a block."""
-    return batch < ROWS * chip.multiprocessors
+    return 0 < batch < ROWS * chip.multiprocessors
 
 
 def fan(op: str, d: Dims) -> str:

@@ -122,6 +122,13 @@ def test_calls_keep_their_order_where_it_matters(change: str) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("pattern", geometry.FUSED)
+def test_no_rows_are_no_launch(pattern: str) -> None:
+    step = Step(cuda_devices.backend(), pattern, "", Sizes(0, 40, 8, 40))
+    assert _kernels(step) == [name for name, *_ in step.calls]
+    step.backend.capture(step).replay()
+
+
 def test_several_logits_of_a_row_are_left_alone() -> None:
     step = Step(cuda_devices.backend(), "forward_loss_backward", "", Sizes(6, 40, 8, 40, logits=2))
     assert _kernels(step) == [name for name, *_ in step.calls]
