@@ -42,7 +42,7 @@ class Arena:
 
 
 def assign_streams(nodes: Sequence[Node]) -> list[int]:
-    """A stream for every node: one whose last node it comes after anyway: streams add no order; or a new one."""
+    """A stream for every node: one whose last node it comes after anyway, which adds no order, or a new one."""
     before: list[int] = []  # what each node comes after, as bits
     last: list[int] = []  # the last node on each stream
     assigned: list[int] = []
