@@ -162,7 +162,7 @@ def train(toml: str | None, folder: str | None, overwrite: bool, **flags: Any) -
 
 
 def resume(model: str, epochs: int | None, device: str | None) -> None:
-    """Continue a run from its checkpoint, bit for bit as if it had not been stopped."""
+    """Continue a run from its checkpoint; on the same device bit for bit as if it had not been stopped."""
     folder = _folder(model)
     changes: dict[str, Any] = {"epochs": epochs, "device": device}
     options = replace(_read_config(folder), **{k: v for k, v in changes.items() if v is not None})
@@ -202,7 +202,7 @@ def encode(model: str, input: str, out: str, dataset: str, device: str | None) -
 def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: str | None) -> None:
     """Write N decoded samples of the prior to OUT: .npy, or .png for images.
 
-    The same checkpoint gives the same samples.
+    On one device the same checkpoint gives the same samples.
     """
     kind = _suffix(out, ".npy", ".png")
     network = load(_checkpoint(model), device=device)

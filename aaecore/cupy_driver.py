@@ -81,6 +81,7 @@ class CupyDriver:
 
     Work goes on the current stream of CuPy; use this device's streams (`with cupy.cuda.Device(1):`) for one that is
     not the current one. A stream waits for the work that went on the one before it, which must exist until then.
+    Memory that is dropped goes back to CuPy's allocator in the order of the stream on which it was taken.
 
     Raises:
         ValueError: another name. DeviceError: no CuPy, no driver, no such GPU, or one that is too old.

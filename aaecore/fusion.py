@@ -1,8 +1,8 @@
 """Which calls of a recorded step one CUDA kernel makes: a layer of few outputs or inputs with what follows it.
 
-At small batches a GPU waits longer for one launch to follow another than such a layer takes, so codes and logits, which
-lie between wide layers, cost most where they are launches of their own. A kernel of several calls (kernels/skinny.cuh)
-gives the bits that these give one by one.
+At small batches a GPU is expected to wait longer for one launch to follow another than such a layer takes (not measured
+yet): codes and logits, which lie between wide layers, would cost most where they are launches of their own. A kernel of
+several calls (kernels/skinny.cuh) gives the bits that these give one by one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The CUDA half of the op table: which kernels an op launches, on what grid, and what each kernel may use of a chip.
 
 A kernel takes the arguments of its op, in the order of the table: the addresses of the buffers, the dims as int32, the
-scalars as doubles; ops in `PARTIAL` get the address of `SCRATCH_BYTES` of scratch after them.
+scalars as doubles; ops in `PARTIAL` get the address of `SCRATCH_BYTES` of scratch after them. Kernels in `FUSED` take
+those of several ops, one op after the other.
 """
 
 from __future__ import annotations
@@ -160,14 +161,15 @@ def _blocks(n: int, size: int) -> int:
     return -(-n // size)
 
 
-def _tile(math: str, rows: int, columns: int, chip: Chip) -> tuple[str, Grid]:
+def _tile(op: str, math: str, rows: int, columns: int, chip: Chip) -> tuple[str, Grid]:
     """The largest tile that gives three of four multiprocessors a block, else the smallest; and its grid."""
     for name in ("medium",) if math == "ffma" else chip.tiles:
         grid = _blocks(columns, TILES[name].columns), _blocks(rows, TILES[name].rows)
         if 4 * grid[0] * grid[1] >= 3 * chip.multiprocessors:
             break
     if grid[1] > MOST_BLOCKS:
-        raise ValueError(f"expected a product of at most {MOST_BLOCKS * TILES[name].rows} rows on a GPU, got {rows}")
+        most = MOST_BLOCKS * TILES[name].rows
+        raise ValueError(f"{op}: expected a result of at most {most} rows on a GPU, got {rows}")
     return name, grid
 
 
@@ -203,7 +205,7 @@ def _linear(op: str, d: Dims, chip: Chip) -> tuple[str, Grid]:
     rows, columns = {"linear_forward": (d["B"], d["O"]), "linear_backward_input": (d["B"], d["I"])}.get(
         kind, (d["O"], d["I"])
     )
-    tile, grid = _tile(math, rows, columns, chip)
+    tile, grid = _tile(op, math, rows, columns, chip)
     return f"{kind}_{math}_{tile}", grid
 
 

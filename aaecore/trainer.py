@@ -378,7 +378,8 @@ class Trainer:
 
         Raises:
             CheckpointError: the file is missing, damaged, of a newer format or not of a trainer.
-            ValueError: a callable is missing. DeviceError: a device this machine does not have.
+            ValueError: a callable is missing, or the device does not have the model's precision.
+            DeviceError: a device this machine does not have.
         """
         from . import checkpoint
 
@@ -398,6 +399,6 @@ def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, 
     """The model of a checkpoint, ready to encode, decode and sample; on another `device` than it was, if given.
 
     Raises:
-        CheckpointError: as `Trainer.resume`.
+        CheckpointError, ValueError, DeviceError: as `Trainer.resume`.
     """
     return Trainer.resume(path, prior=prior, schedule=schedules.Constant(), device=device).model

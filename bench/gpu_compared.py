@@ -66,10 +66,11 @@ def equal_work(size: str, servers: Sequence[Server], device: str, seconds: float
     end = time.monotonic() + seconds
     rivals = [s for s in servers if s.library in ELSEWHERE]
     ours = [spec.precision for s in servers if s not in rivals for spec in s.ready]
-    for precision in [p for p in PRECISIONS if p in ours]:
-        if not any(spec.precision == precision for s in rivals for spec in s.ready):
-            continue
-        for row in check(GPU_SIZES[size], precision, rivals, device, end - time.monotonic()):
+    theirs = {spec.precision for s in rivals for spec in s.ready}
+    asked = [p for p in PRECISIONS if p in ours and p in theirs]
+    for number, precision in enumerate(asked):
+        share = (end - time.monotonic()) / (len(asked) - number)
+        for row in check(GPU_SIZES[size], precision, rivals, device, share):
             yield {**row, "size": size}
             if not row["equal"]:
                 yield {"left out": f"{row['peer']} from {size} on", "why": row.get("error", "its step is not ours")}

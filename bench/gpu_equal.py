@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
-from threading import TIMEOUT_MAX, Timer
+from threading import TIMEOUT_MAX, Event, Timer
 from typing import Any
 
 import equal
@@ -29,16 +29,16 @@ EXACT = {"torch": "eager", "jax": "jit"}  # the variant that is made in float64
 
 
 def check(size: Size, precision: str, servers: Sequence[Server], device: str, seconds: float = inf) -> list[Row]:
-    """A row for every peer of a precision. A process that has not made its steps in so many seconds is ended."""
+    """A row for every peer of a precision, in so many seconds: each process has its share, and is ended after it."""
     end = time.monotonic() + seconds
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         made = our_steps(make_model(size, precision, device), size, folder)
-        for server in servers:
-            specs = [spec for spec in server.ready if spec.precision == precision]
-            if specs:
-                rows += _with(server, specs, size, made, folder, end - time.monotonic())
+        asked = [(s, specs) for s in servers if (specs := [each for each in s.ready if each.precision == precision])]
+        for number, (server, specs) in enumerate(asked):
+            share = (end - time.monotonic()) / (len(asked) - number)
+            rows += _with(server, specs, size, made, folder, share)
     return rows
 
 
@@ -46,14 +46,25 @@ def _with(server: Server, specs: Sequence[Spec], size: Size, made: Any, folder: 
     exact = EXACT[specs[0].library]
     pairs = [f"{exact}:fp64", *(f"{s.variant}:{s.precision}" for s in specs)]
     rows: list[Row] = [{"size": str(size), "peer": str(spec), "equal": False} for spec in specs]
-    late = Timer(min(max(seconds, 0.0), TIMEOUT_MAX), server.kill)
-    late.start()
+    if seconds <= 0:
+        return [row | {"error": "no time was left for its check"} for row in rows]
+    late = Event()
+
+    def stop() -> None:
+        late.set()
+        server.kill()
+
+    timer = Timer(min(seconds, TIMEOUT_MAX), stop)
+    timer.start()
     try:
         server.check(size, str(folder), pairs)
     except (Unavailable, OSError) as reason:
-        return [row | {"error": str(reason)} for row in rows]
+        error = f"its check was not done after {seconds:.0f} s" if late.is_set() else str(reason)
+        if late.is_set():
+            server.left_out = dict.fromkeys(server.specs, error)
+        return [row | {"error": error} for row in rows]
     finally:
-        late.cancel()
+        timer.cancel()
     return [row | compare(spec, made, folder) for row, spec in zip(rows, specs, strict=True)]
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,15 @@ from gpu_model import is_gpu
 from op_checks import check
 from sizes import SIZES
 from steps import make_step
-from test_cuda_ops import _chips, _rounding_of_tensor_cores
+from test_cuda_ops import CHIP, _chips, _rounding_of_tensor_cores
 
 from aaecore import AAE, Trainer, cuda
+from aaecore.fusion import Fused, fuse
 from aaecore.geometry import FUSED, ROWS, Chip, fan
 from aaecore.ops import PRECISIONS
 
 Case = tuple[str, int, Chip]
+RAGGED_AND_WIDE = (Sizes(5, 1029, 7, 1029, beta=1), Sizes(5, 1032, 8, 1032, beta=1))
 
 
 def chosen() -> list[Case]:
@@ -69,10 +72,12 @@ def give_exact_memory() -> None:
     driver._arena = Exact(driver._from_cupy)
 
 
-def several_calls(pattern: str, suffix: str) -> None:
+def several_calls(pattern: str, suffix: str, sizes: Sizes) -> None:
     """A kernel of several calls."""
-    step = Step(cuda_devices.backend(), pattern, suffix, Sizes(5, 1029, 7, 1029, beta=1))
-    step.backend.capture(step).replay()
+    step = Step(cuda_devices.backend(CHIP), pattern, suffix, sizes)
+    plan = step.backend.capture(step)
+    assert any(isinstance(call, Fused) for call in fuse(plan.calls, CHIP)), "it would be no kernel of several calls"
+    plan.replay()
     assert all(np.isfinite(result).all() for result in step.results())
 
 
@@ -105,8 +110,12 @@ def compared(case: Case) -> None:
 def parts() -> list[tuple[str, list[Callable[[], None]]]]:
     """By name, what is to be watched."""
     cuda.make_driver = lambda device: cuda_devices.driver()  # the one device, with its memory
+    suffixes = PRECISIONS.values()
     return [
-        ("kernels of several calls", [partial(several_calls, p, s) for p in FUSED for s in PRECISIONS.values()]),
+        (
+            "kernels of several calls",
+            [partial(several_calls, *each) for each in product(FUSED, suffixes, RAGGED_AND_WIDE)],
+        ),
         ("cases", [partial(compared, case) for case in chosen()]),
         ("recorded steps", [partial(recorded, precision) for precision in PRECISIONS]),
         ("fit", [fit]),

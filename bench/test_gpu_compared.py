@@ -55,14 +55,22 @@ def test_the_specs_of_a_run():
     assert small == ["aaecore", "torch"]
 
 
-def test_a_check_that_does_not_end_is_ended():
-    server = Server([Spec("aaecore", "replay")], TINY, 1, "cpu")
-    server.specs = [Spec("torch", "eager")]
-    server.check = lambda *_: server._answer()  # of a process that was asked nothing
+def test_a_check_that_does_not_end_is_ended_and_no_other(monkeypatch):
+    hung, other = (Server([Spec("aaecore", "replay")], TINY, 1, "cpu") for _ in range(2))
+    hung.check = lambda *_: hung._answer()  # of a process that was asked nothing
+    other.check = lambda *_: None
+    monkeypatch.setattr(gpu_equal, "compare", lambda *_: {"equal": True})
+    hung.specs = other.specs = [Spec("torch", "eager")]
     try:
-        (row,) = gpu_equal.check(TINY, "fp32", [server], "cpu", 0.3)
-        assert not row["equal"]
-        assert "the process ended" in row["error"]
-        assert server.ready == []
+        late, fine = gpu_equal.check(TINY, "fp32", [hung, other], "cpu", 2.0)
+        assert not late["equal"]
+        assert late["error"] == hung.left_out[Spec("torch", "eager")] == "its check was not done after 1 s"
+        assert hung.ready == []
+        assert fine["equal"]
+        assert other.ready == other.specs
+        (row,) = gpu_equal.check(TINY, "fp32", [other], "cpu", 0.0)
+        assert row["error"] == "no time was left for its check"
+        assert other.ready == other.specs
     finally:
-        server.close()
+        hung.close()
+        other.close()

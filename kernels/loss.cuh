@@ -1,4 +1,4 @@
-// The adversarial loss of one row: for loss.cu, and for the layer that makes the logits in skinny.cu.
+// The adversarial loss of one row: for loss.cu, and for the layer that makes the logits in skinny.cuh.
 #pragma once
 
 #include "device.cuh"

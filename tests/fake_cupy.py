@@ -1,8 +1,8 @@
 """What `aaecore.cupy_driver` uses of CuPy, over the emulator: devices, streams, events and captures with CUDA's rules.
 
 Names and parameters are those of CuPy 14, which `tests/cuda_check/test_cupy_names.py` compares. Breaking a rule raises
-`RuleError`: work on another device than the current one, allocating or reading during a capture, a captured stream that
-never joins, more shared memory than a kernel has been allowed.
+`RuleError`: work on another device than the current one, allocating or reading during a capture, more shared memory
+than a kernel has been allowed. A captured stream that does not join the first one is an error of CUDA's.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ class Stream:
         self.null, self.ptr = null, 0 if null else id(self)
         self.capture: Capture | None = None
         self.last: frozenset[int] = frozenset()  # the nodes of the capture that the next one comes after
+        self.done = 0  # pieces of work in the capture,
+        self.seen: dict[Stream, int] = {}  # and how many of the other streams' it waits for
 
     def __enter__(self) -> Stream:
         self._before = world().current[self.device]
@@ -106,7 +108,7 @@ class Stream:
         world().captures.append(self.capture)
 
     def _join(self, capture: Capture) -> None:
-        self.capture, self.last = capture, frozenset()
+        self.capture, self.last, self.done, self.seen = capture, frozenset(), 0, {}
         capture.streams.append(self)
 
     def wait_event(self, event: Event) -> None:
@@ -121,6 +123,8 @@ class Stream:
         if self.capture is not event.capture:
             raise RuleError("a stream waits for an event of another capture")
         self.last |= event.nodes
+        self.done += 1
+        self.seen |= {s: n for s, n in event.seen.items() if n > self.seen.get(s, -1)}
 
     def end_capture(self) -> Graph:
         capture = self.capture
@@ -129,11 +133,7 @@ class Stream:
         world().captures.remove(capture)
         for stream in capture.streams:
             stream.capture = None
-        joined, todo = set(), set(self.last)
-        while todo:
-            joined.add(number := todo.pop())
-            todo |= set(capture.nodes[number].after) - joined
-        if len(joined) < len(capture.nodes):
+        if any(self.seen.get(stream) != stream.done for stream in capture.streams if stream is not self):
             raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined")
         return Graph(capture.nodes)
 
@@ -145,11 +145,12 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
         self.capture: Capture | None = None
         self.nodes: frozenset[int] = frozenset()
+        self.seen: dict[Stream, int] = {}
         self.stream: Stream | None = None
 
     def record(self, stream: Stream | None = None) -> None:
         self.stream = stream = stream or world().current[world().device]
-        self.capture, self.nodes = stream.capture, stream.last
+        self.capture, self.nodes, self.seen = stream.capture, stream.last, {**stream.seen, stream: stream.done}
 
 
 class Graph:
@@ -204,6 +205,7 @@ class Function:
             return
         on.capture.nodes.append(Node(launch, tuple(sorted(on.last))))
         on.last = frozenset([len(on.capture.nodes) - 1])
+        on.done += 1
 
 
 def func_set_attribute(f: Any, attribute: int, value: int) -> None:

@@ -150,6 +150,22 @@ def test_arrays_of_others(world: World, x: np.ndarray) -> None:
         m.encode(Exporter(1))  # memory of the host
 
 
+def test_a_stream_that_does_not_join_is_an_error_of_cuda(world: World) -> None:
+    """As a capture of CUDA has it, so that the driver is held to it; also of a stream without work."""
+    first, other, event = fake_cupy.Stream(), fake_cupy.Stream(), fake_cupy.Event()
+    for joins in (True, False):
+        first.begin_capture()
+        event.record(first)
+        other.wait_event(event)
+        if joins:
+            event.record(other)
+            first.wait_event(event)
+            first.end_capture()
+        else:
+            with pytest.raises(fake_cupy.CUDARuntimeError, match="Unjoined"):
+                first.end_capture()
+
+
 def test_an_error_in_a_capture_is_raised_and_ends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(model(device="cuda"), 32, guard=False)
     x, call, count = rows()[:32], fake_cupy.Function.__call__, []

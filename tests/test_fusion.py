@@ -17,10 +17,10 @@ from aaecore.plan import Call
 
 pytestmark = cuda_devices.needs_device
 CHIP = geometry.Chip(132, "tf32x3")
-# One thread's share and several, whole quads and not, every row wide and odd; rows that are more than the chip's.
+# One thread's share and several, whole quads and not, every row wide and odd; more rows than multiprocessors.
 SIZES = (
     Sizes(5, 40, 8, 36), Sizes(3, 1001, 7, 1030), Sizes(2, 2052, 4, 1100, beta=1), Sizes(7, 33, 3, 17, act=SIGMOID),
-    Sizes(1, 9, 1, 9), Sizes(100, 64, 8, 64),
+    Sizes(1, 9, 1, 9), Sizes(140, 64, 8, 64),
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_one_kernel_gives_the_bits_of_its_calls(pattern: str, precision: str, su
 @pytest.mark.parametrize("pattern", geometry.FUSED)
 def test_many_rows_are_left_alone(pattern: str) -> None:
     step = Step(cuda_devices.backend(), pattern, "", Sizes(8, 40, 8, 36))
-    assert len(_kernels(step, replace(CHIP, multiprocessors=3))) < len(step.calls) + ("loss" in pattern)
+    assert len(_kernels(step, replace(CHIP, multiprocessors=3))) < len(step.calls)
     assert _kernels(step, replace(CHIP, multiprocessors=2)) == [name for name, *_ in step.calls]
 
 

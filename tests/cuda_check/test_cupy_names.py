@@ -10,7 +10,7 @@ import fake_cupy
 import pytest
 
 CLASSES = ("cuda.Stream", "cuda.Event", "cuda.Graph", "cuda.function.Module", "cuda.function.Function", "ndarray")
-FUNCTIONS = ("empty", "asarray", "from_dlpack", "cuda.get_current_stream", "cuda.Device.__enter__")
+FUNCTIONS = ("empty", "asarray", "from_dlpack", "cuda.get_current_stream")
 RUNTIME = ("CUDARuntimeError", "getDeviceProperties", "getDeviceCount", "getDevice")
 ATTRIBUTES = {"ndarray": ("data", "device", "flags"), "cuda.Stream.null": ("ptr",), "cuda.function.Function": ("ptr",)}
 
@@ -71,11 +71,20 @@ def test_there_are_methods_to_compare() -> None:
 
 
 @pytest.mark.parametrize("path", FUNCTIONS)
-def test_functions_exist(path: str) -> None:
-    assert callable(_find(path))
+def test_functions_take_the_parameters_of_cupy(path: str) -> None:
+    ours = list(inspect.signature(getattr(fake_cupy, path.rsplit(".", 1)[-1])).parameters)
+    assert ours == _documented(_find(path))[: len(ours)]
+
+
+@pytest.mark.parametrize("path", ["cuda.Stream", "cuda.Event"])
+def test_constructors_take_the_parameters_of_cupy(path: str) -> None:
+    ours = list(inspect.signature(getattr(fake_cupy, path.rsplit(".", 1)[-1])).parameters)
+    theirs = _documented(_find(f"{path}.__init__"))
+    assert [name for name in ours if name in theirs] == theirs
 
 
 def test_what_else_is_used_exists() -> None:
+    assert hasattr(_find("cuda.Device"), "__enter__")
     for name in RUNTIME:
         assert hasattr(_find("cuda.runtime"), name)
     for path, names in ATTRIBUTES.items():
