@@ -132,7 +132,7 @@ class CudaBackend(Backend):
         for launch in self._launches(name, buffers, dims, scalars, self._scratch):
             self.driver.launch(launch)
 
-    def _made(self, call: Call | Fused, scratch: Any) -> list[tuple[Launch, Sequence[Access]]]:
+    def _launches_with_accesses(self, call: Call | Fused, scratch: Any) -> list[tuple[Launch, Sequence[Access]]]:
         """The launches of a call, or of the calls of one kernel, and what each touches."""
         if isinstance(call, Fused):
             parts = [self._arguments(OPS[c.name], c.buffers, c.dims, c.scalars) for c in call.calls]
@@ -147,7 +147,11 @@ class CudaBackend(Backend):
 
     def _nodes(self, calls: Sequence[Call | Fused], scratches: Sequence[Any]) -> list[Node]:
         """The launches of the calls, and which of them each has to wait for."""
-        made = [pair for call, scratch in zip(calls, scratches, strict=True) for pair in self._made(call, scratch)]
+        made = [
+            pair
+            for call, scratch in zip(calls, scratches, strict=True)
+            for pair in self._launches_with_accesses(call, scratch)
+        ]
         waits = dependencies([touched for _, touched in made])
         return [Node(launch, after) for (launch, _), after in zip(made, waits, strict=True)]
 

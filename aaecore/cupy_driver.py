@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import reduce
-from operator import or_
 from typing import Any
 
 import numpy as np
 
 from . import nvrtc
+from .dependencies import comes_after
 from .driver import Launch, Node
 from .errors import DeviceError
 
@@ -47,7 +46,7 @@ def assign_streams(nodes: Sequence[Node]) -> list[int]:
     last: list[int] = []  # the last node on each stream
     assigned: list[int] = []
     for number, node in enumerate(nodes):
-        before.append(reduce(or_, (before[w] | 1 << w for w in node.after), 0))
+        before.append(comes_after(node.after, before))
         free = [s for s, n in enumerate(last) if before[number] >> n & 1]
         if free:
             stream = max(free, key=lambda s: last[s])  # of what it waits for, the latest: one event less
@@ -80,8 +79,8 @@ class CupyDriver:
     """A GPU: "cuda" is CuPy's current device, "cuda:1" the second one.
 
     Work goes on the current stream of CuPy; use this device's streams (`with cupy.cuda.Device(1):`) for one that is
-    not the current one. A stream waits for the work that went on the one before it, which must exist until then.
-    Memory that is dropped goes back to CuPy's allocator in the order of the stream on which it was taken.
+    not the current one. A stream waits for the work that went on the one before it. Only one thread at a time may use
+    what lies here. Memory that is dropped goes back to CuPy's allocator in the order of the stream it was taken on.
 
     Raises:
         ValueError: another name. DeviceError: no CuPy, no driver, no such GPU, or one that is too old.
@@ -118,11 +117,16 @@ class CupyDriver:
         """Makes the current stream wait for what went on another one before: all our memory is common to them."""
         cuda = self._cupy.cuda
         stream = cuda.get_current_stream()
-        if self._last is not None and self._last.ptr != stream.ptr:
-            done = cuda.Event(disable_timing=True)
-            done.record(self._last)
+        last, self._last = self._last, stream
+        if last is None or last.ptr == stream.ptr:
+            return
+        done = cuda.Event(disable_timing=True)
+        try:
+            done.record(last)
+        except cuda.runtime.CUDARuntimeError:  # that stream is gone, its work may not be done
+            cuda.runtime.deviceSynchronize()
+        else:
             stream.wait_event(done)
-        self._last = stream
 
     # --- memory -----------------------------------------------------------------------------------
 

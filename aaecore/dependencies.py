@@ -35,6 +35,11 @@ def conflict(some: Iterable[Access], others: Sequence[Access]) -> bool:
     return any((a.writes or b.writes) and a.start < b.stop and b.start < a.stop for a in some for b in others)
 
 
+def comes_after(waits: Iterable[int], before: Sequence[int]) -> int:
+    """As bits, all that a launch comes after: what it waits for, and, from `before`, what these come after."""
+    return reduce(or_, (before[w] | 1 << w for w in waits), 0)
+
+
 def _without_implied(after: set[int], before: Sequence[int]) -> tuple[int, ...]:
     """The launches of `after` that no other of them comes after; `before` has what each comes after, as bits."""
     implied = 0
@@ -68,5 +73,5 @@ def dependencies(launches: Sequence[Sequence[Access]]) -> list[tuple[int, ...]]:
             else:
                 readers.setdefault(piece, []).append(number)
         waits.append(_without_implied(after, before))
-        before.append(reduce(or_, (before[w] | 1 << w for w in waits[-1]), 0))
+        before.append(comes_after(waits[-1], before))
     return waits

@@ -43,7 +43,7 @@ def preflight(context: Context, seconds: float) -> list[list[str]]:
 
 
 def build(context: Context, seconds: float) -> list[list[str]]:
-    line = [context.python, "setup.py", "build", "-j", str(len(os.sched_getaffinity(0)))]
+    line = [context.python, "setup.py", "build", "--force", "-j", str(len(os.sched_getaffinity(0)))]
     line += ["--build-base", str(context.build / "base"), "--build-lib", str(context.build / "lib")]
     return [line, [context.python, str(HERE / "gpu_setup.py"), "--warm"]]
 
@@ -106,7 +106,7 @@ PHASES = [
     Phase("preflight", 25, preflight),
     Phase("build", 75, build, ("preflight",)),
     Phase("tests", 100, tests, BUILT, tests=True),
-    Phase("sanitizer", 70, sanitizer, BUILT, tool="compute-sanitizer"),
+    Phase("sanitizer", 70, sanitizer, BUILT, tool="compute-sanitizer", apart=True),
     Phase("ceilings", 35, ceilings, BUILT),
     Phase("kernels", 25, kernels, BUILT),
     Phase("steps", 170, steps, BUILT),

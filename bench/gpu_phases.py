@@ -49,6 +49,7 @@ class Phase:
     tool: str = ""  # on the PATH, without which it is left out,
     package: str = ""  # and a package
     tests: bool = False  # its commands are pytest's, whose last line is a row
+    apart: bool = False  # its commands do not need each other: each has its share of the time
 
 
 @dataclass
@@ -142,12 +143,12 @@ class _Running:
 
 
 def run(phase: Phase, context: Context, seconds: float, log: TextIO) -> Outcome:
-    """The commands of a phase one after the other, until one fails or the time is up."""
+    """The commands of a phase one after the other, until one fails that others need, or the time is up."""
     outcome, begin = Outcome(), time.monotonic()
     commands = phase.commands(context, seconds)
     for number, command in enumerate(commands):
         left = seconds - (time.monotonic() - begin)
-        left = MARGIN + (left if phase.tests else left / (len(commands) - number))  # tests need what they need
+        left = MARGIN + (left / (len(commands) - number) if phase.apart else left)
         if left <= 0:
             outcome.status, outcome.message = "out of time", f"not begun: {' '.join(command)[-80:]}"
             break
@@ -160,11 +161,12 @@ def run(phase: Phase, context: Context, seconds: float, log: TextIO) -> Outcome:
         if phase.tests:
             outcome.rows.append({"tests": command[-1], "summary": running.last})
         if code is None:
-            outcome.status, outcome.message = "out of time", f"ended after {seconds:.0f} s"
-            break
+            outcome.status, outcome.message = "out of time", f"ended after {left:.0f} s: {' '.join(command)[-80:]}"
+            if not phase.apart:
+                break
         if code:
             outcome.status, outcome.message = "failed", f"status {code}: {running.last[-300:]}"
-            if not phase.tests:
+            if not (phase.tests or phase.apart):
                 break
     outcome.seconds = round(time.monotonic() - begin, 1)
     return outcome

@@ -87,11 +87,11 @@ def _one_by_one(backend: Backend, step: Callable[[], None]) -> Plan:
     """The step with a launch for each call."""
     if not isinstance(backend, CudaBackend):
         return backend.capture(step)
-    backend.fuses = False
+    before, backend.fuses = backend.fuses, False
     try:
         return backend.capture(step)
     finally:
-        backend.fuses = True
+        backend.fuses = before
 
 
 def _repeat(backend: Backend, call: Call) -> None:

@@ -29,7 +29,7 @@ from gpu_model import is_gpu
 from op_checks import check
 from sizes import SIZES
 from steps import make_step
-from test_cuda_ops import CHIP, _chips, _rounding_of_tensor_cores
+from test_cuda_ops import CHIP, chips_of, rounding_of_tensor_cores
 
 from aaecore import AAE, Trainer, cuda
 from aaecore.fusion import Fused, fuse
@@ -49,7 +49,7 @@ def chosen() -> list[Case]:
         many_rows = [i for i in reversed(usual) if op.startswith("linear_") and cases[i].dims["B"] > ROWS]
         skinny = {fan(op, cases[i].dims): i for i in many_rows}  # the smallest of each shape
         for turn, indices in enumerate(({usual[0], *skinny.values()}, {(beyond or usual)[-1]})):
-            rounds[turn] += [(op, i, chip) for i in sorted(indices) for chip in _chips(op, cases[i].dims).values()]
+            rounds[turn] += [(op, i, chip) for i in sorted(indices) for chip in chips_of(op, cases[i].dims).values()]
     return [case for turn in rounds for case in turn]
 
 
@@ -103,13 +103,12 @@ def fit() -> None:
 
 def compared(case: Case) -> None:
     op, index, chip = case
-    more = _rounding_of_tensor_cores(op, dict(CASES[op][index].dims))
+    more = rounding_of_tensor_cores(op, dict(CASES[op][index].dims))
     check(cuda_devices.backend(chip), op, index, tight=True, more=more)
 
 
 def parts() -> list[tuple[str, list[Callable[[], None]]]]:
     """By name, what is to be watched."""
-    cuda.make_driver = lambda device: cuda_devices.driver()  # the one device, with its memory
     suffixes = PRECISIONS.values()
     return [
         (
@@ -127,6 +126,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
     end, wrong = time.monotonic() + options.seconds, 0
+    cuda.make_driver = lambda device: cuda_devices.driver()  # the one device, with its memory
     if is_gpu(cuda_devices.backend()):
         give_exact_memory()
     for what, runs in parts():

@@ -153,7 +153,8 @@ def _kernels(rows: Sequence[Row]) -> list[str]:
 
 
 def _graphs(row: Row) -> str:
-    return f"The step's graph takes {number(row['step us'])} us, {number(row['one by one us'])} launched call by call."
+    fused, single = number(row["step us"]), number(row["one by one us"])
+    return f"The step's graph takes {fused} us, {single} with a kernel for each call."
 
 
 def _engineer(value: Any) -> str:

@@ -149,6 +149,18 @@ def test_tests_go_on_after_a_failure_and_leave_their_last_line(context, tmp_path
     assert outcome.status == "failed"
 
 
+@pytest.mark.parametrize(
+    ("first", "status"), [("import time; time.sleep(60)", "out of time"), ("raise SystemExit(86)", "failed")]
+)
+def test_commands_that_do_not_need_each_other_all_run(first, status, context, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpu_phases.MARGIN", 0.2)
+    monkeypatch.setattr("gpu_phases.GRACE", 0.5)
+    phase = Phase("sanitizer", 1, commands(first, "print('{\"n\": 2}')"), apart=True)
+    with (tmp_path / "log").open("w") as log:
+        outcome = run(phase, context, 4.0, log)
+    assert (outcome.status, outcome.rows) == (status, [{"n": 2}])
+
+
 def test_a_phase_that_fails_is_recorded_and_the_next_ones_run(context, tmp_path, capsys):
     phases = [
         Phase("preflight", 1, commands('print(\'{"gpu": "NVIDIA X 1", "check": "GPU", "found": "X"}\')')),
@@ -233,6 +245,7 @@ def record():
             "kernels": [
                 {"size": "a", "precision": "fp32", "kernel": "copy 1x1", "dims": "N4", "count": 3, "us": 2.0,
                  "bound us": 1.0, "fraction": 0.5},
+                {"size": "a", "precision": "fp32", "step us": 120.0, "one by one us": 136.0},
             ],
             "ceilings": [{"what": "copy beyond the cache", "value": 3.1e12, "unit": "B/s"}],
             "epochs": [
@@ -273,6 +286,7 @@ def test_all_tables():
     assert "| copy beyond the cache | 3.1e12 | B/s |" in text
     assert "| copy 1x1 | N4 | 3 | 2 | 1 | 0.50 |" in text
     assert "| jax:jit at a | out of memory |" in text
+    assert "The step's graph takes 120 us, 136 with a kernel for each call." in text
     assert json.loads(json.dumps(record())) == record()
 
 

@@ -40,7 +40,7 @@ class Capture:
 
 
 class World:
-    """The machine: devices, and what is current. One at a time, `install` makes it."""
+    """The machine: devices, and what is current. There is one at a time, that of `installed`."""
 
     def __init__(self, emulator: EmulatedDriver, devices: int) -> None:
         self.emulator, self.devices = emulator, devices
@@ -89,6 +89,7 @@ class Stream:
         self.null, self.ptr = null, 0 if null else id(self)
         self.capture: Capture | None = None
         self.last: frozenset[int] = frozenset()  # the nodes of the capture that the next one comes after
+        self.destroyed = False
         self.done = 0  # pieces of work in the capture,
         self.seen: dict[Stream, int] = {}  # and how many of the other streams' it waits for
 
@@ -150,6 +151,8 @@ class Event:
 
     def record(self, stream: Stream | None = None) -> None:
         self.stream = stream = stream or world().current[world().device]
+        if stream.destroyed:
+            raise CUDARuntimeError("cudaErrorInvalidResourceHandle")
         self.capture, self.nodes, self.seen = stream.capture, stream.last, {**stream.seen, stream: stream.done}
 
 
@@ -328,6 +331,7 @@ def _modules() -> dict[str, types.ModuleType]:
     runtime = module(
         "cupy.cuda.runtime", CUDARuntimeError=CUDARuntimeError, getDeviceProperties=_properties,
         getDeviceCount=lambda: world().devices, getDevice=lambda: world().device,
+        deviceSynchronize=lambda: world().default[0].synchronize(),
     )  # fmt: skip
     function = module("cupy.cuda.function", Module=Module, Function=Function)
     cuda = module(

@@ -23,7 +23,7 @@ LINEAR = [op for op in OPS if op.startswith("linear_")]
 CHIP = Chip(132, "tf32x3")
 
 
-def _chips(op: str, dims: Mapping[str, int]) -> dict[str, Chip]:
+def chips_of(op: str, dims: Mapping[str, int]) -> dict[str, Chip]:
     """Every way to make a case of the op, by what it is called."""
     if op not in LINEAR:
         return {"": CHIP}
@@ -38,11 +38,11 @@ def _all_cases() -> list[Any]:
         pytest.param(op, index, chip, id="-".join([op, case_id(case), *filter(None, [name])]))
         for op, cases in CASES.items()
         for index, case in enumerate(cases)
-        for name, chip in _chips(op, case.dims).items()
+        for name, chip in chips_of(op, case.dims).items()
     ]
 
 
-def _rounding_of_tensor_cores(op: str, dims: dict[str, int]) -> float:
+def rounding_of_tensor_cores(op: str, dims: dict[str, int]) -> float:
     """How far a sum may be off by the tensor core that makes it of TF32 or bfloat16 products.
 
     It may round each partial sum of 8 or 16 toward zero: one unit of float32 in the magnitude of the whole, so often.
@@ -57,7 +57,7 @@ def _rounding_of_tensor_cores(op: str, dims: dict[str, int]) -> float:
 
 @pytest.mark.parametrize(("op", "index", "chip"), _all_cases())
 def test_op_agrees_with_the_reference(op: str, index: int, chip: Chip) -> None:
-    more = _rounding_of_tensor_cores(op, dict(CASES[op][index].dims))
+    more = rounding_of_tensor_cores(op, dict(CASES[op][index].dims))
     check(cuda_devices.backend(chip), op, index, tight=cuda_devices.SEES_EVERY_ACCESS, more=more)
 
 

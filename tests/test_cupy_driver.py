@@ -103,6 +103,18 @@ def test_a_stream_waits_for_the_work_on_the_one_before(world: World, x: np.ndarr
     assert world.waits == [(mine, default), (default, mine)]
 
 
+def test_a_stream_that_is_gone_is_waited_for_all_the_same(world: World, x: np.ndarray) -> None:
+    theirs = fake_cupy.Stream(non_blocking=True)
+    with theirs:
+        trainer = Trainer(model(device="cuda"), 32, guard=False)
+    theirs.destroyed = True
+    waits = world.synchronized
+    trainer.step(fake_cupy.ndarray(_device_array(world, x[:32])))
+    assert (world.synchronized, world.waits) == (waits + 1, [])
+    trainer.step(fake_cupy.ndarray(_device_array(world, x[:32])))
+    assert world.synchronized == waits + 1
+
+
 @pytest.mark.skipif(not README.exists(), reason="the README is in the repository only: run this from a checkout")
 def test_the_example_of_the_readme(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     section = README.read_text().split("## On a GPU")[1]

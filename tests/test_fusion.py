@@ -65,7 +65,7 @@ def test_many_rows_are_left_alone(pattern: str) -> None:
 # --- calls in between, and others in their place ----------------------------------------------------------------------
 
 
-def _copy_into(step: Step, number: int, operand: int) -> None:
+def _overwrite(step: Step, number: int, operand: int) -> None:
     """Another call before the last one, which writes what that one takes."""
     target = step.calls[number][1][operand].flat()
     step.calls.insert(len(step.calls) - 1, ("fill", (target,), (target.size,), (0.5,)))
@@ -85,8 +85,8 @@ def _change(step: Step, number: int, **changed: object) -> None:
 CHANGES: dict[str, tuple[str, Callable[[Step], None], bool]] = {
     # pattern, what is done to it, whether one kernel may still make it
     "another call between them": ("forward_forward", _beside, True),
-    "the second weight is written between them": ("forward_forward", lambda s: _copy_into(s, 1, 1), False),
-    "the code is written between them": ("forward_forward", lambda s: _copy_into(s, 0, 3), False),
+    "the second weight is written between them": ("forward_forward", lambda s: _overwrite(s, 1, 1), False),
+    "the code is written between them": ("forward_forward", lambda s: _overwrite(s, 0, 3), False),
     "what the second call writes is used between them": (
         "backward_backward", lambda s: s.calls.insert(1, ("scale", (s.calls[1][1][3].flat(),), (12 * 40,), (2.0,))),
         False,
@@ -99,8 +99,8 @@ CHANGES: dict[str, tuple[str, Callable[[Step], None], bool]] = {
         "forward_loss_backward",
         lambda s: _change(s, 2, buffers=(s.calls[2][1][0], s.given(1, 40, kind="weight"), *s.calls[2][1][2:])), False,
     ),
-    "the weight is written after the loss": ("forward_loss_backward", lambda s: _copy_into(s, 0, 1), False),
-    "the loss's gradient is written after it": ("forward_loss_backward", lambda s: _copy_into(s, 1, 1), False),
+    "the weight is written after the loss": ("forward_loss_backward", lambda s: _overwrite(s, 0, 1), False),
+    "the loss's gradient is written after it": ("forward_loss_backward", lambda s: _overwrite(s, 1, 1), False),
     "the input gradient goes where the input is": (
         "forward_loss_backward",
         lambda s: _change(s, 2, buffers=(*s.calls[2][1][:3], s.calls[0][1][0])), False,

@@ -30,6 +30,7 @@ WIDE = (
     (r"linear_backward_input_\w+_fan_out4?", r"LDG\.E\.128", 8 + 2),  # eight rows of the weight, x, and dx to add to
     (r"linear_backward_input_\w+_fan_out4?", r"STG\.E\.128", 1),
     (r"forward_forward_\w+", r"LDG\.E\.128", 4),
+    (r"forward_copy_\w+", r"LDG\.E\.128", 2),
     (r"backward_backward_\w+", r"LDG\.E\.128", 2 + 8 + 2),
     (r"forward_loss_backward_\w+", r"LDG\.E\.128", 2 + 8 + 2),
     ("random_normal", r"STG\.E\.128", 1),
@@ -97,11 +98,7 @@ def test_tensor_cores_are_left_out_before_sm_80(compilation: cubins.Compilation)
 
 
 def _tensor_sources() -> set[str]:
-    return {
-        source
-        for k in geometry.KERNELS.values()
-        if set((source := k.source)[:-3].split("_")) & set(cubins.TENSOR_CORES)
-    }
+    return {k.source for k in geometry.KERNELS.values() if set(k.source[:-3].split("_")) & set(cubins.TENSOR_CORES)}
 
 
 def test_nothing_is_spilled(kernels: list[cubins.Compiled]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 CLASSES = ("cuda.Stream", "cuda.Event", "cuda.Graph", "cuda.function.Module", "cuda.function.Function", "ndarray")
 FUNCTIONS = ("empty", "asarray", "from_dlpack", "cuda.get_current_stream")
-RUNTIME = ("CUDARuntimeError", "getDeviceProperties", "getDeviceCount", "getDevice")
+RUNTIME = ("CUDARuntimeError", "deviceSynchronize", "getDeviceProperties", "getDeviceCount", "getDevice")
 ATTRIBUTES = {"ndarray": ("data", "device", "flags"), "cuda.Stream.null": ("ptr",), "cuda.function.Function": ("ptr",)}
 
 
