@@ -11,7 +11,8 @@ Single steps are compared because trajectories in float32 are chaotic. Adam divi
 where a gradient is all but zero, rounding decides the direction of a whole step: a ReLU unit that flips for one sample
 shows as a few updates that are far off, on either side. Hence the rule, in `agrees`: over the states, the median of
 (our error / the peer's error) is at most 5, where errors below a floor count as the floor; and no error of either side
-is above both a limit and 5 times the other's. In bf16 the floor is the limit: libraries differ in what they round.
+is above both a limit and 5 times the other's. In tf32 and bf16 the floor is the limit: libraries differ in
+what they round.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ import aaecore
 
 STATES = (0, 5, 20)  # steps of training before the one that is compared
 TIMES = 5.0  # that one side may be further off than the other; the order of a long sum alone makes 3
-LIMITS = {"fp32": (0.05, 1e-3), "bf16": (0.5, 0.02)}  # of update and loss
-FLOORS = {"fp32": (5e-6, 1e-7), "bf16": LIMITS["bf16"]}
+# Of update and loss. TF32 has 11 significant bits, eight times as fine as bfloat16.
+LIMITS = {"fp32": (0.05, 1e-3), "tf32": (0.3, 2.5e-3), "bf16": (0.5, 0.02)}
+FLOORS = {"fp32": (5e-6, 1e-7), "tf32": LIMITS["tf32"], "bf16": LIMITS["bf16"]}
 
 
 class Errors(NamedTuple):
@@ -123,12 +125,13 @@ def check(size: Size, specs: Sequence[Spec], threads: int) -> list[dict[str, Any
                     say(f"no equal-work check of {spec} at {size}: {failed}")
                     result["error"] = failed
                 else:
-                    result |= _compare(spec, variants[0].variant, made, folder)
+                    result |= compare(spec, variants[0].variant, made, folder)
                 results.append(result)
     return results
 
 
-def _compare(spec: Spec, exact_variant: str, made: Sequence[tuple[State, Stepped]], folder: Path) -> dict[str, Any]:
+def compare(spec: Spec, exact_variant: str, made: Sequence[tuple[State, Stepped]], folder: Path) -> dict[str, Any]:
+    """Our errors and the peer's, by state, and whether they agree."""
     ours, theirs = [], []
     for count, (state, our_step) in zip(STATES, made, strict=True):
         exact = _read(folder / f"{exact_variant}-fp64-{count}.npz")

@@ -1,7 +1,7 @@
 """Whether all make the same step on a GPU: the check of `equal.py`, for its rule, with our step made on the device.
 
 The peers' processes are live ones (`gpu_servers.py`), so that what a check compiles is what is timed. A library's own
-step in float64 is what errors are measured against. TF32 has 11 significant bits, eight times as fine as bfloat16.
+step in float64 is what errors are measured against.
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ from pathlib import Path
 from threading import TIMEOUT_MAX, Event, Timer
 from typing import Any
 
-import equal
 from alternate import Spec
-from equal import STATES, _read, agrees, errors, our_steps
+from equal import compare, our_steps
 from gpu_model import make_model
 from gpu_servers import Server
-from protocol import State, Stepped, Unavailable
+from protocol import Unavailable
 from sizes import Size
 
-LIMITS = {**equal.LIMITS, "tf32": (0.3, 2.5e-3)}
-FLOORS = {**equal.FLOORS, "tf32": LIMITS["tf32"]}
 Row = dict[str, Any]
 EXACT = {"torch": "eager", "jax": "jit"}  # the variant that is made in float64
 
@@ -65,16 +62,4 @@ def _with(server: Server, specs: Sequence[Spec], size: Size, made: Any, folder: 
         return [row | {"error": error} for row in rows]
     finally:
         timer.cancel()
-    return [row | compare(spec, made, folder) for row, spec in zip(rows, specs, strict=True)]
-
-
-def compare(spec: Spec, made: Sequence[tuple[State, Stepped]], folder: Path) -> Row:
-    """Our errors and the peer's, by state, and whether they agree by the rule of `equal.py`."""
-    ours, theirs = [], []
-    for count, (state, our_step) in zip(STATES, made, strict=True):
-        exact = _read(folder / f"{EXACT[spec.library]}-fp64-{count}.npz")
-        ours.append(errors(state, our_step, exact))
-        theirs.append(errors(state, _read(folder / f"{spec.variant}-{spec.precision}-{count}.npz"), exact))
-    rules = zip(LIMITS[spec.precision], FLOORS[spec.precision], strict=True)
-    kinds = [agrees([o[i] for o in ours], [t[i] for t in theirs], *rule) for i, rule in enumerate(rules)]
-    return {"equal": all(kinds), "our errors": ours, "errors": theirs}
+    return [row | compare(spec, exact, made, folder) for row, spec in zip(rows, specs, strict=True)]

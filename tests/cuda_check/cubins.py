@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from aaecore import nvrtc
 from aaecore.errors import DeviceError
@@ -113,6 +114,15 @@ def missing() -> str:
             return f"{error}; {INSTALL}"
     lacking = [name for name in ("cuobjdump", "nvdisasm") if shutil.which(name, path=_path()) is None]
     return f"no {' and no '.join(lacking)}; {INSTALL}" if lacking else ""
+
+
+def skip(reason: str) -> NoReturn:
+    """Of tests that lack something; AAECORE_REQUIRE_CUDA_CHECK=1 makes them fail instead."""
+    import pytest  # not needed to print the table
+
+    if os.environ.get("AAECORE_REQUIRE_CUDA_CHECK") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def compile_kernels(source: str, arch: str) -> list[Compiled]:

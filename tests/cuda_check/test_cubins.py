@@ -61,16 +61,10 @@ UNFUSED = (
 NVCC_OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=true", "-Werror", "all-warnings")
 
 
-def _skip(reason: str) -> None:
-    if os.environ.get("AAECORE_REQUIRE_CUDA_CHECK") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def compilation() -> Iterator[cubins.Compilation]:
     if lacking := cubins.missing():
-        _skip(lacking)
+        cubins.skip(lacking)
     made = cubins.Compilation(list(cubins.MULTIPROCESSORS))
     yield made
     made.close()
