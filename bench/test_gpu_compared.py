@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import equal
 import gpu_compared
 import gpu_equal
 import gpu_goals
+import gpu_model
+import numpy as np
 import pytest
 from alternate import Spec, parse_spec
 from gpu_servers import Server, prepare_all
@@ -53,6 +56,18 @@ def test_the_specs_of_a_run():
     assert {spec.library for _, specs in gpu_compared.groups({}, ["a"]) for spec in specs} == {"aaecore"}
     small = [name for name, _ in gpu_compared.groups({"torch": "2"}, ["e"])]
     assert small == ["aaecore", "torch"]
+
+
+@pytest.mark.parametrize(("wrong", "equal_work"), [(None, True), ("losses", False), ("encoder.0.weight", False)])
+def test_work_is_equal_if_weights_and_losses_are(wrong, equal_work, tmp_path):
+    made = equal.our_steps(gpu_model.make_model(TINY, "fp32", "cpu"), TINY, tmp_path)
+    for count, (_, stepped) in zip(equal.STATES, made, strict=True):
+        arrays = {"losses": np.array(stepped.losses), **stepped.weights}
+        np.savez(tmp_path / f"eager-fp64-{count}.npz", **arrays)
+        np.savez(tmp_path / f"eager-fp32-{count}.npz", **{n: a * (1.1 if n == wrong else 1) for n, a in arrays.items()})
+    row = equal.compare(Spec("torch", "eager"), "eager", made, tmp_path)
+    assert row["equal"] == equal_work
+    assert len(row["errors"]) == len(row["our errors"]) == len(equal.STATES)
 
 
 def test_a_check_that_does_not_end_is_ended_and_no_other(monkeypatch):

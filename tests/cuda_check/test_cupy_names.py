@@ -61,6 +61,15 @@ def test_methods_take_the_parameters_of_cupy(path: str, name: str) -> None:
     assert ours == theirs[: len(ours)]
 
 
+@pytest.mark.parametrize(("required", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_what_is_required_is_not_skipped(
+    required: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AAECORE_REQUIRE_CUDA_CHECK", required)
+    with pytest.raises(outcome, match="a reason"):
+        cubins.skip("a reason")
+
+
 def test_there_are_methods_to_compare() -> None:
     assert {("cuda.Stream", "end_capture"), ("cuda.MemoryPointer", "memset_async"), ("ndarray", "set")} <= set(
         _methods()
