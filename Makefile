@@ -56,7 +56,7 @@ cuda-check: $(VENV)/.cuda-check
 
 # In no environment of its own: GPU machines have CuPy, and often no network. The extension is compiled there, below build/gpu.
 gpu:
-	$(GPU_PYTHON) bench/gpu.py $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PHASES),--phases $(PHASES)) $(if $(OUT),--out $(OUT))
+	PYTHONPATH=bench $(GPU_PYTHON) -P -m gpu.run $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PHASES),--phases $(PHASES)) $(if $(OUT),--out $(OUT))
 
 bench: $(INSTALLED)
 	$(BIN)/python bench/run.py $(BENCH)

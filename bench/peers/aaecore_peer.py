@@ -13,7 +13,7 @@ from itertools import cycle
 import numpy as np
 import peer
 import protocol
-from gpu_model import clock_of, make_model
+from gpu.model import clock_of, make_model
 from steps import make_step
 
 import aaecore

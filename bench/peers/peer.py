@@ -8,7 +8,7 @@ makes and times training steps once. Other ways to run a peer, all of which answ
     --serve --epoch   the same with whole epochs of --rows uint8 rows: shuffled, gathered and scaled by the peer
     --cold            the first step of a fresh process: the clock after it, and the peak memory a few steps later
     --check FOLDER    one step from each state-*.npz of the folder: what `equal.py` compares
-    --any             prints {"ready": 1}; then answers lines such as `gpu_servers.py` writes: any size and variant
+    --any             prints {"ready": 1}; then answers lines such as `gpu/servers.py` writes: any size and variant
 
 With --device cuda a device's clock times many calls at once, where there is one.
 

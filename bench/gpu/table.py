@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gpu_goals
 from alternate import parse_spec
-from gpu_goals import GPU_SIZES, MODE
 from labels import name, number
 from report import table
+
+from gpu.goals import BEST, EAGER, EPOCH, GPU_SIZES, MODE, STEP, judged
 
 Row = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -46,20 +46,20 @@ def goals(record: Record) -> list[dict[str, Any]]:
     """The table of goals."""
     steps, pairs = steps_of(record), ratios(record)
     rows = []
-    for (size, precision), limit in gpu_goals.STEP.items():
+    for (size, precision), limit in STEP.items():
         us = steps.get((size, ours(precision)), {}).get("us")
-        rows.append(gpu_goals.judged(f"step {GPU_SIZES[size]}, {precision}, us", us, limit))
-    for size, limit in gpu_goals.EAGER.items():
+        rows.append(judged(f"step {GPU_SIZES[size]}, {precision}, us", us, limit))
+    for size, limit in EAGER.items():
         value = pairs.get((size, "torch:eager"))
-        rows.append(gpu_goals.judged(f"PyTorch eager / ours at {size}, fp32", value, limit, at_least=True))
-    for size, limit in gpu_goals.BEST.items():
+        rows.append(judged(f"PyTorch eager / ours at {size}, fp32", value, limit, at_least=True))
+    for size, limit in BEST.items():
         for precision in ("fp32", "tf32", "bf16"):
             found = best(record, size, precision)
             label = f"{name(found[0]) if found else 'compiled peers'} / ours at {size}, {precision}"
-            rows.append(gpu_goals.judged(label, found[1] if found else None, limit, at_least=True))
+            rows.append(judged(label, found[1] if found else None, limit, at_least=True))
     for row in record["results"].get("epochs", []):
         if "epoch" in row and row.get("precision") in ("fp32", "bf16"):
-            rows.append(gpu_goals.judged(f"epoch of 60000 rows, {row['precision']}, s", row["epoch"], gpu_goals.EPOCH))
+            rows.append(judged(f"epoch of 60000 rows, {row['precision']}, s", row["epoch"], EPOCH))
     return rows
 
 

@@ -1,7 +1,7 @@
 """What `make gpu` needs before anything long starts: checked by name, with what to do about each.
 
-    python gpu_setup.py            a line of JSON for every check; fails if something needed is missing
-    python gpu_setup.py --warm     compiles the CUDA kernels for this GPU into the cache, several at a time
+    python -m gpu.preflight            a line of JSON for every check; fails if something needed is missing
+    python -m gpu.preflight --warm     compiles the CUDA kernels for this GPU into the cache, several at a time
 
 Only the standard library is imported until it is known to be enough.
 """

@@ -12,14 +12,14 @@ from functools import cache
 import numpy as np
 import pytest
 from cases import CASES, Case, case_id, make_buffers
-from gpu_goals import GPU_SIZES, MODE
-from gpu_model import FFMA, clock_of, is_gpu, make_model
 from pytest_benchmark.fixture import BenchmarkFixture
 from steps import make_step, plan_bytes
 
 from aaecore import DeviceError, get_backend
 from aaecore.backend import Backend
 from aaecore.ops import OPS
+from gpu.goals import GPU_SIZES, MODE
+from gpu.model import FFMA, clock_of, is_gpu, make_model
 
 LAUNCHES = 20  # of an op in the graph that is timed
 BURST = 64  # steps

@@ -1,18 +1,17 @@
-"""The processes that `gpu_compared.py` and `gpu_equal.py` time and check, on the CPU."""
+"""The processes that `gpu/compared.py` and `gpu/equal.py` time and check, on the CPU."""
 
 from __future__ import annotations
 
 import equal
-import gpu_compared
-import gpu_equal
-import gpu_goals
-import gpu_model
 import numpy as np
 import pytest
 from alternate import Spec, parse_spec
-from gpu_servers import Server, prepare_all
 from protocol import Unavailable
 from sizes import SIZES, Size
+
+from gpu import compared, goals, model
+from gpu import equal as gpu_equal
+from gpu.servers import Server, prepare_all
 
 TINY = Size(12, 9, 2, 7)
 
@@ -23,7 +22,7 @@ def test_a_process_makes_steps_of_any_size_and_kind():
         for size in (TINY, SIZES["e"]):
             prepare_all([server], size, 60.0)
             assert [str(s) for s in server.ready] == ["aaecore:replay", "aaecore:burst"]
-            assert server.measure(size, server.ready[1], gpu_compared.REQUEST)["med"] > 0
+            assert server.measure(size, server.ready[1], compared.REQUEST)["med"] > 0
         assert server.left_out == {Spec("aaecore", "nix"): "nix has no fp32"}
         with pytest.raises(Unavailable, match="no single step from a given state"):
             server.check(TINY, "nowhere", ["replay:fp32"])
@@ -41,8 +40,8 @@ def test_who_is_not_ready_in_time_is_ended():
 
 
 def test_steps_are_compared(monkeypatch):
-    found = [("aaecore", [Spec("aaecore", gpu_goals.MODE)]), ("numpy", [Spec("numpy", "inplace")])]
-    rows = list(gpu_compared.compared(["e"], "cpu", 60.0, found))
+    found = [("aaecore", [Spec("aaecore", goals.MODE)]), ("numpy", [Spec("numpy", "inplace")])]
+    rows = list(compared.compared(["e"], "cpu", 60.0, found))
     assert [r["who"] for r in rows if "us" in r] == ["aaecore:burst", "numpy:inplace"]
     (ratio,) = [r for r in rows if "ratio" in r]
     assert ratio["peer"] == "numpy:inplace"
@@ -51,16 +50,16 @@ def test_steps_are_compared(monkeypatch):
 
 
 def test_the_specs_of_a_run():
-    everything = [s for _, specs in gpu_compared.groups({"torch": "2", "jax": "0"}, ["a"]) for s in specs]
+    everything = [s for _, specs in compared.groups({"torch": "2", "jax": "0"}, ["a"]) for s in specs]
     assert all(parse_spec(str(spec)) == spec for spec in everything)
-    assert {spec.library for _, specs in gpu_compared.groups({}, ["a"]) for spec in specs} == {"aaecore"}
-    small = [name for name, _ in gpu_compared.groups({"torch": "2"}, ["e"])]
+    assert {spec.library for _, specs in compared.groups({}, ["a"]) for spec in specs} == {"aaecore"}
+    small = [name for name, _ in compared.groups({"torch": "2"}, ["e"])]
     assert small == ["aaecore", "torch"]
 
 
 @pytest.mark.parametrize(("wrong", "equal_work"), [(None, True), ("losses", False), ("encoder.0.weight", False)])
 def test_work_is_equal_if_weights_and_losses_are(wrong, equal_work, tmp_path):
-    made = equal.our_steps(gpu_model.make_model(TINY, "fp32", "cpu"), TINY, tmp_path)
+    made = equal.our_steps(model.make_model(TINY, "fp32", "cpu"), TINY, tmp_path)
     for count, (_, stepped) in zip(equal.STATES, made, strict=True):
         arrays = {"losses": np.array(stepped.losses), **stepped.weights}
         np.savez(tmp_path / f"eager-fp64-{count}.npz", **arrays)

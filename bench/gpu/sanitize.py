@@ -1,6 +1,6 @@
 """Every kernel at two of its shapes and some recorded steps, for compute-sanitizer to watch.
 
-    compute-sanitizer --tool memcheck python gpu_sanitize.py --seconds 20
+    compute-sanitizer --tool memcheck python -m gpu.sanitize --seconds 20
 
 On a GPU every buffer is an allocation of its own, exactly as large as it must be, so that one element beyond its end is
 beyond the memory. Results of single ops are checked against the reference as well. Prints a line of JSON for each part:
@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import cuda_devices
 from cases import CASES
 from fused_steps import Sizes, Step
-from gpu_model import is_gpu
 from op_checks import check
 from sizes import SIZES
 from steps import make_step
@@ -35,6 +34,7 @@ from aaecore import AAE, Trainer, cuda
 from aaecore.fusion import Fused, fuse
 from aaecore.geometry import FUSED, ROWS, Chip, fan
 from aaecore.ops import PRECISIONS
+from gpu.model import is_gpu
 
 Case = tuple[str, int, Chip]
 RAGGED_AND_WIDE = (Sizes(5, 1029, 7, 1029, beta=1), Sizes(5, 1032, 8, 1032, beta=1))

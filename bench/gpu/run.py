@@ -1,9 +1,9 @@
 """All that wants a GPU, in ten minutes: build, tests, sanitizers, ceilings, kernels, steps beside peers: `make gpu`.
 
-    python gpu.py                                  everything, for the Python that runs it; no network, no environment
-    python gpu.py --sizes a g --phases steps       some phases (the build comes first), some sizes
-    python gpu.py --quick                          a first impression in three minutes
-    python gpu.py --out FOLDER                     results elsewhere than bench/results/
+    python -m gpu.run                              everything, for the Python that runs it; no network, no environment
+    python -m gpu.run --sizes a g --phases steps   some phases (the build comes first), some sizes
+    python -m gpu.run --quick                      a first impression in three minutes
+    python -m gpu.run --out FOLDER                 results elsewhere than bench/results/
 
 It writes gpu-<name>.json after every phase and gpu-<name>.md at the end, and what all commands say into gpu.log; a
 short table comes last on standard output. Anything less than a whole run goes to .benchmarks/, and so does the log
@@ -27,11 +27,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import gpu_table
-from gpu_phases import Budget, Context, Outcome, Phase, run
+from gpu import table
+from gpu.phases import Budget, Context, Outcome, Phase, run
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+BENCH = HERE.parent
+ROOT = BENCH.parent
+MODULE = ("-P", "-m")  # not from the current folder, whose sources have no compiled module
 BUDGET = 560.0  # seconds
 QUICK_BUDGET = 180.0
 SIZES = ("a", "g", "e", "f", "d", "c", "b")  # g: the network of a at batch 4096; the first ones matter most
@@ -39,13 +41,13 @@ Record = dict[str, Any]
 
 
 def preflight(context: Context, seconds: float) -> list[list[str]]:
-    return [[context.python, str(HERE / "gpu_setup.py")]]
+    return [[context.python, *MODULE, "gpu.preflight"]]
 
 
 def build(context: Context, seconds: float) -> list[list[str]]:
     line = [context.python, "setup.py", "build", "--force", "-j", str(len(os.sched_getaffinity(0)))]
     line += ["--build-base", str(context.build / "base"), "--build-lib", str(context.build / "lib")]
-    return [line, [context.python, str(HERE / "gpu_setup.py"), "--warm"]]
+    return [line, [context.python, *MODULE, "gpu.preflight", "--warm"]]
 
 
 def tests(context: Context, seconds: float) -> list[list[str]]:
@@ -68,25 +70,25 @@ def tests(context: Context, seconds: float) -> list[list[str]]:
 def sanitizer(context: Context, seconds: float) -> list[list[str]]:
     """API errors are not reported: CuPy tries what may fail."""
     line = ["compute-sanitizer", "--error-exitcode", "86", "--print-limit", "20", "--report-api-errors", "no"]
-    script = [context.python, str(HERE / "gpu_sanitize.py"), "--seconds", f"{max(1, seconds / 2 - 8):.0f}"]
+    script = [context.python, *MODULE, "gpu.sanitize", "--seconds", f"{max(1, seconds / 2 - 8):.0f}"]
     return [[*line, "--tool", tool, *script] for tool in ("memcheck", "racecheck")]
 
 
 def ceilings(context: Context, seconds: float) -> list[list[str]]:
-    return [[context.python, str(HERE / "gpu_ceilings.py"), *(["--quick"] if context.quick else [])]]
+    return [[context.python, *MODULE, "gpu.ceilings", *(["--quick"] if context.quick else [])]]
 
 
 def kernels(context: Context, seconds: float) -> list[list[str]]:
-    return [[context.python, str(HERE / "gpu_profile.py"), "--record", str(context.record), *_limit(seconds)]]
+    return [[context.python, *MODULE, "gpu.profile", "--record", str(context.record), *_limit(seconds)]]
 
 
 def steps(context: Context, seconds: float) -> list[list[str]]:
-    line = [context.python, str(HERE / "gpu_compared.py"), "--sizes", *context.sizes, *_limit(seconds)]
+    line = [context.python, *MODULE, "gpu.compared", "--sizes", *context.sizes, *_limit(seconds)]
     return [[*line, *(["--quick"] if context.quick else [])]]
 
 
 def epochs(context: Context, seconds: float) -> list[list[str]]:
-    return [[context.python, str(HERE / "gpu_epoch.py"), *_limit(seconds)]]
+    return [[context.python, *MODULE, "gpu.epoch", *_limit(seconds)]]
 
 
 def suite(context: Context, seconds: float) -> list[list[str]]:
@@ -94,7 +96,7 @@ def suite(context: Context, seconds: float) -> list[list[str]]:
     line = [context.python, "-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin", "--no-header"]
     line += [f"--benchmark-json={context.logs / 'gpu-suite.json'}"]
     line += ["--benchmark-only", "-k", "test_op or test_step[a or test_step[e"]
-    return [[*line, str(HERE / "test_gpu_speed.py")]]
+    return [[*line, str(HERE / "test_speed.py")]]
 
 
 def _limit(seconds: float) -> list[str]:
@@ -123,7 +125,7 @@ def importable(context: Context, name: str) -> bool:
 
 def environment(build_folder: Path, before: Mapping[str, str]) -> dict[str, str]:
     """That of all commands. What libraries compile is kept below the build folder."""
-    paths = [str(build_folder / "lib"), str(build_folder / "wheels"), before.get("PYTHONPATH", "")]
+    paths = [str(build_folder / "lib"), str(build_folder / "wheels"), str(BENCH), before.get("PYTHONPATH", "")]
     return {
         **before,
         "PYTHONPATH": os.pathsep.join(p for p in paths if p),
@@ -206,7 +208,7 @@ def renamed(context: Context, record: Record) -> list[Path]:
     stem = slug(record["machine"]["gpu"])
     made = [context.record.with_name(f"{stem}{suffix}") for suffix in (".json", ".md")]
     os.replace(context.record, made[0])
-    made[1].write_text(f"# {stem}\n\n{gpu_table.markdown(record)}\n", encoding="utf-8")
+    made[1].write_text(f"# {stem}\n\n{table.markdown(record)}\n", encoding="utf-8")
     return made
 
 
@@ -226,7 +228,7 @@ def end(*_: object) -> None:
 def main() -> None:
     options, begin = arguments(), time.monotonic()
     whole = not (options.phases or options.sizes or options.quick)
-    folder = (options.out or (HERE / "results" if whole else ROOT / ".benchmarks")).resolve()
+    folder = (options.out or (BENCH / "results" if whole else ROOT / ".benchmarks")).resolve()
     logs = (options.out or ROOT / ".benchmarks").resolve()
     build_folder = ROOT / "build" / "gpu"
     for each in (folder, logs, build_folder):
@@ -255,7 +257,7 @@ def main() -> None:
         print(f"wrote {', '.join(str(p) for p in renamed(context, record))}", file=sys.stderr)
     else:
         context.record.unlink()
-    print(gpu_table.short(record))
+    print(table.short(record))
     sys.exit(any(phase["status"] in ("failed", "out of time") for phase in record["phases"].values()))
 
 

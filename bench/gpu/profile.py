@@ -1,6 +1,6 @@
 """Every call of a step by itself: how long it takes, and what part of the machine's bound that is.
 
-    python gpu_profile.py --seconds 25 --record gpu-running.json
+    python -m gpu.profile --seconds 25 --record gpu-running.json
 
 A graph of 50 launches of the same op on the same buffers, each of which waits for the one before; what lies in the
 cache stays there. The bound is the larger of (operations of the product / the measured rate) and (bytes of the op table
@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gpu_goals import GPU_SIZES
-from gpu_model import make_model, once
 from steps import make_step
 
 from aaecore.backend import Backend
@@ -26,6 +24,8 @@ from aaecore.cuda import CudaBackend
 from aaecore.geometry import kernels_of
 from aaecore.ops import OPS, PRECISIONS
 from aaecore.plan import Call, Plan
+from gpu.goals import GPU_SIZES
+from gpu.model import make_model, once
 
 Row = dict[str, Any]
 LAUNCHES = 50

@@ -1,8 +1,8 @@
 """Training steps on a GPU: ours in all modes and precisions, and the peers that are installed, in turn.
 
-    python gpu_compared.py --sizes a g e --seconds 150
+    python -m gpu.compared --sizes a g e --seconds 150
 
-Before anything is timed, the check of `gpu_equal.py`, once for every network; a peer whose step is not ours is not
+Before anything is timed, the check of `gpu/equal.py`, once for every network; a peer whose step is not ours is not
 timed. Prints a line of JSON for each check, for each time (the median of the rounds) and for each ratio (the median of
 the rounds' ratios, peer / ours in bursts). Sizes are taken in the given order, as far as the seconds go.
 """
@@ -18,11 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alternate import ELSEWHERE, Answer, Spec, judge, parse_spec, say, versions
-from gpu_equal import check
-from gpu_goals import GPU_SIZES, LARGE, MODE
-from gpu_servers import Group, Server, prepare_all, serving
 from protocol import Request, Unavailable
 from sizes import Size
+
+from gpu.equal import check
+from gpu.goals import GPU_SIZES, LARGE, MODE
+from gpu.servers import Group, Server, prepare_all, serving
 
 Row = dict[str, Any]
 COMPILED = ("a", LARGE)  # sizes at which torch.compile, which takes long to start, takes part

@@ -1,6 +1,6 @@
 """Whether all make the same step on a GPU: the check of `equal.py`, for its rule, with our step made on the device.
 
-The peers' processes are live ones (`gpu_servers.py`), so that what a check compiles is what is timed. A library's own
+The peers' processes are live ones (`gpu/servers.py`), so that what a check compiles is what is timed. A library's own
 step in float64 is what errors are measured against.
 """
 
@@ -16,10 +16,11 @@ from typing import Any
 
 from alternate import Spec
 from equal import compare, our_steps
-from gpu_model import make_model
-from gpu_servers import Server
 from protocol import Unavailable
 from sizes import Size
+
+from gpu.model import make_model
+from gpu.servers import Server
 
 Row = dict[str, Any]
 EXACT = {"torch": "eager", "jax": "jit"}  # the variant that is made in float64

@@ -1,6 +1,6 @@
 """What the machine can do at best, measured: memory, arithmetic, matrix products, launches and nodes of graphs.
 
-    python gpu_ceilings.py
+    python -m gpu.ceilings
 
 Prints a line of JSON for each: what, value, unit. What wants a part that is missing is `left out`. How the tensor cores
 round their sums is among them, and what that does to the products of the library.
@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gpu_probe
 import numpy as np
-from gpu_model import once
 
 from aaecore.backend import Backend, get_backend
 from aaecore.cuda import CudaBackend
 from aaecore.ops import IDENTITY
+from gpu import probe
+from gpu.model import once
 
 Row = dict[str, Any]
 CHAIN = 200  # nodes of a graph
@@ -123,19 +123,19 @@ def arithmetic(backend: CudaBackend, iterations: int = 4096) -> Iterator[Row]:
     import cupy
 
     arch = "sm_{}{}".format(*backend.driver.capability)
-    functions = gpu_probe.load([*gpu_probe.RATES, "one_mma_tf32"], arch)
+    functions = probe.load([*probe.RATES, "one_mma_tf32"], arch)
     out, blocks = cupy.zeros(1, np.float32), 8 * backend.driver.multiprocessors
-    for name, operations in gpu_probe.RATES.items():
+    for name, operations in probe.RATES.items():
         arguments = (out.data.ptr, np.int32(iterations))
-        seconds = once(backend, lambda f=functions[name], a=arguments: f((blocks,), (gpu_probe.THREADS,), a), 0.1)
-        rate = operations * iterations * blocks * gpu_probe.THREADS / seconds
+        seconds = once(backend, lambda f=functions[name], a=arguments: f((blocks,), (probe.THREADS,), a), 0.1)
+        rate = operations * iterations * blocks * probe.THREADS / seconds
         yield row(f"{name.removesuffix('_rate').replace('_', ' ')} on registers", rate, "FLOP/s")
-    a, b, d = (cupy.asarray(array) for array in gpu_probe.asked())
+    a, b, d = (cupy.asarray(array) for array in probe.asked())
     functions["one_mma_tf32"]((1,), (32,), (a.data.ptr, b.data.ptr, d.data.ptr))
-    moved = gpu_probe.answers(cupy.asnumpy(d))
+    moved = probe.answers(cupy.asnumpy(d))
     for question, ulps in moved.items():
         yield row(f"tensor core, {question}", ulps, "ulp")
-    yield {"what": "tensor core rounds", "value": gpu_probe.verdict(moved), "unit": ""}
+    yield {"what": "tensor core rounds", "value": probe.verdict(moved), "unit": ""}
 
 
 def matrix_products(device: str = "cuda", n: int = N) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """Epochs of `Trainer.fit` on a GPU, and whether training gives the same bits however it is made.
 
-    python gpu_epoch.py --seconds 25
+    python -m gpu.epoch --seconds 25
 
 60000 uint8 rows at batch 100 in the network of the paper: shuffled anew, gathered, scaled and trained on, with the
 guard; the fastest epoch after the first. Then: recorded and launched one by one, and five runs with one seed.
@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from gpu_model import make_model
 from protocol import LR
 from sizes import Size, parse_size
 
 from aaecore import Trainer
+from gpu.model import make_model
 
 Row = dict[str, Any]
 ROWS, EPOCHS = 60000, 4
