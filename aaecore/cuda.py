@@ -23,7 +23,6 @@ from .plan import Call
 INT_MAX = 2**31 - 1
 MOST_ELEMENTS = 2**31 - 2**16  # of a buffer: the last blocks of a grid count beyond its end
 TENSOR_CORES = (8, 0)  # the compute capability that TF32 and bfloat16 products need
-STEPS_PER_GRAPH = 16  # to launch a graph may well cost the host as much as a small step takes (not measured yet)
 FP32 = ("tf32x3", "ffma")
 KINDS = {"float32": "real", "uint8": "uint8", "int64": "int64", "uint64": "uint64", "float64": "float64"}
 
@@ -65,6 +64,7 @@ class CudaBackend(Backend):
 
     real = np.dtype(np.float32)
     fuses = True  # whether one kernel makes several calls of a recorded step, see `fusion.py`
+    steps_per_graph = 16  # to launch a graph may well cost the host as much as a small step takes (not measured yet)
 
     def __init__(self, driver: Driver, fp32: str | None = None, tiles: Sequence[str] = tuple(TILES)) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class CudaBackend(Backend):
 
         def run(times: int) -> None:
             while times:
-                steps = STEPS_PER_GRAPH if times >= STEPS_PER_GRAPH else 1
+                steps = self.steps_per_graph if times >= self.steps_per_graph else 1
                 if steps not in graphs:
                     graphs[steps] = self.driver.graph(self._nodes(made * steps, scratches * steps))
                 graphs[steps]()

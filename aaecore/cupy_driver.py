@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import nvrtc
-from .dependencies import comes_after
+from .dependencies import comes_after, on_longest_chain
 from .driver import Launch, Node
 from .errors import DeviceError
 
@@ -18,6 +18,9 @@ BLOCK = 2 << 20  # bytes that the arena asks CuPy for at a time
 ALIGNMENT = 256  # bytes
 DLPACK_CUDA = 2  # kDLCUDA
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+SHARED_CARVEOUT = 9  # CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
+URGENT = -5  # the highest priority of a stream
+ORDERS = ("parallel", "urgent", "linear")
 INSTALL = "pip install 'aaecore[cuda13x]' or 'aaecore[cuda12x]'"
 
 
@@ -40,14 +43,18 @@ class Arena:
         return self._block[self._used - size :][:nbytes]
 
 
-def assign_streams(nodes: Sequence[Node]) -> list[int]:
-    """A stream for every node: one whose last node it comes after anyway, which adds no order, or a new one."""
+def assign_streams(nodes: Sequence[Node], urgent: Sequence[bool] | None = None) -> list[int]:
+    """A stream for every node: one whose last node it comes after anyway, which adds no order, or a new one.
+
+    Nodes that are `urgent` share none with others.
+    """
+    kind = [False] * len(nodes) if urgent is None else urgent
     before: list[int] = []  # what each node comes after, as bits
     last: list[int] = []  # the last node on each stream
     assigned: list[int] = []
     for number, node in enumerate(nodes):
         before.append(comes_after(node.after, before))
-        free = [s for s, n in enumerate(last) if before[number] >> n & 1]
+        free = [s for s, n in enumerate(last) if before[number] >> n & 1 and kind[n] == kind[number]]
         if free:
             stream = max(free, key=lambda s: last[s])  # of what it waits for, the latest: one event less
             last[stream] = number
@@ -82,9 +89,17 @@ class CupyDriver:
     not the current one. A stream waits for the work that went on the one before it. Only one thread at a time may use
     what lies here. Memory that is dropped goes back to CuPy's allocator in the order of the stream it was taken on.
 
+    `order` says how the nodes of a graph may run: "parallel", as far as they need not wait for each other; "urgent",
+    the same, those of the longest chain before others; "linear", one after the other. `carveout` is the part of a
+    multiprocessor's memory that kernels would have as shared memory, in per cent; None leaves it to CUDA. Both are for
+    graphs made and kernels loaded afterwards, and change no result. Which is best has not been measured yet.
+
     Raises:
         ValueError: another name. DeviceError: no CuPy, no driver, no such GPU, or one that is too old.
     """
+
+    order = "parallel"
+    carveout: int | None = None
 
     def __init__(self, device: str) -> None:
         number = _number(device)
@@ -197,6 +212,8 @@ class CupyDriver:
             # More than 48 KB have to be asked for. It is done for every kernel, since it also loads one that the driver
             # would else load when it is first launched, in the middle of a capture.
             driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, launch.shared)
+            if self.carveout is not None:
+                driver.funcSetAttribute(function.ptr, SHARED_CARVEOUT, self.carveout)
             self._functions[launch.kernel] = function
         return self._functions[launch.kernel]
 
@@ -210,8 +227,7 @@ class CupyDriver:
         with self._here():
             for node in nodes:
                 self._function(node.launch)  # modules cannot be loaded during a capture
-            assigned = assign_streams(nodes)
-            streams = [cuda.Stream(non_blocking=True) for _ in range(max(assigned, default=0) + 1)]
+            assigned, streams = self._streams(nodes)
             streams[0].begin_capture()
             try:
                 self._capture(nodes, assigned, streams)
@@ -227,6 +243,18 @@ class CupyDriver:
                 graph.launch()
 
         return replay
+
+    def _streams(self, nodes: Sequence[Node]) -> tuple[list[int], list[Any]]:
+        """The number of the stream that each node is captured on, and the streams. A node has its stream's priority."""
+        if self.order not in ORDERS:
+            raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {self.order!r}")
+        urgent = on_longest_chain([node.after for node in nodes]) if self.order == "urgent" else [False] * len(nodes)
+        assigned = [0] * len(nodes) if self.order == "linear" else assign_streams(nodes, urgent)
+        urgent_streams = {stream for stream, hurries in zip(assigned, urgent, strict=True) if hurries}
+        return assigned, [
+            self._cupy.cuda.Stream(non_blocking=True, priority=URGENT if stream in urgent_streams else 0)
+            for stream in range(max(assigned, default=0) + 1)
+        ]
 
     def _capture(self, nodes: Sequence[Node], assigned: Sequence[int], streams: Sequence[Any]) -> None:
         """Puts the nodes on the capturing streams[0] and its companions, which fork from it and join it at the end."""

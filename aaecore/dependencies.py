@@ -75,3 +75,16 @@ def dependencies(launches: Sequence[Sequence[Access]]) -> list[tuple[int, ...]]:
         waits.append(_without_implied(after, before))
         before.append(comes_after(waits[-1], before))
     return waits
+
+
+def on_longest_chain(waits: Sequence[Sequence[int]]) -> list[bool]:
+    """Whether a launch lies on a chain of launches, each waiting for the one before, that is as long as any."""
+    depth: list[int] = []  # launches of the longest chain that ends with it,
+    for after in waits:
+        depth.append(1 + max((depth[w] for w in after), default=0))
+    height = [1] * len(waits)  # and that begins with it
+    for number in reversed(range(len(waits))):
+        for w in waits[number]:
+            height[w] = max(height[w], 1 + height[number])
+    longest = max(depth, default=0)
+    return [d + h - 1 == longest for d, h in zip(depth, height, strict=True)]

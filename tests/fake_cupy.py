@@ -36,6 +36,7 @@ class Capture:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.priorities: list[int] = []  # of the nodes
         self.streams: list[Stream] = []
 
 
@@ -48,6 +49,8 @@ class World:
         self.captures: list[Capture] = []
         self.synchronized = 0  # how often the host waited
         self.allowed: dict[str, int] = {}  # kernel -> bytes of shared memory
+        self.carveouts: dict[str, int] = {}  # kernel -> per cent
+        self.priorities: list[list[int]] = []  # of the nodes of each graph
         self.loaded: list[str] = []  # sources
         self.default = [Stream(null=True, device=i) for i in range(devices)]
         self.current = list(self.default)
@@ -87,6 +90,7 @@ class Stream:
     ) -> None:
         self.device = device if device >= 0 else world().device
         self.null, self.ptr = null, 0 if null else id(self)
+        self.priority = priority or 0
         self.capture: Capture | None = None
         self.last: frozenset[int] = frozenset()  # the nodes of the capture that the next one comes after
         self.destroyed = False
@@ -136,6 +140,7 @@ class Stream:
             stream.capture = None
         if any(self.seen.get(stream) != stream.done for stream in capture.streams if stream is not self):
             raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined")
+        world().priorities.append(capture.priorities)
         return Graph(capture.nodes)
 
     def synchronize(self) -> None:
@@ -207,13 +212,14 @@ class Function:
             world().emulator.launch(launch)
             return
         on.capture.nodes.append(Node(launch, tuple(sorted(on.last))))
+        on.capture.priorities.append(on.priority)
         on.last = frozenset([len(on.capture.nodes) - 1])
         on.done += 1
 
 
 def func_set_attribute(f: Any, attribute: int, value: int) -> None:
-    assert attribute == 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    world().allowed[f] = value
+    # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
+    {8: world().allowed, 9: world().carveouts}[attribute][f] = value
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from cases import CASES
 
 from aaecore import AAE, DeviceError, cuda, geometry, get_backend, nvrtc
 from aaecore.cupy_driver import BLOCK, Arena, assign_streams
-from aaecore.dependencies import Access, dependencies
+from aaecore.dependencies import Access, dependencies, on_longest_chain
 from aaecore.driver import Launch, Node
 from aaecore.ops import OPS, PRECISIONS
 
@@ -112,6 +112,12 @@ def test_streams_add_no_order() -> None:
     after = [(), (), (0,), (1,), (2, 3), (), (4, 5), (4,), (6, 7)]
     assigned = assign_streams([Node(launch, w) for w in after])
     assert assigned == [0, 1, 0, 1, 1, 2, 2, 1, 1]
+
+
+def test_the_longest_chain() -> None:
+    assert on_longest_chain([(), (), (0,), (2,), (1,), (3, 4)]) == [True, False, True, True, False, True]
+    assert on_longest_chain([(), (), (0,), (1,)]) == [True] * 4, "two of them are as long"
+    assert on_longest_chain([]) == []
 
 
 @cuda_devices.needs_device

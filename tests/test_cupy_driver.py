@@ -19,7 +19,8 @@ from training import model, rows, same, train
 import aaecore
 from aaecore import Trainer, cuda
 from aaecore.cupy_driver import DLPACK_CUDA, CupyDriver
-from aaecore.driver import Driver
+from aaecore.dependencies import on_longest_chain
+from aaecore.driver import Driver, Launch, Node
 
 pytestmark = needs_compiler
 README = Path(__file__).parent.parent / "README.md"
@@ -60,8 +61,12 @@ def test_training_gives_the_bits_of_the_emulator(
     assert same(captured, train(x, 2, **options))
 
 
-def test_a_capture_has_the_order_that_is_needed_and_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("order", ["parallel", "urgent"])
+def test_a_capture_has_the_order_that_is_needed_and_no_other(
+    order: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = Trainer(model(device="cuda"), 32, guard=False)
+    trainer.backend.driver.order = order
     driver, asked, made = trainer.backend.driver, [], []
     graph, emulated = driver.graph, world.emulator.graph
     monkeypatch.setattr(driver, "graph", lambda nodes: asked.append(nodes) or graph(nodes))
@@ -71,6 +76,38 @@ def test_a_capture_has_the_order_that_is_needed_and_no_other(world: World, monke
     assert [EmulatedDriver._predecessors(nodes) for nodes in asked] == [
         EmulatedDriver._predecessors(nodes) for nodes in made
     ]
+
+
+def test_the_longest_chain_may_go_before_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(model(device="cuda"), 32, guard=False)
+    driver, asked = trainer.backend.driver, []
+    driver.order = "urgent"
+    graph = driver.graph
+    monkeypatch.setattr(driver, "graph", lambda nodes: asked.append(nodes) or graph(nodes))
+    trainer.step(rows()[:32])
+    hurries = on_longest_chain([node.after for node in asked[0]])
+    assert 20 < sum(hurries) < len(hurries)
+    assert [priority < 0 for priority in world.priorities[0]] == hurries
+
+
+def test_a_linear_capture_is_one_chain_and_another_order_is_refused(world: World) -> None:
+    driver = CupyDriver("cuda")
+    driver.order = "linear"
+    nodes = [Node(Launch("data.cu", "rng_advance", (1, 1), 1, 0, (0,)), ()) for _ in range(3)]
+    _, streams = driver._streams(nodes)
+    assert len(streams) == 1
+    driver.order = "fast"
+    with pytest.raises(ValueError, match="order: expected one of parallel, urgent, linear, got 'fast'"):
+        driver.graph(nodes)
+
+
+def test_the_part_of_shared_memory_is_asked_for_where_it_is_chosen(world: World, x: np.ndarray) -> None:
+    first, second = model(device="cuda"), model(device="cuda")
+    second.backend.driver.carveout = 100
+    first.encode(x)
+    assert world.carveouts == {}
+    second.encode(x)
+    assert set(world.carveouts.values()) == {100}
 
 
 def test_work_goes_on_the_current_stream_and_nobody_waits(world: World, x: np.ndarray) -> None:

@@ -92,7 +92,7 @@ def recorded(precision: str) -> None:
     launches, x, losses = make_step(model, batch)
     plan = model.backend.capture(launches)
     model.backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
-    plan.replay(times=cuda.STEPS_PER_GRAPH + 1)
+    plan.replay(times=cuda.CudaBackend.steps_per_graph + 1)
     assert np.isfinite(model.backend.to_host(losses)).all()
 
 
