@@ -102,9 +102,9 @@ def _linear_kernels() -> dict[str, Kernel]:
         source = "skinny.cu" if math == "ffma" else f"skinny_{math}.cu"
         for op in ("linear_forward", "linear_backward_input"):
             for shape in ("fan_in", "fan_out"):
-                made[f"{op}_{math}_{shape}"] = Kernel(source, 256, registers=88, blocks=2)
+                made[f"{op}_{math}_{shape}"] = Kernel(source, 256, registers=101, blocks=2)
                 made[f"{op}_{math}_{shape}{ROWS}"] = Kernel(source, 256, registers=128, blocks=2)
-        made |= {f"{name}_{math}": Kernel(source, 256, registers=102, blocks=2) for name in FUSED}
+        made |= {f"{name}_{math}": Kernel(source, 256, registers=128, blocks=2) for name in FUSED}
     return made
 
 

@@ -67,6 +67,7 @@ class Compiled:
     static_shared: int  # bytes
     threads: int  # of a block at most, by the launch bound
     instructions: Counter[str] = field(repr=False)  # by opcode with its modifiers, as in "LDG.E.128"
+    under_way: int  # loads of 16 bytes that are asked for before one of them is used, at most
 
     @property
     def shared(self) -> int:
@@ -131,9 +132,10 @@ def compile_kernels(source: str, arch: str) -> list[Compiled]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernels.cubin"
         file.write_bytes(code)
-        threads, instructions = _launch_bounds(_cuobjdump("-elf", file)), _instructions(_cuobjdump("-sass", file))
+        threads, sass = _launch_bounds(_cuobjdump("-elf", file)), _lines(_cuobjdump("-sass", file))
     return [
-        Compiled(name, source, arch, *used, threads[name], instructions[name]) for name, used in _resources(log).items()
+        Compiled(name, source, arch, *used, threads[name], Counter(op for op, _ in sass[name]), _under_way(sass[name]))
+        for name, used in _resources(log).items()
     ]
 
 
@@ -175,9 +177,25 @@ def _launch_bounds(elf: str) -> dict[str, int]:
     return found
 
 
-def _instructions(sass: str) -> dict[str, Counter[str]]:
-    line = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.M)
-    return {name: Counter(line.findall(text)) for name, text in _sections(r"Function : (\w+)", sass)}
+def _lines(sass: str) -> dict[str, list[tuple[str, str]]]:
+    """(opcode, operands) of each kernel's instructions."""
+    line = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*)", re.M)
+    return {name: line.findall(text) for name, text in _sections(r"Function : (\w+)", sass)}
+
+
+def _under_way(lines: list[tuple[str, str]]) -> int:
+    """By the order of the program: whatever touches a register that a load fills waits for all loads so far."""
+    most, waiting = 0, set[int]()
+    for opcode, operands in lines:
+        registers = [int(number) for number in re.findall(r"\bR(\d+)", operands)]
+        if waiting.intersection(registers):
+            waiting.clear()
+        if re.match(r"LDG\.E\.(\w+\.)*128", opcode):
+            waiting.update(range(registers[0], registers[0] + 4))
+            most = max(most, len(waiting) // 4)
+        elif opcode in ("EXIT", "RET"):
+            waiting.clear()
+    return most
 
 
 def _sections(heading: str, text: str) -> Iterator[tuple[str, str]]:

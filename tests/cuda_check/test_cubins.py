@@ -46,6 +46,19 @@ WIDE = (
     ("linear_backward_input_ffma_medium", r"LDS\.(U\.)?128", 64),  # of the rows; the weight lies across
     (TILED, r"LDS\.(U\.)?128", 1),  # of the finished sums
 )
+# Kernels of narrow layers, loads of 16 bytes that a thread asks for before it uses one: all of its first turn.
+UNDER_WAY = (
+    (r"linear_forward_\w+_fan_in|forward_copy_\w+", 1 + 8),  # x, and eight rows of the weight
+    (r"linear_forward_\w+_fan_in4", 4 + 8),
+    (r"linear_forward_\w+_fan_out4?", 2 * 4),  # two for each of four rows of the weight
+    (r"linear_backward_input_\w+_fan_in", 2 * 4 - 1),  # the same; sm_100 begins with the first before the last
+    (r"linear_backward_input_\w+_fan_in4", 4),  # with 16 numbers of dy: registers for no more
+    (r"linear_backward_input_\w+_fan_out", 8 + 2),  # eight rows of the weight, x, and dx to add to
+    (r"linear_backward_input_\w+_fan_out4", 8 + 4 * 2),
+    (r"forward_forward_\w+", 8 + 9),  # those of both layers
+    (r"backward_backward_\w+", 10 + 8),
+    (r"forward_loss_backward_\w+", 10 + 9),
+)
 # Multiply-adds of the tensor cores: the instruction, its depth, how many for each 16 x 8 x depth of a tile.
 TENSOR = {
     "tf32": (r"HMMA\.1688\.F32\.TF32", 8, 1),
@@ -129,6 +142,12 @@ def test_accesses_are_wide(kernels: list[cubins.Compiled]) -> None:
         if re.fullmatch(pattern, k.name) and k.count(instruction) < least
     ]
     assert not few, "kernel, instruction, found, expected at least"
+
+
+def test_loads_do_not_wait_for_each_other(kernels: list[cubins.Compiled]) -> None:
+    found = [(k.name, k.under_way, least) for k in kernels for name, least in UNDER_WAY if re.fullmatch(name, k.name)]
+    assert {name for name, *_ in found} == {k.name for k in kernels if k.source.startswith("skinny")}
+    assert not [row for row in found if row[1] < row[2]], "kernel, under way together, expected at least"
 
 
 def test_panels_are_copied_in_quads(kernels: list[cubins.Compiled], arch: str) -> None:
