@@ -3,9 +3,10 @@
 // A loss is a sum of floats in double: each block leaves its part in `partial`, and a second kernel of one warp, <op>_sum, adds the parts. Both
 // in an order that depends on the shape alone.
 #include "loss.cuh"
+#include "quad.cuh"
 #include "reduce.cuh"
 
-constexpr int THREADS = 256, PARTS = 128;  // PARTS: the most blocks of a sum; aaecore/geometry.py has the same number
+constexpr int THREADS = 256, PARTS = 1024;  // PARTS: the most blocks of a sum; aaecore/geometry.py has the same number
 
 KERNEL(activation_backward, THREADS, const float* dy, const float* y, float* dx, int N, int act, int beta, double slope) {
   const int i = blockIdx.x * THREADS + threadIdx.x;
@@ -14,18 +15,19 @@ KERNEL(activation_backward, THREADS, const float* dy, const float* y, float* dx,
   dx[i] = beta ? dx[i] + g : g;
 }
 
-// The sum of f(i) over this block's share of 0 <= i < n, into its place in `partial`. f(i) may write element i of outputs.
+// The sum of f over this block's share of the quads of n elements, into its place in `partial`. f(i, left) is the sum of those of element i and
+// its next three that are among the `left` from i on; it may write these elements of outputs.
 template <class F> DEVICE void partial_sum(int n, double* partial, F f) {
   STATIC_SHARED(double, warps, THREADS / 32);
   double sum = 0.0;
-  for (int i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) sum += (double)f(i);
+  for (u32 i = 4 * (blockIdx.x * THREADS + threadIdx.x); i < (u32)n; i += 4 * gridDim.x * THREADS) sum += f((int)i, n - (int)i);
   sum = block_sum<THREADS>(sum, warps);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
 // The sum of the parts, in every lane of the one warp.
 DEVICE double sum_of_parts(const double* partial, int n) {
-  const int parts = min(PARTS, (n + THREADS - 1) / THREADS);
+  const int parts = min(PARTS, (n + 4 * THREADS - 1) / (4 * THREADS));
   double sum = 0.0;
   for (int i = threadIdx.x; i < parts; i += 32) sum += partial[i];
   return warp_sum(sum);
@@ -34,10 +36,20 @@ DEVICE double sum_of_parts(const double* partial, int n) {
 KERNEL(half_squared_error, THREADS, const float* y, const float* target, float* dy, float*, int B, int N, int act, double slope, double weight,
        double* partial) {
   const float factor = (float)(weight / B);
-  partial_sum(B * N, partial, [&](int i) {
-    const float d = y[i] - target[i];
-    dy[i] = factor * d * activation_derivative(y[i], act, (float)slope);
-    return d * d;
+  const bool wide = is_aligned16(y) && is_aligned16(target) && is_aligned16(dy);
+  partial_sum(B * N, partial, [&](int i, int left) {
+    const bool whole = wide && left >= 4;
+    const Quad a = load_quad(y + i, left, whole), b = load_quad(target + i, left, whole);
+    Quad gradient;
+    double sum = 0.0;
+    UNROLL
+    for (int j = 0; j < 4; j++) {  // where there is nothing left, both are 0
+      const float d = a.v[j] - b.v[j];
+      gradient.v[j] = factor * d * activation_derivative(a.v[j], act, (float)slope);
+      sum += (double)(d * d);
+    }
+    store_quad(dy + i, gradient, left, whole);
+    return sum;
   });
 }
 
@@ -48,10 +60,20 @@ KERNEL(half_squared_error_sum, 32, const float*, const float*, float*, float* lo
 
 KERNEL(bce_logits, THREADS, const float* logits, const float* target, float* dlogits, float*, int B, int N, double weight, double* partial) {
   const float factor = (float)(weight / B);
-  partial_sum(B * N, partial, [&](int i) {
-    const ValueGrad r = bce_logit(logits[i], target[i]);
-    dlogits[i] = factor * r.grad;
-    return r.value;
+  const bool wide = is_aligned16(logits) && is_aligned16(target) && is_aligned16(dlogits);
+  partial_sum(B * N, partial, [&](int i, int left) {
+    const bool whole = wide && left >= 4;
+    const Quad x = load_quad(logits + i, left, whole), y = load_quad(target + i, left, whole);
+    Quad gradient;
+    double sum = 0.0;
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+      const ValueGrad r = bce_logit(x.v[j], y.v[j]);
+      gradient.v[j] = factor * r.grad;
+      if (j < left) sum += (double)r.value;
+    }
+    store_quad(dlogits + i, gradient, left, whole);
+    return sum;
   });
 }
 
@@ -60,17 +82,18 @@ KERNEL(bce_logits_sum, 32, const float*, const float*, float*, float* loss, int 
   if (threadIdx.x == 0) *loss = (float)(weight / B * sum);
 }
 
-// One block: there is one logit for a row.
-KERNEL(adversarial_bce, THREADS, const float* logits, float* dlogits, float* loss, int B, int real, double weight) {
-  STATIC_SHARED(double, warps, THREADS / 32);
+// One block, of as many threads as there can be: there is one logit for a row.
+constexpr int MOST_THREADS = 1024;
+KERNEL(adversarial_bce, MOST_THREADS, const float* logits, float* dlogits, float* loss, int B, int real, double weight) {
+  STATIC_SHARED(double, warps, MOST_THREADS / 32);
   const AdversarialBce bce(B, real, weight);
   double sum = 0.0;
-  for (int i = threadIdx.x; i < B; i += THREADS) {
+  for (int i = threadIdx.x; i < B; i += MOST_THREADS) {
     const ValueGrad r = bce.of(logits[i], i);
     dlogits[i] = r.grad;
     sum += bce.weight(i) * (double)r.value;
   }
-  sum = block_sum<THREADS>(sum, warps);
+  sum = block_sum<MOST_THREADS>(sum, warps);
   if (threadIdx.x == 0) *loss = (float)sum;
 }
 
@@ -93,11 +116,14 @@ KERNEL(gaussian_sample_backward, THREADS, const float* dz, const float* params, 
 }
 
 KERNEL(sum_squares, THREADS, const float* x, double*, int N, int, double* partial) {
-  STATIC_SHARED(double, warps, THREADS / 32);
-  double sum = 0.0;
-  for (int i = blockIdx.x * THREADS + threadIdx.x; i < N; i += gridDim.x * THREADS) sum += (double)x[i] * (double)x[i];
-  sum = block_sum<THREADS>(sum, warps);
-  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+  const bool wide = is_aligned16(x);
+  partial_sum(N, partial, [&](int i, int left) {
+    const Quad q = load_quad(x + i, left, wide && left >= 4);
+    double sum = 0.0;
+    UNROLL
+    for (int j = 0; j < 4; j++) sum += (double)q.v[j] * (double)q.v[j];
+    return sum;
+  });
 }
 
 KERNEL(sum_squares_sum, 32, const float*, double* total, int N, int beta, double* partial) {

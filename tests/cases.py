@@ -139,6 +139,7 @@ def _loss(scalars: Mapping[str, float], **choices: list[int]) -> list[Case]:
     ]  # fmt: skip
     turns = len(_ACT) if choices else 1
     cases = _rows("B N", shapes, scalars) + _times(Case({"B": 131, "N": 2003}, scalars, parallel=True), turns)
+    cases += _rows("B N", [(131, 8011)], scalars, parallel=True)  # more than all threads of a GPU take in one turn
     for fill in ("zeros", "large", "nan"):
         cases += _times(Case({"B": 5, "N": 19}, scalars, fill=fill), turns)
     return _cycled([*cases, Case({"B": 100, "N": 784}, scalars, bench=True)], **choices)
@@ -241,7 +242,7 @@ CASES: dict[str, list[Case]] = {
     "adam_step": _flat(1_000_000, "zeros large nan fresh"),
     "sgd_advance": [Case()],
     "sgd_step": _flat(1_000_000, "zeros large nan fresh"),
-    "sum_squares": _flat(1_000_000, "zeros large nan", beta=_BETA),
+    "sum_squares": _flat(1_048_579, "zeros large nan", beta=_BETA),
     "clip_scale": [Case({}, {"max_norm": n}, note=f"max{n:g}") for n in (1e-3, 1.0, 1e3)]
     + [Case({}, {"max_norm": 1.0}, fill=f) for f in ("zeros", "nan")],
     "random_uniform": _random_flat({"low": 0.0, "high": 1.0}, {"low": -3.0, "high": 2.0}),

@@ -33,6 +33,9 @@ WIDE = (
     (r"forward_copy_\w+", r"LDG\.E\.128", 2),
     (r"backward_backward_\w+", r"LDG\.E\.128", 2 + 8 + 2),
     (r"forward_loss_backward_\w+", r"LDG\.E\.128", 2 + 8 + 2),
+    ("bce_logits|half_squared_error", r"LDG\.E\.128", 2),
+    ("bce_logits|half_squared_error", r"STG\.E\.128", 1),
+    ("sum_squares", r"LDG\.E\.128", 1),
     ("random_normal", r"STG\.E\.128", 1),
     (r"linear_forward_\w+_(small|medium|large)", r"LDG\.E\.128", 1),  # the bias
     (r"linear_forward_\w+_(small|medium|large)", r"STG\.E\.128", 1),
