@@ -16,7 +16,7 @@ from .dependencies import Access, accesses, dependencies
 from .driver import Argument, Driver, Launch, Node
 from .errors import DeviceError
 from .fusion import Fused, fuse
-from .geometry import KERNELS, PARTIAL, SCRATCH_BYTES, TILES, Chip, Grid, kernels_of
+from .geometry import KERNELS, PARTIAL, TILES, Chip, Grid, kernels_of, scratch_bytes
 from .ops import OPS, Op
 from .plan import Call
 
@@ -79,7 +79,7 @@ class CudaBackend(Backend):
         if not has_tensor_cores:
             self.precisions = ("fp32",)
         self.chip = Chip(driver.multiprocessors, chosen, tuple(tiles))
-        self._scratch = driver.allocate(SCRATCH_BYTES)
+        self._scratch = driver.allocate(0)
 
     # --- memory -----------------------------------------------------------------------------------
 
@@ -123,12 +123,22 @@ class CudaBackend(Backend):
     ) -> list[Launch]:
         op = OPS[name]
         arguments = self._arguments(op, buffers, dims, scalars)
-        if name in PARTIAL:
-            arguments.append(self.driver.pointer(scratch))
         chosen = kernels_of(name, dict(zip(op.dims, dims, strict=True)), self.chip)
-        return [_launch(kernel, grid, arguments) for kernel, grid in chosen]
+        if len(chosen) < 2:
+            return [_launch(kernel, grid, arguments) for kernel, grid in chosen]
+        whole = [*arguments, self.driver.pointer(scratch)]
+        first = whole
+        if name not in PARTIAL:  # a weight gradient in parts: x, dy and the sizes
+            first = [*arguments[:2], self.driver.pointer(scratch), *arguments[len(buffers) : len(buffers) + 3]]
+        return [_launch(*chosen[0], first), _launch(*chosen[1], whole)]
+
+    def _scratch_bytes(self, name: str, dims: Sequence[int]) -> int:
+        return scratch_bytes(name, dict(zip(OPS[name].dims, dims, strict=True)), self.chip)
 
     def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
+        wanted = self._scratch_bytes(name, dims)
+        if wanted > self._scratch.nbytes:
+            self._scratch = self.driver.allocate(wanted)
         for launch in self._launches(name, buffers, dims, scalars, self._scratch):
             self.driver.launch(launch)
 
@@ -138,12 +148,15 @@ class CudaBackend(Backend):
             parts = [self._arguments(OPS[c.name], c.buffers, c.dims, c.scalars) for c in call.calls]
             return [(_launch(call.kernel, (call.rows, 1), [a for part in parts for a in part]), call.touched)]
         launches = self._launches(call.name, call.buffers, call.dims, call.scalars, scratch)
-        if call.name not in PARTIAL:
+        if len(launches) < 2:
             return [(launch, accesses(call)) for launch in launches]
-        at, last = self.driver.pointer(scratch), len(call.buffers) - 1
-        parts_written, parts_read = (Access(at, at + SCRATCH_BYTES, writes) for writes in (True, False))
-        touched = [*accesses(call, range(last)), parts_written], [*accesses(call, [last]), parts_read]
-        return list(zip(launches, touched, strict=False))  # no launches for no elements
+        at, size, count = self.driver.pointer(scratch), scratch.nbytes, len(call.buffers)
+        ends = count - 1 if call.name in PARTIAL else 2  # buffers from there on are the second kernel's
+        first = [*accesses(call, range(ends)), Access(at, at + size, True)]
+        return [
+            (launches[0], first),
+            (launches[1], [*accesses(call, range(ends, count)), Access(at, at + size, False)]),
+        ]
 
     def _nodes(self, calls: Sequence[Call | Fused], scratches: Sequence[Any]) -> list[Node]:
         """The launches of the calls, and which of them each has to wait for."""
@@ -158,8 +171,8 @@ class CudaBackend(Backend):
     def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
         made = fuse(calls, self.chip) if self.fuses else list(calls)
         # Scratch of their own, since calls that do not depend on each other may run at the same time.
-        partial = [isinstance(call, Call) and call.name in PARTIAL for call in made]
-        scratches = [self.driver.allocate(SCRATCH_BYTES) if p else None for p in partial]
+        wanted = [self._scratch_bytes(call.name, call.dims) if isinstance(call, Call) else 0 for call in made]
+        scratches = [self.driver.allocate(nbytes) if nbytes else None for nbytes in wanted]
         graphs: dict[int, Callable[[], None]] = {}
 
         def run(times: int) -> None:

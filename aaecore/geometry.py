@@ -1,8 +1,8 @@
 """The CUDA half of the op table: which kernels an op launches, on what grid, and what each kernel may use of a chip.
 
 A kernel takes the arguments of its op, in the order of the table: the addresses of the buffers, the dims as int32, the
-scalars as doubles; ops in `PARTIAL` get the address of `SCRATCH_BYTES` of scratch after them. Kernels in `FUSED` take
-those of several ops, one op after the other.
+scalars as doubles. Kernels in `FUSED` take those of several ops, one op after the other. An op with scratch memory
+(`scratch_bytes`) launches two kernels: the second makes of what the first has left there what the op is to give.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ Dims = Mapping[str, int]
 Grid = tuple[int, int]
 
 PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/loss.cu
-SCRATCH_BYTES: Final = 8 * PARTS
-PARTIAL: Final = ("half_squared_error", "bce_logits", "sum_squares")  # each has a second kernel, <op>_sum
+PARTIAL: Final = ("half_squared_error", "bce_logits", "sum_squares")  # sums of parts, which a second kernel adds
+WEIGHT_PART: Final = "linear_backward_weight_part"  # a weight gradient of a part of the batch
+LONG: Final = 512  # rows of such a part at the least
+MOST_WEIGHT_PARTS: Final = 8
 NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cuh; MOST there
 ROWS: Final = 4  # of the batch that a block of kernels/skinny.cuh makes where every multiprocessor has so many
 FUSED: Final = ("forward_forward", "forward_copy", "backward_backward", "forward_loss_backward")  # of fusion.py
@@ -95,7 +97,7 @@ def _linear_kernels() -> dict[str, Kernel]:
     made = {}
     for (math, tile), (registers, blocks) in _BUDGETS.items():
         source = "linear.cu" if math == "ffma" else f"linear_{math}.cu"
-        for op, along in ALONG.items():
+        for op, along in {**ALONG, **({} if math == "ffma" else {WEIGHT_PART: (False, False)})}.items():
             shared = TILES[tile].shared(along, PADS[math])
             made[f"{op}_{math}_{tile}"] = Kernel(source, 32 * TILES[tile].warps, shared, registers, blocks)
     for math in ("ffma", "tf32", "bf16"):
@@ -124,7 +126,9 @@ def _simple_kernels() -> dict[str, Kernel]:
         for name in names.split()
     }
     made["adversarial_bce"] = Kernel("loss.cu", 1024, registers=35, blocks=1)  # one block makes all of it
-    return made | {f"{name}_sum": Kernel("loss.cu", 32, registers=46) for name in PARTIAL}
+    made |= {f"{name}_sum": Kernel("loss.cu", 32, registers=46) for name in PARTIAL}
+    sums = [f"{op}_sum{2**n}" for op in ("linear_backward_weight", "linear_backward_weight_adam") for n in (1, 2, 3)]
+    return made | {name: Kernel("linear_sum.cu", 256, registers=54) for name in sums}
 
 
 def _threads(op: str) -> int:
@@ -162,16 +166,19 @@ def _blocks(n: int, size: int) -> int:
     return -(-n // size)
 
 
-def _tile(op: str, math: str, rows: int, columns: int, chip: Chip) -> tuple[str, Grid]:
-    """The largest tile that gives three of four multiprocessors a block, else the smallest; and its grid."""
+def _tile(op: str, math: str, rows: int, columns: int, chip: Chip, most_parts: int = 1) -> tuple[str, Grid, int]:
+    """The largest tile that gives three of four multiprocessors a block, else the smallest; its grid, and into how many
+    parts of the reduction each tile is divided for that."""
     for name in ("medium",) if math == "ffma" else chip.tiles:
-        grid = _blocks(columns, TILES[name].columns), _blocks(rows, TILES[name].rows)
-        if 4 * grid[0] * grid[1] >= 3 * chip.multiprocessors:
+        x, y, parts = _blocks(columns, TILES[name].columns), _blocks(rows, TILES[name].rows), 1
+        while 2 * parts <= most_parts and 4 * x * y * parts < 3 * chip.multiprocessors:
+            parts *= 2
+        if 4 * x * y * parts >= 3 * chip.multiprocessors:
             break
-    if grid[1] > MOST_BLOCKS:
+    if y * parts > MOST_BLOCKS:
         most = MOST_BLOCKS * TILES[name].rows
         raise ValueError(f"{op}: expected a result of at most {most} rows on a GPU, got {rows}")
-    return name, grid
+    return name, (x, y * parts), parts
 
 
 _LINEAR: Final = {kind + suffix: (kind, precision) for kind in ALONG for precision, suffix in PRECISIONS.items()}
@@ -197,17 +204,40 @@ def skinny_math(op: str) -> str:
     return "ffma" if precision == "fp32" else precision
 
 
-def _linear(op: str, d: Dims, chip: Chip) -> tuple[str, Grid]:
+def _linear(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
     kind, precision = _LINEAR[op]
     if shape := fan(op, d):
         rows = 1 if has_few_rows(d["B"], chip) else ROWS
-        return f"{kind}_{skinny_math(op)}_{shape}{rows if rows > 1 else ''}", (_blocks(d["B"], rows), 1)
+        return [(f"{kind}_{skinny_math(op)}_{shape}{rows if rows > 1 else ''}", (_blocks(d["B"], rows), 1))]
     math = chip.fp32 if precision == "fp32" else precision
-    rows, columns = {"linear_forward": (d["B"], d["O"]), "linear_backward_input": (d["B"], d["I"])}.get(
-        kind, (d["O"], d["I"])
-    )
-    tile, grid = _tile(op, math, rows, columns, chip)
-    return f"{kind}_{math}_{tile}", grid
+    if kind.startswith("linear_backward_weight"):
+        return _weight_gradient(op, kind, math, d, chip)
+    tile, grid, _ = _tile(op, math, d["B"], d["O" if kind == "linear_forward" else "I"], chip)
+    return [(f"{kind}_{math}_{tile}", grid)]
+
+
+def _weight_gradient(op: str, kind: str, math: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
+    """One kernel, or that of parts of a long batch and the one that adds them."""
+    most = 1 if math == "ffma" else min(MOST_WEIGHT_PARTS, d["B"] // LONG)
+    tile, grid, parts = _tile(op, math, d["O"], d["I"], chip, most)
+    if parts == 1:
+        return [(f"{kind}_{math}_{tile}", grid)]
+    threads = KERNELS[f"{kind}_sum{parts}"].threads
+    blocks = _blocks(_blocks(d["O"] * d["I"], 4), threads) + _blocks(d["O"], threads)
+    return [(f"{WEIGHT_PART}_{math}_{tile}", grid), (f"{kind}_sum{parts}", (blocks, 1))]
+
+
+def scratch_bytes(op: str, dims: Dims, chip: Chip) -> int:
+    """Of device memory that a launch of an op leaves parts of its sums in; 0 if it needs none."""
+    if op in PARTIAL:
+        return 8 * PARTS
+    if not op.startswith("linear_backward_weight") or dims["B"] < 2 * LONG:
+        return 0
+    chosen = kernels_of(op, dims, chip)
+    if len(chosen) < 2:
+        return 0
+    parts = int(chosen[1][0].rpartition("_sum")[2])
+    return FLOAT * parts * (dims["O"] * dims["I"] + dims["O"])
 
 
 def kernels_of(op: str, dims: Dims, chip: Chip) -> list[tuple[str, Grid]]:
@@ -215,7 +245,7 @@ def kernels_of(op: str, dims: Dims, chip: Chip) -> list[tuple[str, Grid]]:
     if any(arg.role != "in" and arg.size(dims) == 0 for arg in OPS[op].args):
         return []
     if op in _LINEAR:
-        return [_linear(op, dims, chip)]
+        return _linear(op, dims, chip)
     threads = KERNELS[op].threads
     if op in PARTIAL:
         quads = _blocks(dims["N"] * dims.get("B", 1), 4)

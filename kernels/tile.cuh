@@ -87,15 +87,15 @@ template <class T, class Epilogue> DEVICE void finish_tile(const float* sums, in
   }
 }
 
-// The product of the block at (x: columns, y: rows) of the grid. If the epilogue SUMS_ROWS, it also gets the sum of each row of a, rounded as
+// The product of the block at (x: columns, block_row: rows) of the tiles. If the epilogue SUMS_ROWS, it also gets the sum of each row of a, rounded as
 // the products' factors are, from the blocks of the first column.
 template <class T, class Math, bool A_ALONG, bool B_ALONG, class Epilogue>
-DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, const Epilogue& epilogue) {
+DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, const Epilogue& epilogue, int block_row) {
   using Both = Panels<T, Math, A_ALONG, B_ALONG>;
   using A = typename Both::A;
   using B = typename Both::B;
   DYNAMIC_SHARED(float, shared);
-  const int m0 = blockIdx.y * T::BM, n0 = blockIdx.x * T::BN, chunks = (K + T::BK - 1) / T::BK;
+  const int m0 = block_row * T::BM, n0 = blockIdx.x * T::BN, chunks = (K + T::BK - 1) / T::BK;
   const bool a_wide = is_wide(a, A_ALONG ? K : M), b_wide = is_wide(b, B_ALONG ? K : N);
   const bool sums_rows = Epilogue::SUMS_ROWS && blockIdx.x == 0 && threadIdx.x < T::BM;
   auto fetch = [&](float* stage, int chunk) {

@@ -41,10 +41,12 @@ WIDE = (
     (r"linear_forward_\w+_(small|medium|large)", r"STG\.E\.128", 1),
     (r"linear_backward_input_\w+_(small|medium|large)", r"LDG\.E\.128", 2),  # x, and dx to add to
     (r"linear_backward_input_\w+_(small|medium|large)", r"STG\.E\.128", 1),
-    (r"linear_backward_weight_(?!adam)\w+", r"LDG\.E\.128", 1),  # dweight to add to
+    (r"linear_backward_weight_(?!adam|part|sum)\w+", r"LDG\.E\.128", 1),  # dweight to add to
     (r"linear_backward_weight_(?!adam)\w+", r"STG\.E\.128", 1),
     (r"linear_backward_weight_adam_\w+", r"LDG\.E\.128", 3),  # weight, m, v
     (r"linear_backward_weight_adam_\w+", r"STG\.E\.128", 3),
+    ("linear_backward_weight_sum8", r"LDG\.E\.128", 8 + 1),
+    ("linear_backward_weight_adam_sum8", r"LDG\.E\.128", 8 + 3),
     ("linear_forward_ffma_medium", r"LDS\.(U\.)?128", 96),  # 8 quads of k of 8 rows and 4 columns
     ("linear_backward_input_ffma_medium", r"LDS\.(U\.)?128", 64),  # of the rows; the weight lies across
     (TILED, r"LDS\.(U\.)?128", 1),  # of the finished sums
