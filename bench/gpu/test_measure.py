@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import cuda_devices
@@ -11,7 +12,7 @@ from sizes import Size
 
 from aaecore import Trainer, cuda
 from aaecore.stepper import Stepper
-from gpu import ceilings, epoch, profile
+from gpu import ceilings, epoch, profile, sanitize
 
 TINY = Size(12, 9, 2, 7)
 KNOWN = {"mma bf16 on registers": 1e9, "mma tf32 on registers": 1e9, "copy within the cache": 1e9}
@@ -97,3 +98,12 @@ def test_epochs_are_those_of_one_fit(monkeypatch):
     assert bound == [20]
     assert len(trained) == 4
     assert (row["first"], row["epoch"], row["median"]) == (9.0, 1.0, 2.0)
+
+
+def test_the_sanitizer_says_which_reports_may_be_false(emulated, monkeypatch, capsys):
+    monkeypatch.setattr(sanitize, "parts", list)
+    monkeypatch.setattr("sys.argv", ["sanitize"])
+    monkeypatch.setattr(cuda, "make_driver", cuda.make_driver)  # to be put back
+    with pytest.raises(SystemExit, match="0"):
+        sanitize.main()
+    assert "cp.async of 0 bytes" in json.loads(capsys.readouterr().out)["note"]
