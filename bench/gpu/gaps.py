@@ -241,8 +241,8 @@ def cluster(backend: CudaBackend) -> Iterator[Row]:
 
 
 def from_l2(backend: CudaBackend) -> Iterator[Row]:
-    """What products of small tiles cannot be faster than (479 MB of a step at batch 100), so what larger tiles give; and
-    whether cp.async is as fast as plain loads."""
+    """What products of small tiles cannot be faster than (479 MB of a step at batch 100), so what larger tiles give;
+    and whether cp.async is as fast as plain loads."""
     import cupy
 
     data, words = cupy.asarray(np.ones(L2 // 4, np.float32)), L2 // 16

@@ -21,14 +21,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from steps import make_step
-
 from aaecore.cuda import CudaBackend
 from aaecore.driver import Node
 from aaecore.plan import Plan
 from gpu.goals import GPU_SIZES, LARGE
-from gpu.model import make_model, once
+from gpu.model import make_model, make_step, once
 from gpu.trace import Event, Mismatch, Seen, events_of, node_rows, seen, summary
 
 Row = dict[str, Any]
@@ -60,9 +57,7 @@ def cases(size: str, precision: str) -> list[Case]:
     model = make_model(GPU_SIZES[size], precision, "cuda")
     backend = model.backend
     assert isinstance(backend, CudaBackend)
-    step, x, _ = make_step(model, GPU_SIZES[size].batch)
-    backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
-    plan = backend.capture(step)
+    plan = backend.capture(make_step(model, GPU_SIZES[size].batch)[0])
     return [_case(size, precision, backend, plan, steps) for steps in (1, backend.steps_per_graph)]
 
 
