@@ -18,6 +18,7 @@ from .errors import DeviceError
 from .fusion import Fused, fuse
 from .geometry import KERNELS, PARTIAL, TILES, Chip, Grid, kernels_of, scratch_bytes
 from .ops import OPS, Op
+from .places import in_second_place
 from .plan import Call
 
 INT_MAX = 2**31 - 1
@@ -80,6 +81,7 @@ class CudaBackend(Backend):
             self.precisions = ("fp32",)
         self.chip = Chip(driver.multiprocessors, chosen, tuple(tiles))
         self._scratch = driver.allocate(0)
+        self._given: list[Any] = []  # what the nodes that `nodes` gave last use beside the plan's memory
 
     # --- memory -----------------------------------------------------------------------------------
 
@@ -168,19 +170,39 @@ class CudaBackend(Backend):
         waits = dependencies([touched for _, touched in made])
         return [Node(launch, after) for (launch, _), after in zip(made, waits, strict=True)]
 
+    def _kernels(self, calls: Sequence[Call], steps: int = 1) -> list[Call | Fused]:
+        """So many steps of a plan's calls, some of these in one kernel. The last step leaves its batch where it was
+        recorded, every other one in a second place."""
+        places = [calls] if steps == 1 else [calls, in_second_place(calls, self.driver.allocate)]
+        made: list[list[Call | Fused]] = [fuse(c, self.chip) if self.fuses else [*c] for c in places]
+        return [call for step in reversed(range(steps)) for call in made[step % len(made)]]
+
+    def _scratches(self, calls: Sequence[Call | Fused]) -> list[Any]:
+        """Scratch of their own, since calls that do not depend on each other may run at the same time."""
+        wanted = [self._scratch_bytes(call.name, call.dims) if isinstance(call, Call) else 0 for call in calls]
+        return [self.driver.allocate(nbytes) if nbytes else None for nbytes in wanted]
+
+    def nodes(self, calls: Sequence[Call], steps: int = 1) -> list[Node]:
+        """The graph of so many equal steps of a plan's calls, as its replay runs it, for who measures it.
+
+        They may be launched while the plan lives, until this is called again: then their scratch goes.
+        """
+        made = self._kernels(calls, steps)
+        scratches = self._scratches(made[: len(made) // steps])
+        self._given = [made, scratches]
+        return self._nodes(made, scratches * steps)
+
     def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
-        made = fuse(calls, self.chip) if self.fuses else list(calls)
-        # Scratch of their own, since calls that do not depend on each other may run at the same time.
-        wanted = [self._scratch_bytes(call.name, call.dims) if isinstance(call, Call) else 0 for call in made]
-        scratches = [self.driver.allocate(nbytes) if nbytes else None for nbytes in wanted]
-        graphs: dict[int, Callable[[], None]] = {}
+        scratches = self._scratches(self._kernels(calls))
+        graphs: dict[int, tuple[Callable[[], None], list[Call | Fused]]] = {}  # with the calls, whose memory they use
 
         def run(times: int) -> None:
             while times:
                 steps = self.steps_per_graph if times >= self.steps_per_graph else 1
                 if steps not in graphs:
-                    graphs[steps] = self.driver.graph(self._nodes(made * steps, scratches * steps))
-                graphs[steps]()
+                    made = self._kernels(calls, steps)
+                    graphs[steps] = self.driver.graph(self._nodes(made, scratches * steps)), made
+                graphs[steps][0]()
                 times -= steps
 
         return run

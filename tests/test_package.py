@@ -21,7 +21,7 @@ PACKAGE = Path(aaecore.__file__).parent
 LAYERS = [
     ["_version", "errors", "ops", "history", "data", "datasets", "checkpoint"],
     ["plan", "backend", "reference", "_cores", "cpu", "_info"],
-    ["driver", "dependencies", "geometry", "fusion", "nvrtc", "cupy_driver", "cuda"],
+    ["driver", "dependencies", "geometry", "fusion", "places", "nvrtc", "cupy_driver", "cuda"],
     ["tensor", "functions"],
     ["optim", "nn", "random", "schedules", "priors", "posteriors"],
     ["rows", "aae", "stepper", "guard", "callbacks", "state", "trainer"],
