@@ -14,7 +14,7 @@ from aaecore.plan import Plan
 from aaecore.reference import ReferenceBackend
 
 ROWS, FEATURES = 4, 3
-STEPS = 4  # of a graph: an epoch of 13 steps makes one and three times so many
+STEPS = 4  # of a graph
 
 
 class Step:
@@ -70,9 +70,10 @@ def test_a_batch_stays_where_something_else_writes_it_or_reads_it_before() -> No
 def test_a_gather_is_no_link_of_the_chain_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
     monkeypatch.setattr(cuda.CudaBackend, "steps_per_graph", STEPS)
+    monkeypatch.setattr("aaecore.stepper.BURST_SECONDS", 1e9)
     made = []
     monkeypatch.setattr(cuda_devices.driver(), "graph", lambda nodes: made.append(nodes) or (lambda: None))
-    Trainer(model(device="cuda"), 8, guard=False).fit(rows()[: 8 * 13], 1, progress=False)
+    Trainer(model(device="cuda"), 8, guard=False).fit(rows()[: 8 * (3 * STEPS + 1)], 1, progress=False)
     lengths = {}
     for nodes in made:
         depth: list[int] = []
@@ -86,7 +87,8 @@ def test_a_gather_is_no_link_of_the_chain_of_steps(monkeypatch: pytest.MonkeyPat
 def test_the_last_step_of_a_graph_leaves_its_batch_where_it_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
     monkeypatch.setattr(cuda.CudaBackend, "steps_per_graph", STEPS)
-    x = rows()[: 8 * 13]
+    monkeypatch.setattr("aaecore.stepper.BURST_SECONDS", 1e9)
+    x = rows()[: 8 * 3 * STEPS]
     last = {}
     for record in (True, False):
         trainer = Trainer(model(device="cuda"), 8, guard=False, record=record)
