@@ -32,7 +32,7 @@ from test_cuda_ops import CHIP, chips_of, rounding_of_tensor_cores
 
 from aaecore import AAE, Trainer, cuda
 from aaecore.fusion import Fused, fuse
-from aaecore.geometry import FUSED, ROWS, Chip, fan
+from aaecore.geometry import FUSED, LONG, ROWS, Chip, fan
 from aaecore.ops import PRECISIONS
 from gpu.model import is_gpu
 
@@ -52,7 +52,10 @@ def chosen() -> list[Case]:
         beyond = [i for i in usual if [cases[i].dims.get(d) for d in "BIO"] == [117, 231, 259]]
         many_rows = [i for i in reversed(usual) if op.startswith("linear_") and cases[i].dims["B"] > ROWS]
         skinny = {fan(op, cases[i].dims): i for i in many_rows}  # the smallest of each shape
-        for turn, indices in enumerate(({usual[0], *skinny.values()}, {(beyond or usual)[-1]})):
+        weight = op.startswith("linear_backward_weight")
+        batches = {cases[i].dims["B"] // LONG: i for i in many_rows if weight}  # a long one in two, four and eight parts
+        in_parts = [batches[parts] for parts in (2, 4, 8) if parts in batches]
+        for turn, indices in enumerate(({usual[0], *skinny.values(), *in_parts}, {(beyond or usual)[-1]})):
             rounds[turn] += [(op, i, chip) for i in sorted(indices) for chip in chips_of(op, cases[i].dims).values()]
     return [case for turn in rounds for case in turn]
 
