@@ -97,9 +97,12 @@ def _linear_kernels() -> dict[str, Kernel]:
     made = {}
     for (math, tile), (registers, blocks) in _BUDGETS.items():
         source = "linear.cu" if math == "ffma" else f"linear_{math}.cu"
-        for op, along in {**ALONG, **({} if math == "ffma" else {WEIGHT_PART: (False, False)})}.items():
+        kernels = {op: (along, registers) for op, along in ALONG.items()}
+        if math != "ffma":
+            kernels[WEIGHT_PART] = (False, False), min(255, registers + 18)
+        for op, (along, most) in kernels.items():
             shared = TILES[tile].shared(along, PADS[math])
-            made[f"{op}_{math}_{tile}"] = Kernel(source, 32 * TILES[tile].warps, shared, registers, blocks)
+            made[f"{op}_{math}_{tile}"] = Kernel(source, 32 * TILES[tile].warps, shared, most, blocks)
     for math in ("ffma", "tf32", "bf16"):
         source = "skinny.cu" if math == "ffma" else f"skinny_{math}.cu"
         for op in ("linear_forward", "linear_backward_input"):

@@ -75,12 +75,16 @@ class Compiled:
         return self.static_shared + KERNELS[self.name].shared
 
     @property
+    def of_warp(self) -> int:
+        """Registers of a warp, which are allocated 256 at a time."""
+        return -(-self.registers * 32 // 256) * 256
+
+    @property
     def blocks(self) -> int:
         """How many blocks a multiprocessor holds at a time."""
         on = MULTIPROCESSORS[self.arch]
         warps = -(-self.threads // 32)
-        of_warp = -(-self.registers * 32 // 256) * 256  # registers, allocated 256 at a time
-        most = [on.blocks, on.warps // warps, 4 * (65536 // 4 // of_warp) // warps]
+        most = [on.blocks, on.warps // warps, 4 * (65536 // 4 // self.of_warp) // warps]
         if taken := self.shared + on.reserved:
             most.append(on.shared // (-(-taken // on.unit) * on.unit))
         return min(most)

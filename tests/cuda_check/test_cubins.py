@@ -137,6 +137,18 @@ def test_occupancy_is_within_budget(kernels: list[cubins.Compiled]) -> None:
     assert not {name: of for name, of in budgets.items() if of[0] < of[1]}, "blocks a multiprocessor holds, wanted"
 
 
+@pytest.mark.parametrize("math", ["tf32x3", "tf32", "bf16"])
+def test_two_blocks_of_an_update_leave_room_for_one_of_the_chain(math: str, compilation: cubins.Compilation) -> None:
+    """On Hopper, where a step of few rows has products of small tiles beside updates of medium ones."""
+    on = cubins.MULTIPROCESSORS["sm_90a"]
+    found = {k.name: k for k in compilation.kernels("sm_90a")}
+    update = found[f"linear_backward_weight_adam_{math}_medium"]
+    for product in (found[f"{op}_{math}_small"] for op in ("linear_forward", "linear_backward_input")):
+        blocks = (update, update, product)
+        assert sum(k.of_warp * k.threads // 32 for k in blocks) <= 65536, product.name
+        assert sum(k.shared + on.reserved for k in blocks) <= on.shared, product.name
+
+
 def test_accesses_are_wide(kernels: list[cubins.Compiled]) -> None:
     names = {k.name for k in kernels}
     assert not [pattern for pattern, _, _ in WIDE if not any(re.fullmatch(pattern, name) for name in names)]

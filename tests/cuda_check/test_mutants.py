@@ -23,7 +23,7 @@ from training import rows, train
 from aaecore import cuda
 from aaecore.driver import Driver, Node
 from aaecore.fusion import Fused, fuse
-from aaecore.geometry import ALONG, FUSED, KERNELS, NARROW, TILES, Chip, kernels_of
+from aaecore.geometry import ALONG, FUSED, KERNELS, LONG, NARROW, TILES, Chip, kernels_of, scratch_bytes
 from aaecore.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
@@ -72,6 +72,29 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class HalfProbe:
+    """One of the two kernels of a weight gradient in parts, which are of two sources."""
+
+    whole: Probe
+    number: int
+
+    @property
+    def kernels(self) -> list[str]:
+        return [self.whole.kernels[self.number]]
+
+    def __str__(self) -> str:
+        return self.kernels[0]
+
+    def run(self, driver: Driver) -> None:
+        op, case, backend = self.whole.op, self.whole.case, self.whole.backend(driver)
+        arrays = make_buffers(op, case, np.random.default_rng(0))
+        buffers = [backend.from_host(a, arg.kind) for arg, a in zip(OPS[op].args, arrays, strict=True)]
+        parts = backend.zeros((scratch_bytes(op, case.dims, self.whole.chip) // 4,))
+        dims, scalars = list(case.dims.values()), list(case.scalars.values())
+        driver.launch(backend._launches(op, buffers, dims, scalars, parts.storage)[self.number])
+
+
+@dataclass(frozen=True)
 class FusedProbe:
     """One kernel for several calls."""
 
@@ -93,7 +116,8 @@ class FusedProbe:
         driver.launch(launch)
 
 
-AnyProbe = Probe | FusedProbe
+DEPTH_IN_TWO = 2 * LONG + 196  # for every tile, one of two parts has its last chunk in the first stage: see `_probes`
+AnyProbe = Probe | HalfProbe | FusedProbe
 
 
 def _linear(op: str, rows: int, columns: int, depth: int) -> Case:
@@ -115,6 +139,11 @@ def _probes() -> list[AnyProbe]:
         for name, t in TILES.items():
             case = _linear(op, t.rows - 1, t.columns - 3, t.stages * t.depth + 3)
             made += [Probe(op, case, f, name) for f in fp32 if f != "ffma" or name == "medium"]
+            if op.startswith("linear_backward_weight"):
+                in_two = Probe(op, _linear(op, t.rows - 1, t.columns - 3, DEPTH_IN_TWO), tile=name)
+                made += [HalfProbe(in_two, 0), HalfProbe(in_two, 1)]
+        if op in ("linear_backward_weight", "linear_backward_weight_adam"):
+            made += [HalfProbe(Probe(op, _linear(op, 3, 5, parts * LONG)), 1) for parts in (4, 8)]
         if op.startswith(("linear_forward", "linear_backward_input")):
             for few in ((NARROW - 1, 301), (301, NARROW - 1)):  # columns, depth
                 made += [Probe(op, _linear(op, 5, *few), multiprocessors=n) for n in (1, 132)]
@@ -291,10 +320,16 @@ FAULTS = {
 }  # fmt: skip
 
 
-def _aligned(probe: Probe) -> Probe:
+def _aligned(probe: Probe | HalfProbe) -> Probe | HalfProbe:
     """One column block and one row more than a tile, and rows of whole quads."""
+    if isinstance(probe, HalfProbe):
+        return replace(probe, whole=_with_aligned_rows(probe.whole, DEPTH_IN_TWO))
+    return _with_aligned_rows(probe, 2 * TILES[probe.tile].depth + 4)
+
+
+def _with_aligned_rows(probe: Probe, depth: int) -> Probe:
     t = TILES[probe.tile]
-    return replace(probe, case=_linear(probe.op, t.rows + 4, t.columns + 4, 2 * t.depth + 4))
+    return replace(probe, case=_linear(probe.op, t.rows + 4, t.columns + 4, depth))
 
 
 def _faulty(fault: Fault) -> EmulatedDriver:
@@ -317,13 +352,13 @@ def test_faults_are_reported(name: str) -> None:
 def test_quads_at_odd_addresses_are_reported() -> None:
     """Rows of whole quads that do not begin at one."""
     driver = _faulty(Fault("quad.cuh", " && is_aligned16(p)", "", "linear_tf32.cu", "", ""))
-    for probe in (p for p in _probes_of("linear_tf32.cu") if p.tile == "small"):
+    for probe in (p for p in _probes_of("linear_tf32.cu") if isinstance(p, Probe) and p.tile == "small"):
         index, _ = next((i, c) for i, c in enumerate(CASES[probe.op]) if not any(c.dims[d] % 4 for d in "BIO"))
         with pytest.raises(EmulatorError, match=r"misaligned global (read|write) of 16 bytes"):
             op_checks.check(probe.backend(driver), probe.op, index, tight=True)
 
 
-@pytest.mark.parametrize("unit", [u for u in UNITS if u.startswith("linear")])
+@pytest.mark.parametrize("unit", sorted({kernel.source for kernel in KERNELS.values() if kernel.shared}))
 def test_shared_memory_is_not_more_than_needed(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last 32 bytes may be the space between two lines of a panel; those before are used."""
     driver = _build(unit, {})
