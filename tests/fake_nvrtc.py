@@ -1,4 +1,4 @@
-"""What the library and bench/gpu use of CuPy's NVRTC; machine code is the name of its source and of the architecture."""
+"""What the library and bench/gpu use of CuPy's NVRTC; machine code is the name of its source and the architecture."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def import_error(library: Path) -> str:
 def compile_extension(folder: Path) -> bool:
     line = [sys.executable, "setup.py", "build_ext", "--force", "-j", str(len(os.sched_getaffinity(0)))]
     line += ["--build-temp", str(folder / "temp"), "--build-lib", str(folder / "lib")]
-    environment = os.environ | {"AAECORE_CXXFLAGS": f"{os.environ.get('AAECORE_CXXFLAGS', '')} -O1".strip()}
+    environment = os.environ | {"AAECORE_CXXFLAGS": f"{os.environ.get('AAECORE_CXXFLAGS', '')} -O1 -w".strip()}
     return subprocess.run(line, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode == 0
 
 

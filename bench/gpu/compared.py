@@ -28,8 +28,8 @@ from gpu.servers import Group, Server, prepare_all, serving
 
 Row = dict[str, Any]
 COMPILED = ("a", LARGE)  # sizes at which torch.compile, which takes long to start, takes part
-ROUNDS = {"a": 5, LARGE: 5}  # else
-FEWER = 3
+ROUNDS = {} if DRY else {"a": 5, LARGE: 5}  # else
+FEWER = 1 if DRY else 3
 ENOUGH = 2  # clean rounds of a ratio
 REQUEST = Request(seconds=0.08, warmup=0.02, calls=3)
 PREPARING, CHECKING = 0.4, 0.3  # at most, of the seconds that are left when a size is begun

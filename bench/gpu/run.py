@@ -186,7 +186,7 @@ def prepare(options: argparse.Namespace) -> tuple[Context, Results]:
     build_folder = ROOT / "build" / ("gpu-dry" if options.dry else "gpu")
     for each in (folder, logs, build_folder):
         each.mkdir(parents=True, exist_ok=True)
-    sizes = tuple(options.sizes or (SIZES[:2] if options.quick else SIZES))
+    sizes = tuple(options.sizes or (SIZES[:2] if options.quick or options.dry else SIZES))
     found = environment(build_folder, os.environ, dry=options.dry)
     context = Context(
         sys.executable, ROOT, build_folder, found, sizes, options.quick, logs / "gpu-unknown.json", logs, options.dry

@@ -44,7 +44,7 @@ def _documented(found: object) -> list[str]:
     except ValueError:
         line = re.search(r"\((.*)\)", (found.__doc__ or "").splitlines()[0])
         assert line is not None, found
-        parts = [part.split("=")[0].split(" ")[-1] for part in line[1].split(", ")]
+        parts = [part.split("=")[0].split(" ")[-1] for part in line[1].split(", ") if part]
         names = [part.lstrip("*") for part in parts if part not in ("*", "/")]
     return [name for name in names if name != "self"]
 
