@@ -111,7 +111,7 @@ PHASES = [
     Phase("ceilings", 30, ceilings, needs=("gpu",)),
     Phase("switches", 30, switches),
     Phase("kernels", 25, kernels),
-    Phase("steps", 150, steps, needs=("gpu",)),
+    Phase("steps", 180, steps, needs=("gpu",)),
     Phase("sanitizer", 70, sanitizer, tool="compute-sanitizer", apart=True, timed=False),
     Phase("ncu", 30, ncu, tool="ncu"),
     Phase("epochs", 25, epochs),

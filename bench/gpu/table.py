@@ -183,7 +183,8 @@ def short(record: Record) -> str:
     lines = [*_head(record)]
     lines += [_phase(label, p, record["results"].get(label, [])) for label, p in record["phases"].items()]
     lines += [f"  {r['not passed']}" for r in rows_of(record, "tests", "not passed")][: MOST["tests"]]
-    different = [r["what"] for r in rows_of(record, "epochs", "same bits") if not r["same bits"]]
+    compared = [*rows_of(record, "epochs", "same bits"), *rows_of(record, "switches", "same bits")]
+    different = [str(r.get("what") or f"{r['switch']}, {r['precision']}") for r in compared if not r["same bits"]]
     lines += [f"NOT THE SAME BITS: {', '.join(different)}"] if different else []
     if not record.get("dry"):
         measured = any(record["results"].get(part) for part in ("own", "steps", "epochs"))
