@@ -80,6 +80,7 @@ class CudaBackend(Backend):
             self.precisions = ("fp32",)
         self.chip = Chip(driver.multiprocessors, chosen, tuple(tiles))
         self._scratch = driver.allocate(SCRATCH_BYTES)
+        self._given: list[Any] = []  # scratch of the nodes that `nodes` gave last
 
     # --- memory -----------------------------------------------------------------------------------
 
@@ -155,11 +156,23 @@ class CudaBackend(Backend):
         waits = dependencies([touched for _, touched in made])
         return [Node(launch, after) for (launch, _), after in zip(made, waits, strict=True)]
 
-    def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
-        made = fuse(calls, self.chip) if self.fuses else list(calls)
+    def _kernels(self, calls: Sequence[Call]) -> tuple[list[Call | Fused], list[Any]]:
+        """The calls of a recorded step, some of them in one kernel, and the scratch of each."""
+        made: list[Call | Fused] = fuse(calls, self.chip) if self.fuses else [*calls]
         # Scratch of their own, since calls that do not depend on each other may run at the same time.
         partial = [isinstance(call, Call) and call.name in PARTIAL for call in made]
-        scratches = [self.driver.allocate(SCRATCH_BYTES) if p else None for p in partial]
+        return made, [self.driver.allocate(SCRATCH_BYTES) if p else None for p in partial]
+
+    def nodes(self, calls: Sequence[Call], steps: int = 1) -> list[Node]:
+        """The graph of so many equal steps of a plan's calls, as its replay runs it, for who measures it.
+
+        They may be launched while the plan lives, until this is called again: then their scratch goes.
+        """
+        made, self._given = self._kernels(calls)
+        return self._nodes(made * steps, self._given * steps)
+
+    def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
+        made, scratches = self._kernels(calls)
         graphs: dict[int, Callable[[], None]] = {}
 
         def run(times: int) -> None:

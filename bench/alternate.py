@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from threading import TIMEOUT_MAX, Event, Timer
 from typing import Any, NamedTuple
 
 from machine import machine_seconds, process_seconds
@@ -89,41 +91,75 @@ def command(spec: Spec, size: Size, threads: int, *options: str) -> tuple[list[s
     return line, os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
-class Competitor:
-    """A live process that is timed on demand."""
+@contextmanager
+def ended_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[Event]:
+    """Ends a process that is still at something after so many seconds; then the event is set."""
+    late = Event()
 
-    def __init__(self, spec: Spec, size: Size, threads: int, *options: str) -> None:
+    def stop() -> None:
+        late.set()
+        process.kill()
+
+    timer = Timer(min(seconds, TIMEOUT_MAX), stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+class Competitor:
+    """A live process that is timed on demand.
+
+    Raises:
+        Unavailable: there is no such thing here, or it has not started after `seconds`.
+    """
+
+    def __init__(self, spec: Spec, size: Size, threads: int, *options: str, seconds: float = inf) -> None:
         self.spec = spec
+        self._asked = 0  # questions so far
         line, environment = command(spec, size, threads, "--serve", *options)
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 closed in `close`
         self.process = subprocess.Popen(
             line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
         )
-        try:
-            self._answer()
-        except BaseException:
-            self.close()
-            raise
+        with ended_after(seconds, self.process) as late:
+            try:
+                self._answer()
+            except BaseException as error:
+                self.close()
+                if late.is_set():
+                    raise Unavailable(f"not started after {seconds:.0f} s") from error
+                raise
+
+    def ask(self, **question: Any) -> Answer:
+        """Raises: Unavailable: that is the answer, or the process ended."""
+        assert self.process.stdin is not None
+        self._asked += 1
+        self.process.stdin.write(json.dumps({"number": self._asked, **question}) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
 
     def _answer(self) -> Answer:
         assert self.process.stdout is not None
-        answer = json.loads(self.process.stdout.readline() or "{}")
+        answer = dict(json.loads(self.process.stdout.readline() or "{}"))
         if not answer:
             self.errors.seek(0)
             last = [line for line in self.errors.read().splitlines() if line.strip()][-1:]
             raise Unavailable(f"the process ended: {' '.join(last) or 'without an error'}")
+        number = answer.pop("number", 0)
+        if number != self._asked:  # times would go to another than they were asked for
+            raise Unavailable(f"it answered question {number} instead of {self._asked}")
         if "unavailable" in answer:
             raise Unavailable(answer["unavailable"])
-        return dict(answer)
+        return answer
 
     def round(self, request: Request) -> Answer:
         """Times as asked for; adds `foreign`, the cores that other processes used meanwhile."""
-        assert self.process.stdin is not None
         time.sleep(SETTLE)
         machine, own, start = machine_seconds(), process_seconds(self.process.pid), time.perf_counter()
-        self.process.stdin.write(json.dumps(request._asdict()) + "\n")
-        self.process.stdin.flush()
-        answer = self._answer()
+        answer = self.ask(**request._asdict())
         machine, own = machine_seconds() - machine, process_seconds(self.process.pid) - own
         return {**answer, "foreign": max(0.0, machine - own) / (time.perf_counter() - start)}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from sizes import Size
@@ -77,6 +79,14 @@ def write_state(path: Path, state: State) -> None:
     weights = {f"weight/{n}": w for n, w in state.weights.items()}
     steps = {f"steps/{p}": np.array(n) for p, n in state.steps.items()}
     np.savez(path, x=state.x, z=state.z, **weights, **moments, **steps)
+
+
+def own_output() -> TextIO:
+    """Standard output, for answers alone: what libraries print there, C's too, goes to standard error from now on."""
+    sys.stdout.flush()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")  # children do not have it
+    os.dup2(2, 1)
+    return answers
 
 
 def layer_names(network: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import pytest
 from fused_steps import Sizes, Step
 
 from aaecore import geometry
+from aaecore.driver import Node
 from aaecore.fusion import Fused, fuse
 from aaecore.ops import PRECISIONS, SIGMOID
 from aaecore.plan import Call
@@ -146,3 +147,19 @@ def test_a_backend_may_launch_every_call_by_itself(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(backend, "fuses", fuses)
         backend.capture(step).replay()
     assert launched == [["forward_forward_ffma"], ["linear_forward_ffma_fan_in", "linear_forward_ffma_fan_out"]]
+
+
+@pytest.mark.parametrize("fuses", [True, False])
+def test_the_nodes_of_a_plan_are_those_of_its_graph(fuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = cuda_devices.backend(CHIP)
+    monkeypatch.setattr(backend, "fuses", fuses)
+    recorded: list[Node] = []
+    monkeypatch.setattr(backend.driver, "graph", lambda nodes: recorded.extend(nodes) or (lambda: None))
+    step = Step(backend, "forward_copy", "", Sizes(5, 40, 3, 40))
+    plan = backend.capture(step)
+    for steps in (1, backend.steps_per_graph):
+        recorded.clear()
+        plan.replay(times=steps)
+        made = backend.nodes(plan.calls, steps)
+        assert made == recorded
+        assert len(made) == steps * (1 if fuses else 2)

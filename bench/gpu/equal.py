@@ -11,10 +11,9 @@ import time
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
-from threading import TIMEOUT_MAX, Event, Timer
 from typing import Any
 
-from alternate import Spec
+from alternate import Spec, ended_after
 from equal import compare, our_steps
 from protocol import Unavailable
 from sizes import Size
@@ -46,21 +45,12 @@ def _with(server: Server, specs: Sequence[Spec], size: Size, made: Any, folder: 
     rows: list[Row] = [{"size": str(size), "peer": str(spec), "equal": False} for spec in specs]
     if seconds <= 0:
         return [row | {"error": "no time was left for its check"} for row in rows]
-    late = Event()
-
-    def stop() -> None:
-        late.set()
-        server.kill()
-
-    timer = Timer(min(seconds, TIMEOUT_MAX), stop)
-    timer.start()
-    try:
-        server.check(size, str(folder), pairs)
-    except (Unavailable, OSError) as reason:
-        error = f"its check was not done after {seconds:.0f} s" if late.is_set() else str(reason)
-        if late.is_set():
-            server.left_out = dict.fromkeys(server.specs, error)
-        return [row | {"error": error} for row in rows]
-    finally:
-        timer.cancel()
+    with ended_after(seconds, server.process) as late:
+        try:
+            server.check(size, str(folder), pairs)
+        except (Unavailable, OSError) as reason:
+            error = f"its check was not done after {seconds:.0f} s" if late.is_set() else str(reason)
+            if late.is_set():
+                server.left_out = dict.fromkeys(server.specs, error)
+            return [row | {"error": error} for row in rows]
     return [row | compare(spec, exact, made, folder) for row, spec in zip(rows, specs, strict=True)]

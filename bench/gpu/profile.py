@@ -3,8 +3,10 @@
     python -m gpu.profile --seconds 25 --record gpu-running.json
 
 A graph of 50 launches of the same op on the same buffers, each of which waits for the one before; what lies in the
-cache stays there. The bound is the larger of (operations of the product / the measured rate) and (bytes of the op table
-/ the measured copy, within the cache where all of it fits). The record brings the ceilings measured in the same run.
+cache stays there. Kernels that make several calls of a step are timed the same way, in rows of their own ("fused us").
+The bound is the larger of (operations of the product / the measured rate) and (bytes of the op table, or that a kernel
+of several calls touches / the measured copy, within the cache where all of it fits). The record brings the ceilings
+measured in the same run. What a step reads was written before: x by the host, the rest by the step.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from steps import make_step
 
 from aaecore.backend import Backend
 from aaecore.cuda import CudaBackend
+from aaecore.driver import Node
+from aaecore.fusion import Fused, fuse
 from aaecore.geometry import kernels_of
 from aaecore.ops import OPS, PRECISIONS
 from aaecore.plan import Call, Plan
@@ -43,14 +48,31 @@ def ceilings(path: Path | None) -> dict[str, float]:
     return {r["what"]: r["value"] for r in rows if isinstance(r.get("value"), int | float)}
 
 
-def bound(call: Call, precision: str, known: Mapping[str, float]) -> float:
-    """Seconds that a launch takes at least; 0 where the ceilings are not known."""
+def arithmetic(call: Call, precision: str, known: Mapping[str, float]) -> float:
+    """Seconds that the operations of a call take at least; 0 where the ceiling is not known."""
     op = OPS[call.name]
-    dims = dict(zip(op.dims, call.dims, strict=True))
     name, times = RATES[precision if call.name.startswith("linear") else "ffma"]
-    rate, nbytes = known.get(name, 0.0), op.bytes(dims)
+    rate = known.get(name, 0.0)
+    return times * op.flops(dict(zip(op.dims, call.dims, strict=True))) / rate if rate else 0.0
+
+
+def traffic(nbytes: int, known: Mapping[str, float]) -> float:
+    """Seconds that so many bytes take at least; 0 where the ceiling is not known."""
     speed = known.get(f"copy {'within' if nbytes <= FITS else 'beyond'} the cache", 0.0)
-    return max(times * op.flops(dims) / rate if rate else 0.0, nbytes / speed if speed else 0.0)
+    return nbytes / speed if speed else 0.0
+
+
+def bound(call: Call, precision: str, known: Mapping[str, float]) -> float:
+    """Seconds that a launch takes at least."""
+    op = OPS[call.name]
+    nbytes = op.bytes(dict(zip(op.dims, call.dims, strict=True)))
+    return max(arithmetic(call, precision, known), traffic(nbytes, known))
+
+
+def bound_of_several(made: Fused, precision: str, known: Mapping[str, float]) -> float:
+    """The same of a kernel of several calls, which hands over on the chip what lies between them."""
+    nbytes = sum(access.stop - access.start for access in made.touched)
+    return max(sum(arithmetic(call, precision, known) for call in made.calls), traffic(nbytes, known))
 
 
 def kernel_of(backend: Backend, call: Call) -> str:
@@ -64,23 +86,52 @@ def kernel_of(backend: Backend, call: Call) -> str:
 def profile(size: str, precision: str, device: str, known: Mapping[str, float], seconds: float = 0.02) -> Iterator[Row]:
     """A row for the step's graph, with and without kernels of several calls, and one for every different call of it."""
     model = make_model(GPU_SIZES[size], precision, device)
-    backend, step = model.backend, make_step(model, GPU_SIZES[size].batch)[0]
+    backend, labels = model.backend, {"size": size, "precision": precision}
+    step, x, _ = make_step(model, GPU_SIZES[size].batch)
+    backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
     plan = backend.capture(step)
-    yield {
-        "size": size, "precision": precision, "step us": round(once(backend, plan.replay, seconds) * 1e6, 3),
+    yield labels | {
+        "step us": round(once(backend, plan.replay, seconds) * 1e6, 3),
         "one by one us": round(once(backend, _one_by_one(backend, step).replay, seconds) * 1e6, 3),
-    }  # fmt: skip
+    }
     counts = Counter((c.name, c.dims) for c in plan.calls)
     for (name, dims), count in counts.items():
         call = next(c for c in plan.calls if (c.name, c.dims) == (name, dims))
         alone = backend.capture(lambda call=call: _repeat(backend, call))
-        took, least = once(backend, alone.replay, seconds) / LAUNCHES, bound(call, precision, known)
+        took = once(backend, alone.replay, seconds) / LAUNCHES
         yield {
-            "size": size, "precision": precision, "kernel": kernel_of(backend, call), "op": name,
-            "dims": " ".join(f"{k}{v}" for k, v in zip(OPS[name].dims, dims, strict=True) if k in "BION"),
-            "count": count, "us": round(took * 1e6, 3), "bound us": round(least * 1e6, 3),
-            "fraction": round(least / took, 4),
+            **labels, "kernel": kernel_of(backend, call), "op": name, "dims": _dims(call), "count": count,
+            "us": round(took * 1e6, 3), **_by_bound(took, bound(call, precision, known)),
         }  # fmt: skip
+    if isinstance(backend, CudaBackend):
+        for row in several(backend, plan, precision, known, seconds):
+            yield labels | row
+
+
+def several(
+    backend: CudaBackend, plan: Plan, precision: str, known: Mapping[str, float], seconds: float
+) -> Iterator[Row]:
+    """A row for every different kernel of several calls."""
+    made = [each for each in fuse(plan.calls, backend.chip) if isinstance(each, Fused)]
+    alike = {(each.kernel, tuple(c.dims for c in each.calls)): each for each in made}
+    counts = Counter((each.kernel, tuple(c.dims for c in each.calls)) for each in made)
+    for key, each in alike.items():
+        launch = next(n.launch for n in backend.nodes(each.calls) if n.launch.kernel == each.kernel)
+        chain = [Node(launch, (i - 1,) if i else ()) for i in range(LAUNCHES)]
+        took = once(backend, backend.driver.graph(chain), seconds) / LAUNCHES
+        yield {
+            "fused": "{} {}x{}".format(each.kernel, *launch.grid), "ops": " + ".join(c.name for c in each.calls),
+            "dims": _dims(each.calls[0]), "count": counts[key], "fused us": round(took * 1e6, 3),
+            **_by_bound(took, bound_of_several(each, precision, known)),
+        }  # fmt: skip
+
+
+def _dims(call: Call) -> str:
+    return " ".join(f"{k}{v}" for k, v in zip(OPS[call.name].dims, call.dims, strict=True) if k in "BION")
+
+
+def _by_bound(took: float, least: float) -> Row:
+    return {"bound us": round(least * 1e6, 3), "fraction": round(least / took, 4)}
 
 
 def _one_by_one(backend: Backend, step: Callable[[], None]) -> Plan:

@@ -6,44 +6,41 @@ line of JSON: {"size", "variant", "precision", "request": how to measure}, or {"
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any
 
 from alternate import Answer, Competitor, Spec, say
 from protocol import Request, Unavailable
 from sizes import Size, spell
 
+START = 60.0  # seconds in which a process must have imported its library and have got the GPU, beside all others
 Group = tuple[str, list[Spec]]  # a name, and what one process makes
 
 
 class Server(Competitor):
-    """A process for all the specs of a library, or for some of them."""
+    """A process for all the specs of a library, or for some of them.
 
-    def __init__(self, specs: Sequence[Spec], size: Size, threads: int, device: str) -> None:
+    Raises:
+        Unavailable: it has not started after `seconds`.
+    """
+
+    def __init__(self, specs: Sequence[Spec], size: Size, threads: int, device: str, seconds: float = START) -> None:
         self.specs, self.library = list(specs), specs[0].library
         self.left_out: dict[Spec, str] = {}  # at the size that was prepared last
-        super().__init__(specs[0], size, threads, "--any", "--device", device)
-
-    def _ask(self, **asked: Any) -> Answer:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
+        super().__init__(specs[0], size, threads, "--any", "--device", device, seconds=seconds)
 
     def measure(self, size: Size, spec: Spec, request: Request) -> Answer:
         """Raises: Unavailable: the step does not exist there, or fails."""
         asked = {"variant": spec.variant, "precision": spec.precision, "request": request._asdict()}
-        return self._ask(size=spell(size), **asked)
+        return self.ask(size=spell(size), **asked)
 
     def check(self, size: Size, folder: str, pairs: Sequence[str]) -> None:
         """One step from every state of the folder, by each variant:precision.
 
         Raises: Unavailable: one of them fails.
         """
-        self._ask(size=spell(size), check=folder, pairs=list(pairs))
+        self.ask(size=spell(size), check=folder, pairs=list(pairs))
 
     def prepare(self, size: Size) -> None:
         """Makes every step once, so that it is compiled; those that fail are left out."""
@@ -66,12 +63,14 @@ class Server(Competitor):
 
 
 @contextmanager
-def serving(groups: Sequence[Group], size: Size, threads: int, device: str) -> Iterator[dict[str, Server]]:
-    """The groups whose process starts, all at the same time; a line says which do not."""
+def serving(
+    groups: Sequence[Group], size: Size, threads: int, device: str, seconds: float = START
+) -> Iterator[dict[str, Server]]:
+    """The groups whose process starts, all at the same time; a line says which have not after so many seconds."""
 
     def start(group: Group) -> tuple[str, Server | None]:
         try:
-            return group[0], Server(group[1], size, threads, device)
+            return group[0], Server(group[1], size, threads, device, seconds)
         except (Unavailable, OSError) as reason:
             say(f"left out: {group[0]}: {reason}")
             return group[0], None

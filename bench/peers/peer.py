@@ -2,9 +2,11 @@
 
     python torch_peer.py --size a --variant compile --precision bf16 --threads 2
 
-makes and times training steps once. Other ways to run a peer, all of which answer in lines of JSON on standard output:
+makes and times training steps once. Other ways to run a peer, all of which answer in lines of JSON on standard output,
+where nothing else is written:
 
-    --serve           prints {"ready": 1} after a warm-up; then answers every line of JSON on standard input (`Request`)
+    --serve           prints {"ready": 1} after a warm-up; then answers every line of JSON on standard input (`Request`,
+                      and a "number" that the answer has too)
     --serve --epoch   the same with whole epochs of --rows uint8 rows: shuffled, gathered and scaled by the peer
     --cold            the first step of a fresh process: the clock after it, and the peak memory a few steps later
     --check FOLDER    one step from each state-*.npz of the folder: what `equal.py` compares
@@ -25,13 +27,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from machine import peak_mb
-from protocol import THREAD_VARIABLES, Arrays, Request, State, Stepped, Unavailable, batches, read_state
+from protocol import THREAD_VARIABLES, Arrays, Request, State, Stepped, Unavailable, batches, own_output, read_state
 from sizes import Size, parse_size
 
 ROWS = 60000  # of an epoch, as many as MNIST has
@@ -110,36 +112,42 @@ def _measure(timed: Timed, request: Request, library: Library) -> dict[str, Any]
     return answer | ({"apart": library.apart()} if library.apart else {})
 
 
-def _say(**values: Any) -> None:
-    print(json.dumps(values), flush=True)
+def _say(answers: TextIO, **values: Any) -> None:
+    print(json.dumps(values), file=answers, flush=True)
 
 
-def _serve(timed: Timed, library: Library) -> None:
-    _say(ready=1)
-    for line in sys.stdin:
-        _say(**_measure(timed, Request(**json.loads(line)), library))
-
-
-def _serve_any(library: Library, options: Options) -> None:
-    """Steps of any kind, made when first asked for and kept while the size stays; what fails is `unavailable`."""
-    made: dict[Options, Timed] = {}
-    _say(ready=1)
+def _serve(timed: Timed, library: Library, answers: TextIO) -> None:
+    _say(answers, ready=1)
     for line in sys.stdin:
         asked = json.loads(line)
-        wanted = options._replace(size=parse_size(asked["size"]))
-        if any(other.size != wanted.size for other in made):
-            made.clear()
+        number = asked.pop("number")
+        _say(answers, number=number, **_measure(timed, Request(**asked), library))
+
+
+def _serve_any(library: Library, options: Options, answers: TextIO) -> None:
+    """Steps of any kind, made when first asked for and kept while the size stays; what fails is `unavailable`."""
+    made: dict[Options, Timed] = {}
+    _say(answers, ready=1)
+    for line in sys.stdin:
+        asked = json.loads(line)
         try:
-            if "check" in asked:
-                _check(library, wanted, Path(asked["check"]), asked["pairs"])
-                continue
-            wanted = wanted._replace(variant=asked["variant"], precision=asked["precision"])
-            _available(library, wanted)
-            if wanted not in made:
-                made[wanted] = library.step(wanted, batches(wanted.size))
-            _say(**_measure(made[wanted], Request(**asked["request"]), library))
+            answer = _asked(library, options._replace(size=parse_size(asked["size"])), asked, made)
         except Exception as error:  # the others go on
-            _say(unavailable=f"{'' if isinstance(error, Unavailable) else f'{type(error).__name__}: '}{error}"[:500])
+            name = "" if isinstance(error, Unavailable) else f"{type(error).__name__}: "
+            answer = {"unavailable": f"{name}{error}"[:500]}
+        _say(answers, number=asked["number"], **answer)
+
+
+def _asked(library: Library, wanted: Options, asked: Mapping[str, Any], made: dict[Options, Timed]) -> dict[str, Any]:
+    if any(other.size != wanted.size for other in made):
+        made.clear()
+    if "check" in asked:
+        return _check(library, wanted, Path(asked["check"]), asked["pairs"])
+    wanted = wanted._replace(variant=asked["variant"], precision=asked["precision"])
+    _available(library, wanted)
+    if wanted not in made:
+        made[wanted] = library.step(wanted, batches(wanted.size))
+    return _measure(made[wanted], Request(**asked["request"]), library)
 
 
 def _available(library: Library, options: Options, *also: str) -> None:
@@ -148,15 +156,15 @@ def _available(library: Library, options: Options, *also: str) -> None:
         raise Unavailable(f"{options.variant} has no {options.precision}")
 
 
-def _cold(library: Library, options: Options) -> None:
+def _cold(library: Library, options: Options) -> dict[str, Any]:
     timed = library.step(options, batches(options.size, 1))
     timed.call()
     end = time.perf_counter()  # the system's monotonic clock, so the parent knows when it started
     _timings(timed, 0.1, 3)
-    _say(end=end, rss=peak_mb())
+    return {"end": end, "rss": peak_mb()}
 
 
-def _check(library: Library, options: Options, folder: Path, pairs: Sequence[str]) -> None:
+def _check(library: Library, options: Options, folder: Path, pairs: Sequence[str]) -> dict[str, Any]:
     if library.check is None:
         raise Unavailable("no single step from a given state")
     for pair in pairs or [f"{options.variant}:{options.precision}"]:
@@ -165,7 +173,7 @@ def _check(library: Library, options: Options, folder: Path, pairs: Sequence[str
             made = library.check(options._replace(variant=variant, precision=precision), read_state(path))
             name = path.name.replace("state", f"{variant}-{precision}")
             np.savez(folder / name, losses=np.array(made.losses), **made.weights)
-    _say(ready=1)
+    return {"ready": 1}
 
 
 def main(library: Library) -> None:
@@ -186,25 +194,26 @@ def main(library: Library) -> None:
     given = parser.parse_args()
     _with_threads(given.threads)
     options = Options(parse_size(given.size), given.variant, given.precision, given.threads, given.device)
+    answers = own_output()
     try:
         _available(library, options, *(["fp64"] if given.check else []))
-        _run(library, options, given)
+        _run(library, options, given, answers)
     except Unavailable as reason:
-        _say(unavailable=str(reason))
+        _say(answers, unavailable=str(reason))
 
 
-def _run(library: Library, options: Options, given: argparse.Namespace) -> None:
+def _run(library: Library, options: Options, given: argparse.Namespace, answers: TextIO) -> None:
     if given.any:
-        return _serve_any(library, options)
+        return _serve_any(library, options, answers)
     if given.check:
-        return _check(library, options, given.check, given.pairs)
+        return _say(answers, **_check(library, options, given.check, given.pairs))
     if given.cold:
-        return _cold(library, options)
+        return _say(answers, **_cold(library, options))
     if given.epoch:
         timed, once = library.epoch(options, images(options.size, given.rows)), Request(0.0, 0.0, 1)
     else:
         timed, once = library.step(options, batches(options.size)), Request(2.0)
         _timings(timed, 0.5, 3)
     if given.serve:
-        return _serve(timed, library)
-    return _say(**_measure(timed, once, library))
+        return _serve(timed, library, answers)
+    return _say(answers, **_measure(timed, once, library))

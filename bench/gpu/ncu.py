@@ -1,0 +1,176 @@
+"""What the hardware counts in every different kernel of a step, by Nsight Compute (ncu): rates, traffic, occupancy.
+
+    python -m gpu.ncu --seconds 40 --out FOLDER
+
+A process of its own under ncu records a step at size a, runs it, and launches each different kernel once, the largest
+grids first; ncu repeats a launch until it has all counters. Caches stay as they are, since a step finds its weights in
+L2, and so do the clocks. A line of JSON for each number; what ncu printed lies in FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from steps import make_step
+
+from aaecore.cuda import CudaBackend
+from aaecore.driver import Launch, Node
+from gpu.goals import GPU_SIZES
+from gpu.model import make_model
+
+Row = dict[str, Any]
+BENCH = Path(__file__).resolve().parents[1]
+SIZE, PRECISIONS = "a", ("fp32", "bf16")
+PEAK = "pct_of_peak_sustained"
+METRICS = {  # by ncu's name
+    "gpu__time_duration.sum": "duration",
+    "dram__bytes.sum": "bytes of memory",
+    f"dram__throughput.avg.{PEAK}_elapsed": "memory, of its peak",
+    "lts__t_bytes.sum": "bytes of L2",
+    f"lts__throughput.avg.{PEAK}_elapsed": "L2, of its peak",
+    f"sm__throughput.avg.{PEAK}_elapsed": "multiprocessors, of their peak",
+    f"sm__pipe_tensor_cycles_active.avg.{PEAK}_active": "tensor cores, of their peak",
+    f"sm__warps_active.avg.{PEAK}_active": "warps, of the most",
+    "launch__registers_per_thread": "registers of a thread",
+    "launch__shared_mem_per_block": "shared memory of a block",
+}
+SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats")
+ASKED = (  # the second where this version of ncu does not know a name of the first
+    ("--metrics", ",".join(METRICS)),
+    tuple(word for name in SECTIONS for word in ("--section", name)),
+)
+STARTING, ENDING = 10.0, 3.0  # seconds of a process before its first launch and after its last one
+
+
+def parse(text: str) -> Iterator[Row]:
+    """The numbers of METRICS in what ncu prints as CSV of raw numbers: a line of names, one of units, then launches."""
+    lines = list(csv.reader(line for line in text.splitlines() if line.startswith('"')))
+    for values in lines[2:]:
+        row, units = (dict(zip(lines[0], each, strict=True)) for each in (values, lines[1]))
+        grid = "x".join(row["Grid Size"].strip("()").replace(" ", "").split(",")[:2])
+        for name in METRICS:
+            try:
+                value = float(row[name].replace(",", ""))
+            except (KeyError, ValueError):  # ncu did not collect it, or has no number
+                continue
+            labels = {"kernel": row["Kernel Name"], "grid": grid, "metric": METRICS[name]}
+            yield labels | {"value": value, "unit": units[name]}
+
+
+def command(ncu: str, asked: Sequence[str], size: str, precision: str, seconds: float) -> list[str]:
+    line = [ncu, "--csv", "--page", "raw", "--print-units", "base", "--profile-from-start", "off"]
+    line += ["--clock-control", "none", "--cache-control", "none", *asked]
+    watched = [sys.executable, "-P", "-m", "gpu.ncu", "--launches", precision]
+    return [*line, *watched, "--sizes", size, "--seconds", f"{seconds:.1f}"]
+
+
+def printed(line: Sequence[str], seconds: float) -> tuple[str, str]:
+    """Standard output and error of a command, which is ended, with all that it started, after so many seconds."""
+    path = os.pathsep.join(p for p in (str(BENCH), os.environ.get("PYTHONPATH", "")) if p)
+    environment = {**os.environ, "PYTHONPATH": path, "LC_ALL": "C"}
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        return process.communicate(timeout=seconds)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def measured(ncu: str, size: str, precision: str, seconds: float, out: Path | None) -> list[Row]:
+    """RuntimeError: there are no numbers; the message has what ncu says."""
+    end, said = time.monotonic() + seconds, "nothing"
+    for asked in ASKED:
+        left = end - time.monotonic()
+        try:
+            text, errors = printed(command(ncu, asked, size, precision, max(1.0, left - STARTING - ENDING)), left)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"not done after {seconds:.0f} s") from None
+        text = text.replace(platform.node(), "host")  # a column of ncu's
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / f"ncu-{size}-{precision}.csv").write_text(text, encoding="utf-8")
+        if rows := list(parse(text)):
+            return rows
+        said = " ".join([line for line in (text + errors).splitlines() if line.strip()][-3:])
+        if end - time.monotonic() < STARTING:
+            break
+    raise RuntimeError(f"ncu said: {said[-300:]}")
+
+
+def profiled(sizes: Sequence[str], seconds: float, out: Path | None) -> Iterator[Row]:
+    """The rows of every size and precision, each of which has its share of the time."""
+    end, ncu = time.monotonic() + seconds, shutil.which("ncu")
+    asked = [(size, precision) for size in sizes for precision in PRECISIONS]
+    for number, (size, precision) in enumerate(asked):
+        share = (end - time.monotonic()) / (len(asked) - number)
+        labels = {"size": size, "precision": precision}
+        try:
+            if ncu is None:
+                raise RuntimeError("ncu is not on the PATH")
+            if share < STARTING:
+                raise RuntimeError("out of time")
+            yield from (labels | row for row in measured(ncu, size, precision, share, out))
+        except RuntimeError as reason:
+            yield {"left out": f"counters at {size}, {precision}", "why": str(reason)}
+
+
+def different(nodes: Sequence[Node]) -> list[Launch]:
+    """Each kernel once for each grid that it has, those with the most threads first."""
+    found = {(node.launch.kernel, node.launch.grid): node.launch for node in reversed(nodes)}
+    return sorted(found.values(), key=lambda a: -a.grid[0] * a.grid[1] * a.threads)
+
+
+def launches(size: str, precision: str, seconds: float) -> None:
+    """What ncu watches. Ends in time, since ncu prints nothing before."""
+    import cupy
+
+    end = time.monotonic() + STARTING + seconds
+    model = make_model(GPU_SIZES[size], precision, "cuda")
+    backend = model.backend
+    assert isinstance(backend, CudaBackend)
+    step, x, _ = make_step(model, GPU_SIZES[size].batch)
+    backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
+    plan = backend.capture(step)
+    plan.replay()  # so that all that kernels read was written
+    runtime = cupy.cuda.runtime
+    runtime.deviceSynchronize()
+    runtime.profilerStart()
+    for launch in different(backend.nodes(plan.calls)):
+        if time.monotonic() < end:
+            backend.driver.launch(launch)
+            runtime.deviceSynchronize()
+    runtime.profilerStop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--sizes", nargs="+", choices=GPU_SIZES, default=[SIZE])
+    parser.add_argument("--out", type=Path, metavar="FOLDER")
+    parser.add_argument("--launches", metavar="PRECISION", help="what ncu watches")
+    options = parser.parse_args()
+    if options.launches:
+        return launches(options.sizes[0], options.launches, options.seconds)
+    for row in profiled(options.sizes, options.seconds, options.out):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Where the time of a recorded step goes: start, duration and wait of every node of its graph, seen by CUPTI.
+
+    python -m gpu.timeline --seconds 30 --sizes a g --out FOLDER        needs PyTorch, whose profiler asks CUPTI
+
+For each size and precision the graph of one step and the one of many, as training replays them: a line of JSON with its
+sums, for the graph of one step also one for each node, and of the first ones a picture in FOLDER (if matplotlib is
+there). To look at every node slows the graph down: "untraced us" is what a step takes when nobody looks. Everything is
+profiled in one session, since a second one may see nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from steps import make_step
+
+from aaecore.cuda import CudaBackend
+from aaecore.driver import Node
+from aaecore.plan import Plan
+from gpu.goals import GPU_SIZES, LARGE
+from gpu.model import make_model, once
+from gpu.trace import Event, Mismatch, Seen, events_of, node_rows, seen, summary
+
+Row = dict[str, Any]
+PRECISIONS = ("fp32", "bf16", "tf32")
+REPLAYS = {True: 7, False: 3}  # of a graph of one step, of many
+PICTURES = 3  # at most
+PREPARING = 0.6  # of the seconds; the rest is for the profiler
+TRACED = 0.01  # seconds that are timed before the profiler looks
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph to look at."""
+
+    size: str
+    precision: str
+    steps: int
+    nodes: list[Node]
+    replay: Callable[[], None]
+    untraced: float  # seconds of a step
+
+    @property
+    def labels(self) -> Row:
+        return {"size": self.size, "precision": self.precision, "steps": self.steps}
+
+
+def cases(size: str, precision: str) -> list[Case]:
+    """The graph of one step on random numbers, and the one of many."""
+    model = make_model(GPU_SIZES[size], precision, "cuda")
+    backend = model.backend
+    assert isinstance(backend, CudaBackend)
+    step, x, _ = make_step(model, GPU_SIZES[size].batch)
+    backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
+    plan = backend.capture(step)
+    return [_case(size, precision, backend, plan, steps) for steps in (1, backend.steps_per_graph)]
+
+
+def _case(size: str, precision: str, backend: CudaBackend, plan: Plan, steps: int) -> Case:
+    replay = partial(plan.replay, times=steps)
+    untraced = once(backend, replay, TRACED) / steps
+    return Case(size, precision, steps, backend.nodes(plan.calls, steps), replay, untraced)
+
+
+def profiled(made: Sequence[Case]) -> list[Event]:
+    """Every kernel of some replays of each graph."""
+    import cupy
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.cuda.init()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for case in made:
+            for _ in range(REPLAYS[case.steps == 1]):
+                case.replay()
+                cupy.cuda.Device().synchronize()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        return events_of(json.loads(path.read_text("utf-8")))
+
+
+Look = Callable[[Sequence[Case]], Sequence[Event]]
+
+
+def timeline(
+    sizes: Sequence[str], seconds: float, show: Callable[[Case, Seen], Iterator[Row]], look: Look = profiled
+) -> Iterator[Row]:
+    """Rows of every graph that can be prepared in time; `show` gets the first graphs of one step."""
+    end = time.monotonic() + PREPARING * seconds
+    made: list[Case] = []
+    for precision, size in [(precision, size) for precision in PRECISIONS for size in sizes]:
+        if time.monotonic() > end:
+            yield {"left out": f"timeline of {size} {precision}", "why": "out of time"}
+            continue
+        made += cases(size, precision)
+    if not made:
+        return
+    events = look(made)
+    pictures = [case for case in made if case.steps == 1][:PICTURES]
+    for case in made:
+        try:
+            graph = seen(case.nodes, events)
+        except Mismatch as reason:
+            what = f"timeline of {case.size} {case.precision}, steps of the graph: {case.steps}"
+            yield {"left out": what, "why": str(reason)}
+            continue
+        yield case.labels | summary(graph, case.steps) | {"untraced us": round(case.untraced * 1e6, 2)}
+        if case.steps == 1:
+            yield from (case.labels | row for row in node_rows(graph))
+        if case in pictures:
+            yield from show(case, graph)
+
+
+def draw(folder: Path | None, case: Case, graph: Seen) -> Iterator[Row]:
+    """Writes a picture; says so where it cannot."""
+    if folder is None:
+        return
+    name = f"timeline-{case.size}-{case.precision}.svg"
+    if find_spec("matplotlib") is None:
+        yield {"left out": name, "why": "matplotlib is not installed"}
+        return
+    from gpu import picture
+
+    folder.mkdir(parents=True, exist_ok=True)
+    picture.write(folder / name, graph, f"One step of {GPU_SIZES[case.size]}, {case.precision}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--sizes", nargs="+", choices=GPU_SIZES, default=["a", LARGE])
+    parser.add_argument("--out", type=Path, metavar="FOLDER")
+    options = parser.parse_args()
+    if find_spec("torch") is None:
+        print(json.dumps({"left out": "timeline", "why": "torch, whose profiler asks CUPTI, is not installed"}))
+        return
+    for row in timeline(options.sizes, options.seconds, partial(draw, options.out)):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
