@@ -104,7 +104,7 @@ def suite(context: Context, seconds: float) -> Lines:
 ALWAYS = ("preflight", "build")
 PHASES = [
     Phase("preflight", 15, preflight, needs=(), timed=False),
-    Phase("build", 12, build, needs=(), timed=False),
+    Phase("build", 12, build, needs=("gpu",), timed=False),
     Phase("tests", 45, tests, tests=True, timed=False),
     Phase("own", 25, own),
     Phase("timeline", 25, timeline),

@@ -147,6 +147,8 @@ def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[
             for server in part:
                 for spec, reason in server.left_out.items():
                     yield {"left out": f"{spec} at {size}", "why": reason}
+        for server in servers.values():
+            server.process.kill()  # at once: to end one after the other would take seconds
 
 
 def warm(sizes: Sequence[str], device: str, found: Sequence[Group]) -> None:

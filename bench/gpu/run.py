@@ -94,7 +94,7 @@ def take_preflight(record: Record, outcome: Outcome) -> None:
 def take_build(record: Record, outcome: Outcome) -> None:
     """Says what was taken from the pack and what was not; notes that there is no extension."""
     made = {row["part"]: row for row in outcome.rows if "part" in row}
-    if "from" not in made.get("extension", {}):
+    if outcome.status != "left out" and "from" not in made.get("extension", {}):
         record["lacking"]["extension"] = made.get("extension", {}).get("missing", "it was not built in time")
     outcome.message = "; ".join([*filter(None, [outcome.message]), *(table.built(row) for row in made.values())])
 
@@ -137,6 +137,8 @@ def measure(
             if background:
                 background.run_only_if(not phase.timed)
             seconds = budget.share([p.limit for p in phases[i:]])
+            if phase.name in ALWAYS:  # all others stand on these
+                seconds = min(phase.limit, budget.left / 2)
             print(f"{time.strftime('%H:%M:%S')}  {phase.name}: at most {seconds:.0f} s", file=sys.stderr, flush=True)
             log.write(f"\n===== {phase.name}\n")
             outcome = outcome_of(phase, record, replace(context, record=results.paths(record)[0]), seconds, log)

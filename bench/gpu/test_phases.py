@@ -187,8 +187,8 @@ def missing(check: str, needed: str = "for all") -> str:
     [
         (missing("pytest"), BUILT, ["failed", "ok", "ok", "ok"]),
         (missing("cython", "to compile"), BUILT, ["ok", "ok", "ok", "ok"]),
-        (missing("GPU"), BUILT, ["failed", "ok", "left out", "left out"]),
-        (missing("cupy"), BUILT, ["failed", "ok", "left out", "left out"]),
+        (missing("GPU"), BUILT, ["failed", "left out", "left out", "left out"]),
+        (missing("cupy"), BUILT, ["failed", "left out", "left out", "left out"]),
         (FOUND, "raise SystemExit('no compiler')", ["ok", "failed", "left out", "ok"]),
         (FOUND, 'print(\'{"part": "extension", "missing": "no"}\')', ["ok", "ok", "left out", "ok"]),
         (FOUND, "import time; time.sleep(60)", ["ok", "out of time", "left out", "ok"]),
@@ -197,7 +197,7 @@ def missing(check: str, needed: str = "for all") -> str:
 def test_what_does_not_need_a_missing_part_runs(preflight, build, expected, context):
     phases = [
         Phase("preflight", 15, commands(preflight), needs=()),
-        Phase("build", 2, commands(build), needs=()),
+        Phase("build", 2, commands(build), needs=("gpu",)),
         Phase("tests", 15, commands("print()")),
         Phase("ceilings", 15, commands("print()"), needs=("gpu",)),
     ]
@@ -206,6 +206,14 @@ def test_what_does_not_need_a_missing_part_runs(preflight, build, expected, cont
     text = table.short(record)
     assert ("it is not there" in text) == ("it is not there" in preflight or "pytest" in preflight)
     assert ("no gpu: it is not there" in text) == (expected[3] == "left out")
+    assert ("no extension" in text) == (expected[2:] == ["left out", "ok"])
+
+
+def test_what_all_others_stand_on_has_all_of_its_limit(context, capsys):
+    phases = [Phase(n, limit, commands(BUILT), needs=()) for n, limit in (("build", 20), ("own", 60), ("steps", 180))]
+    measured(phases, context)
+    limits = [float(line.split(" at most ")[1].split()[0]) for line in capsys.readouterr().err.splitlines()]
+    assert limits == pytest.approx([20, 15, 60], abs=2)
 
 
 def test_no_folder_outside_the_repository_is_written(context):
@@ -251,7 +259,7 @@ def test_peers_are_compiled_while_nothing_is_timed(context, monkeypatch):
             told.append("ended")
             return "done"
 
-    monkeypatch.setattr(gpu_run, "Background", Told)
+    monkeypatch.setattr(gpu_run, "Background", Told)  # whose command would be compiling
     build = Phase("build", 15, commands(BUILT), needs=(), timed=False)
     tests, own, steps = (Phase(n, 15, commands("print()"), timed=n != "tests") for n in ("tests", "own", "steps"))
     assert measured([build, tests, own, steps], context)["background"] == "done"
