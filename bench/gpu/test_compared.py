@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import equal
@@ -42,6 +43,10 @@ def test_who_is_not_ready_in_time_is_ended():
 
 
 def test_steps_are_compared(monkeypatch):
+    """And no process is left, which each would take its time to end."""
+    killed = []
+    close = Server.close
+    monkeypatch.setattr(Server, "close", lambda server: close(server) or killed.append(server.process.returncode))
     found = [("aaecore", [Spec("aaecore", goals.MODE)]), ("numpy", [Spec("numpy", "inplace")])]
     rows = list(compared.compared(["e"], "cpu", 60.0, found))
     assert [r["who"] for r in rows if "us" in r] == ["aaecore:burst", "numpy:inplace"]
@@ -49,6 +54,7 @@ def test_steps_are_compared(monkeypatch):
     assert ratio["peer"] == "numpy:inplace"
     assert ratio["ratio"] > 1
     assert ratio["decided"]
+    assert killed == [-signal.SIGKILL] * 2
 
 
 def test_peers_that_are_compiled_beforehand_make_every_step_once_and_ours_does_not_start(monkeypatch, capfd):
