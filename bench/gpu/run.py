@@ -216,11 +216,10 @@ def main() -> None:
     with (context.logs / "gpu.log").open("w", encoding="utf-8") as log:
         try:
             measure(chosen(options.phases), context, budget, log, record, results)
-        finally:
+        finally:  # of a run that is told to end, too
             record["seconds"] = round(time.monotonic() - begin, 1)
-            made = results.write(record)
-    print(f"wrote {', '.join(str(path) for path in made)}", file=sys.stderr)
-    print(table.short(record))
+            print(f"wrote {', '.join(str(path) for path in results.write(record))}", file=sys.stderr)
+            print(table.short(record), flush=True)
     sys.exit(any(phase["status"] in ("failed", "out of time") for phase in record["phases"].values()))
 
 
