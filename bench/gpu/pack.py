@@ -61,10 +61,18 @@ def why_not(part: Manifest, folder: Path, **expected: str) -> str:
     return "" if path.is_file() and sha256(path) == part["sha256"] else f"{path.name} of the pack is damaged"
 
 
+def tag_of(python: str) -> str:
+    """Of a Python's extensions. SystemExit: there is no such Python."""
+    ask = "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"
+    try:
+        return subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        raise SystemExit(f"PACK_PYTHON: expected a Python of the other machine's version, got {python}") from None
+
+
 def extension(python: str, before: Manifest, folder: Path) -> Manifest:
     """Compiled by a Python in an environment of its own, unless the pack has it already."""
-    ask = "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"
-    tag = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    tag = tag_of(python)
     made = {"digest": extension_digest(), "tag": tag, "file": f"cpu{tag}"}
     if not why_not(before.get("extension", {}), folder, digest=made["digest"], tag=tag):
         return dict(before["extension"])
@@ -122,6 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    tag_of(options.python)
     manifest: Manifest = {
         "architecture": ARCHITECTURE, "kernels": kernels(folder),
         "extension": extension(options.python, read(folder), folder), "wheels": wheels(options.python, folder),

@@ -112,6 +112,12 @@ def test_machine_code_that_is_damaged_or_for_another_gpu_is_not_used(packed):
     assert set(build.store_packed(["data.cu", "loss.cu"], "sm_80", packed)) == {"data.cu", "loss.cu"}
 
 
+def test_a_python_that_is_not_there_is_named(tmp_path):
+    for python in (str(tmp_path / "python"), "false"):
+        with pytest.raises(SystemExit, match="PACK_PYTHON: expected a Python of the other machine's version"):
+            pack.tag_of(python)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_pack_without_a_manifest_is_none(text, tmp_path):
     (tmp_path / "manifest.json").write_text(text)
