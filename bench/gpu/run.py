@@ -24,7 +24,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -52,12 +52,12 @@ def put_wheels(folder: Path, given: str | None, packed: Path = pack.FOLDER) -> l
     shutil.rmtree(folder, ignore_errors=True)
     chosen = sorted(Path(given).glob("*.whl")) if given else []
     wrong = [f"GPU_WHEELS={given}: no wheels there"] if given and not chosen else []
-    missing = {check.name for check in preflight.CHECKS if check.needed and "missing" in preflight.look(check)}
-    for name, part in pack.read(packed).get("wheels", {}).items():
-        if name in missing:
-            why = pack.why_not(part, packed)
-            wrong += [f"wheel of {name}: {why}"] if why else []
-            chosen += [] if why else [packed / part["file"]]
+    known = pack.read(packed).get("wheels", {})
+    for check in (each for each in preflight.CHECKS if each.name in known):
+        if "missing" in preflight.look(check):
+            why = pack.why_not(known[check.name], packed)
+            wrong += [f"wheel of {check.name}: {why}"] if why else []
+            chosen += [] if why else [packed / known[check.name]["file"]]
     return wrong + [f"{name} is not for this Python" for name in unpack(chosen, folder)]
 
 
@@ -117,12 +117,20 @@ class Results:
     def write(self, record: Record) -> list[Path]:
         """Without the names of folders outside the repository that messages may have."""
         paths = self.paths(record)
-        texts = json.dumps(record, indent=1), f"# {paths[0].stem}\n\n{document(record)}"
+        texts = json.dumps(record, indent=1), f"# {paths[0].stem}\n\n{made_of(record, document)}"
         for path, text in zip(paths, texts, strict=True):
             new = path.with_name(f"{path.name}.new")
             new.write_text(text.replace(str(ROOT), ".").replace(str(Path.home()), "~") + "\n", encoding="utf-8")
             os.replace(new, path)
         return paths
+
+
+def made_of(record: Record, make: Callable[[Record], str]) -> str:
+    """A table. A row that is not as it should be costs the table, not the run."""
+    try:
+        return make(record)
+    except Exception as error:
+        return f"No table could be made of this record: {type(error).__name__}: {error}"
 
 
 def measure(
@@ -219,7 +227,7 @@ def main() -> None:
         finally:  # of a run that is told to end, too
             record["seconds"] = round(time.monotonic() - begin, 1)
             print(f"wrote {', '.join(str(path) for path in results.write(record))}", file=sys.stderr)
-            print(table.short(record), flush=True)
+            print(made_of(record, table.short), flush=True)
     sys.exit(any(phase["status"] in ("failed", "out of time") for phase in record["phases"].values()))
 
 

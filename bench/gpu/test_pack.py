@@ -105,6 +105,25 @@ def test_machine_code_of_the_pack_goes_into_the_cache(packed, monkeypatch):
     assert nvrtc.cubin("data.cu", "sm_90a") == b"packed data.cu"
 
 
+def test_what_is_packed_is_what_is_taken(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(nvrtc, "cubin", lambda name, arch: f"{name} for {arch}".encode())
+    folder = tmp_path / "new"
+    folder.mkdir()
+    write(folder, {"kernels": pack.kernels(folder)})
+    names = [name for name in nvrtc.sources() if name.endswith(".cu")]
+    assert build.store_packed(names, pack.ARCHITECTURE, folder) == {}
+    monkeypatch.undo()
+    monkeypatch.setenv("AAECORE_CACHE", str(tmp_path / "cache"))
+    assert nvrtc.cubin("loss.cu", "sm_90a") == b"loss.cu for sm_90a"
+
+
+def test_an_extension_that_is_packed_already_is_not_compiled_again(packed, monkeypatch):
+    monkeypatch.setattr(pack, "tag_of", lambda python: build.TAG)
+    monkeypatch.setattr(pack, "subprocess", None)
+    manifest = pack.read(packed)
+    assert pack.extension("python", manifest, packed) == manifest["extension"]
+
+
 def test_machine_code_that_is_damaged_or_for_another_gpu_is_not_used(packed):
     damage(packed / "data.cubin")
     left = build.store_packed(["data.cu", "loss.cu", "optim.cu"], "sm_90a", packed)

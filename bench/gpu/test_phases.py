@@ -209,6 +209,13 @@ def test_what_does_not_need_a_missing_part_runs(preflight, build, expected, cont
     assert ("no extension" in text) == (expected[2:] == ["left out", "ok"])
 
 
+def test_a_row_that_is_not_as_it_should_be_costs_the_table_and_not_the_run(context):
+    phases = [Phase("preflight", 20, commands(FOUND), needs=()), Phase("own", 20, commands("print('{\"us\": 1}')"))]
+    record = measured(phases, context)
+    assert statuses(record) == ["ok", "ok"]
+    assert "No table could be made of this record: KeyError" in (context.logs / "gpu-nvidia-x-1.md").read_text()
+
+
 def test_what_all_others_stand_on_has_all_of_its_limit(context, capsys):
     phases = [Phase(n, limit, commands(BUILT), needs=()) for n, limit in (("build", 20), ("own", 60), ("steps", 180))]
     measured(phases, context)

@@ -158,9 +158,13 @@ def test_a_wheel_of_the_pack_is_used_if_it_is_whole_and_what_is_there_is_not_eno
     def missing():
         raise preflight.Missing("it is too old")
 
-    old = ("cython", "packaging")
-    checks = [c._replace(look=missing if c.name in old else lambda: "found") for c in preflight.CHECKS]
+    old, looked = ("cython", "packaging"), []
+    checks = [
+        c._replace(look=missing if c.name in old else lambda name=c.name: looked.append(name) or "found")
+        for c in preflight.CHECKS
+    ]
     monkeypatch.setattr(preflight, "CHECKS", checks)
     wrong = gpu_run.put_wheels(tmp_path / "out", None, packed)
     assert wrong == ["wheel of packaging: packaging-1-py3-none-any.whl of the pack is damaged"]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["cython"]
+    assert looked == ["setuptools"], "this process asks for no GPU"
