@@ -1,9 +1,10 @@
 """What the machine can do at best, measured: memory, arithmetic, matrix products, launches and nodes of graphs.
 
-    python -m gpu.ceilings
+    python -m gpu.ceilings --seconds 35
 
-Prints a line of JSON for each: what, value, unit. What wants a part that is missing is `left out`. How the tensor cores
-round their sums is among them, and what that does to the products of the library.
+Prints a line of JSON for each: what, value, unit. What wants a part that is missing, or time, is `left out`. How the
+tensor cores round their sums is among them, and what that does to the products of the library; and what lies between
+the parts of a step (`gpu/gaps.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ import numpy as np
 from aaecore.backend import Backend, get_backend
 from aaecore.cuda import CudaBackend
 from aaecore.ops import IDENTITY
-from gpu import probe
+from gpu import gaps, probe
+from gpu.gaps import Part, row
 from gpu.model import once
 
 Row = dict[str, Any]
@@ -29,10 +31,6 @@ LARGE = 1 << 29  # bytes of a copy: many times the cache
 SMALL = 4 << 20  # bytes of one that stays in it
 GRAPH = 50  # launches of a graph of one kernel
 N = 8192  # rows and columns of the factors of a large product
-
-
-def row(what: str, value: float, unit: str) -> Row:
-    return {"what": what, "value": float(f"{value:.4g}"), "unit": unit}
 
 
 def memory(backend: Backend, large: int = LARGE, small: int = SMALL) -> Iterator[Row]:
@@ -171,23 +169,43 @@ def clocks() -> Iterator[Row]:
         yield {"what": f"nvidia-smi {name}, after these", "value": value.strip(), "unit": ""}
 
 
+def parts(backend: CudaBackend, quick: bool) -> list[Part]:
+    """By name. Kernels that wait for each other, and might end the process's use of the GPU, come after all others."""
+    return [
+        ("nodes", lambda: nodes(backend)),
+        ("memory", lambda: memory(backend)),
+        ("driver's copy", lambda: memcpy(backend)),
+        ("launches", lambda: launches(backend)),
+        ("rounding of products", lambda: products_round(lambda fp32: CudaBackend(backend.driver, fp32))),
+        ("arithmetic", lambda: arithmetic(backend)),
+        *gaps.parts(backend),
+        ("clocks", clocks),
+        *([] if quick else [("matrix products", matrix_products)]),  # which imports PyTorch, for who knows how long
+    ]
+
+
+def measured(made: Sequence[Part], seconds: float) -> Iterator[Row]:
+    """The rows of all parts that are begun in time."""
+    end = time.monotonic() + seconds
+    for name, part in made:
+        if time.monotonic() > end:
+            yield {"left out": name, "why": "out of time"}
+            continue
+        try:
+            yield from part()
+        except Exception as error:  # the others go on
+            yield {"left out": name, "why": f"{type(error).__name__}: {error}"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--seconds", type=float, default=60.0)
+    options = parser.parse_args()
     backend = get_backend("cuda")
     assert isinstance(backend, CudaBackend)
-    parts: list[Callable[[], Iterator[Row]]] = [
-        lambda: memory(backend), lambda: memcpy(backend), lambda: nodes(backend), lambda: launches(backend),
-        lambda: products_round(lambda fp32: CudaBackend(backend.driver, fp32)), lambda: arithmetic(backend),
-        clocks, *([] if quick else [matrix_products]),  # which imports PyTorch, for who knows how long
-    ]  # fmt: skip
-    for part in parts:
-        try:
-            for each in part():
-                print(json.dumps(each), flush=True)
-        except Exception as error:  # the others go on
-            print(json.dumps({"left out": "a ceiling", "why": f"{type(error).__name__}: {error}"}), flush=True)
+    for each in measured(parts(backend, options.quick), options.seconds):
+        print(json.dumps(each), flush=True)
 
 
 if __name__ == "__main__":

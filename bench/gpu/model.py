@@ -1,4 +1,4 @@
-"""A model on a device, and the clock of that device."""
+"""A model on a device, a step of it, and the clock of that device."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import time
 from collections.abc import Callable
 
+import numpy as np
 import steps
 from sizes import Size
 
 from aaecore import AAE
-from aaecore.backend import Backend
+from aaecore.backend import Backend, Buffer
 
 FFMA = "ffma"  # the precision "fp32" made without tensor cores
+BURST = 64  # steps of one call: a multiple of what one graph holds
 
 
 def make_model(size: Size, precision: str, device: str, seed: int = 0) -> AAE:
@@ -32,6 +34,13 @@ def make_model(size: Size, precision: str, device: str, seed: int = 0) -> AAE:
         os.environ.pop("AAECORE_CUDA_FP32", None)
         if before is not None:
             os.environ["AAECORE_CUDA_FP32"] = before
+
+
+def make_step(model: AAE, batch: int) -> tuple[Callable[[], None], Buffer]:
+    """The launches of one step on random numbers, and its losses."""
+    step, x, losses = steps.make_step(model, batch)
+    model.backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
+    return step, losses
 
 
 def is_gpu(backend: Backend) -> bool:

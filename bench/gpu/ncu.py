@@ -17,23 +17,19 @@ import platform
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from steps import make_step
-
 from aaecore.cuda import CudaBackend
 from aaecore.driver import Launch, Node
 from gpu.goals import GPU_SIZES
-from gpu.model import make_model
+from gpu.model import make_model, make_step
+from gpu.processes import environment, module
 
 Row = dict[str, Any]
-BENCH = Path(__file__).resolve().parents[1]
 SIZE, PRECISIONS = "a", ("fp32", "bf16")
 PEAK = "pct_of_peak_sustained"
 METRICS = {  # by ncu's name
@@ -74,17 +70,15 @@ def parse(text: str) -> Iterator[Row]:
 def command(ncu: str, asked: Sequence[str], size: str, precision: str, seconds: float) -> list[str]:
     line = [ncu, "--csv", "--page", "raw", "--print-units", "base", "--profile-from-start", "off"]
     line += ["--clock-control", "none", "--cache-control", "none", *asked]
-    watched = [sys.executable, "-P", "-m", "gpu.ncu", "--launches", precision]
-    return [*line, *watched, "--sizes", size, "--seconds", f"{seconds:.1f}"]
+    return [*line, *module("ncu", "--launches", precision, "--sizes", size, "--seconds", f"{seconds:.1f}")]
 
 
 def printed(line: Sequence[str], seconds: float) -> tuple[str, str]:
     """Standard output and error of a command, which is ended, with all that it started, after so many seconds."""
-    path = os.pathsep.join(p for p in (str(BENCH), os.environ.get("PYTHONPATH", "")) if p)
-    environment = {**os.environ, "PYTHONPATH": path, "LC_ALL": "C"}
     process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(LC_ALL="C"),
+        start_new_session=True,
+    )  # fmt: skip
     try:
         return process.communicate(timeout=seconds)
     finally:
@@ -145,9 +139,7 @@ def launches(size: str, precision: str, seconds: float) -> None:
     model = make_model(GPU_SIZES[size], precision, "cuda")
     backend = model.backend
     assert isinstance(backend, CudaBackend)
-    step, x, _ = make_step(model, GPU_SIZES[size].batch)
-    backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
-    plan = backend.capture(step)
+    plan = backend.capture(make_step(model, GPU_SIZES[size].batch)[0])
     plan.replay()  # so that all that kernels read was written
     runtime = cupy.cuda.runtime
     runtime.deviceSynchronize()

@@ -76,11 +76,11 @@ QUESTIONS: dict[str, tuple[float, list[float]]] = {  # what is added to, and the
 }
 
 
-def cubin(architecture: str) -> bytes:
+def cubin(architecture: str, source: str = SOURCE) -> bytes:
     """The kernels for an architecture such as sm_80; needs NVRTC and no GPU."""
     from cupy.cuda import nvrtc
 
-    program = nvrtc.createProgram(SOURCE, "probe.cu", [], [])
+    program = nvrtc.createProgram(source, "probe.cu", [], [])
     try:
         nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", "-std=c++17"))
         return bytes(nvrtc.getCUBIN(program)) + b"\0"
@@ -112,10 +112,10 @@ def verdict(moved: dict[str, float]) -> str:
     return f"{rounding}, with {extra} extra bits of the addends"
 
 
-def load(names: Sequence[str], architecture: str) -> dict[str, Any]:
+def load(names: Sequence[str], architecture: str, source: str = SOURCE) -> dict[str, Any]:
     """Functions of the current GPU."""
     import cupy
 
     module = cupy.cuda.function.Module()
-    module.load(cubin(architecture))
+    module.load(cubin(architecture, source))
     return {name: module.get_function(name) for name in names}

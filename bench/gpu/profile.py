@@ -19,9 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from steps import make_step
-
 from aaecore.backend import Backend
 from aaecore.cuda import CudaBackend
 from aaecore.driver import Node
@@ -30,7 +27,7 @@ from aaecore.geometry import kernels_of
 from aaecore.ops import OPS, PRECISIONS
 from aaecore.plan import Call, Plan
 from gpu.goals import GPU_SIZES
-from gpu.model import make_model, once
+from gpu.model import make_model, make_step, once
 
 Row = dict[str, Any]
 LAUNCHES = 50
@@ -87,8 +84,7 @@ def profile(size: str, precision: str, device: str, known: Mapping[str, float], 
     """A row for the step's graph, with and without kernels of several calls, and one for every different call of it."""
     model = make_model(GPU_SIZES[size], precision, device)
     backend, labels = model.backend, {"size": size, "precision": precision}
-    step, x, _ = make_step(model, GPU_SIZES[size].batch)
-    backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
+    step, _ = make_step(model, GPU_SIZES[size].batch)
     plan = backend.capture(step)
     yield labels | {
         "step us": round(once(backend, plan.replay, seconds) * 1e6, 3),

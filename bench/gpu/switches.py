@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,22 +19,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from alternate import ended_after
 from protocol import own_output
-from steps import make_step
 
 from aaecore.cuda import CudaBackend
 from gpu.goals import GPU_SIZES
-from gpu.model import clock_of, make_model
+from gpu.model import BURST, clock_of, make_model, make_step
+from gpu.processes import environment, module
 
 Row = dict[str, Any]
-BENCH = Path(__file__).resolve().parents[1]
 SIZE, PRECISIONS = "a", ("fp32", "bf16")
-BURST = 64  # steps
 EACH = 2.0  # seconds of a switch and a precision, at most
 LEAST = 5  # rounds
 WEIGHT = 4  # of a switch that wants two processes, which take some seconds to start; others have 1
@@ -84,8 +79,7 @@ def side(switch: Switch, size: str, precision: str, device: str) -> Side:
             for name, value in values.items():
                 getattr(target, name)  # AttributeError: there is no such switch any more
                 setattr(target, name, value)
-    step, x, losses = make_step(model, GPU_SIZES[size].batch)
-    backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
+    step, losses = make_step(model, GPU_SIZES[size].batch)
     plan = backend.capture(step)
     plan.replay(times=BURST + 1)  # so that graphs of many steps and of one are used
     state = model.state_dict()
@@ -98,10 +92,9 @@ def side(switch: Switch, size: str, precision: str, device: str) -> Side:
 @contextmanager
 def process(switch: Switch, size: str, precision: str, device: str, seconds: float) -> Iterator[Side]:
     """In another process, which is ended after so many seconds whatever it does."""
-    path = os.pathsep.join(p for p in (str(BENCH), os.environ.get("PYTHONPATH", "")) if p)
-    line = [sys.executable, "-P", "-m", "gpu.switches", "--serve", precision, "--size", size, "--device", device]
-    environment = {**os.environ, **switch.environment, "PYTHONPATH": path}
-    running = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    line = module("switches", "--serve", precision, "--size", size, "--device", device)
+    variables = environment(**switch.environment)
+    running = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
 
     def answer() -> Any:
         assert running.stdout is not None

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import cuda_devices
 import numpy as np
 import pytest
+import steps
 from sizes import Size
 
 from aaecore import Trainer, cuda
@@ -38,8 +39,8 @@ def profiled(emulated, tiny, monkeypatch):
         kept.append(original(*arguments))
         return kept[-1]
 
-    original = profile.make_step
-    monkeypatch.setattr(profile, "make_step", make_step)
+    original = steps.make_step
+    monkeypatch.setattr(steps, "make_step", make_step)
     monkeypatch.setattr(profile, "LAUNCHES", 2)
     rows = list(profile.profile(tiny, "bf16", "cuda", KNOWN, 1e-4))
     return rows, kept[0][1]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
+import json
 import random
+import sys
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -139,6 +144,39 @@ def test_a_timeline_of_the_emulated_device(short, tmp_path):
     pictures = sorted(tmp_path.iterdir())
     assert [p.name for p in pictures] == [f"timeline-tiny-{p}.svg" for p in ("bf16", "fp32", "tf32")]
     assert all(200_000 > p.stat().st_size > 1000 for p in pictures)
+
+
+def test_the_profiler_is_asked_once_and_what_it_saw_is_kept(short, tmp_path, monkeypatch):
+    """PyTorch and CuPy, as far as they are used here."""
+    replayed, sessions, synchronized = [], [], []
+    arguments = {"grid": [4, 1, 1], "correlation": 1}
+    event = {"cat": "kernel", "name": "copy", "ts": 1.0, "dur": 2.0, "args": arguments}
+
+    class Profile:
+        def __init__(self, activities):
+            sessions.append(activities)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            sessions.append("ended")
+
+        def export_chrome_trace(self, path):
+            assert sessions == [["CUDA"], "ended"]
+            Path(path).write_text(json.dumps({"traceEvents": [event]}))
+
+    profiler = SimpleNamespace(profile=Profile, ProfilerActivity=SimpleNamespace(CUDA="CUDA"))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(init=int), profiler=profiler))
+    monkeypatch.setitem(sys.modules, "torch.profiler", profiler)
+    device = SimpleNamespace(synchronize=lambda: synchronized.append(1))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=lambda: device)))
+    made = [dataclasses.replace(case, replay=lambda: replayed.append(1)) for case in timeline.cases(short, "bf16")]
+    assert timeline.kept(tmp_path, made) == [Event("copy", (4, 1), 1.0, 2.0, 1)]
+    assert len(replayed) == len(synchronized) == sum(timeline.REPLAYS.values())
+    written = json.loads((tmp_path / "timeline.json").read_text())
+    assert [len(graph["nodes"]) for graph in written["graphs"]] == [len(case.nodes) for case in made]
+    assert written["events"] == [["copy", [4, 1], 1.0, 2.0, 1]]
 
 
 def test_a_graph_that_no_event_fits_is_left_out_and_others_are_not(short):

@@ -5,7 +5,7 @@
 For each size and precision the graph of one step and the one of many, as training replays them: a line of JSON with its
 sums, for the graph of one step also one for each node, and of the first ones a picture in FOLDER (if matplotlib is
 there). To look at every node slows the graph down: "untraced us" is what a step takes when nobody looks. Everything is
-profiled in one session, since a second one may see nothing.
+profiled in one session, since a second one may see nothing, and what it saw lies in FOLDER too.
 """
 
 from __future__ import annotations
@@ -21,15 +21,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from steps import make_step
-
 from aaecore.cuda import CudaBackend
 from aaecore.driver import Node
 from aaecore.plan import Plan
 from gpu.goals import GPU_SIZES, LARGE
-from gpu.model import make_model, once
-from gpu.trace import Event, Mismatch, Seen, events_of, node_rows, seen, summary
+from gpu.model import make_model, make_step, once
+from gpu.trace import Event, Mismatch, Seen, events_of, key, node_rows, seen, summary
 
 Row = dict[str, Any]
 PRECISIONS = ("fp32", "bf16", "tf32")
@@ -60,9 +57,7 @@ def cases(size: str, precision: str) -> list[Case]:
     model = make_model(GPU_SIZES[size], precision, "cuda")
     backend = model.backend
     assert isinstance(backend, CudaBackend)
-    step, x, _ = make_step(model, GPU_SIZES[size].batch)
-    backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))
-    plan = backend.capture(step)
+    plan = backend.capture(make_step(model, GPU_SIZES[size].batch)[0])
     return [_case(size, precision, backend, plan, steps) for steps in (1, backend.steps_per_graph)]
 
 
@@ -94,7 +89,7 @@ Look = Callable[[Sequence[Case]], Sequence[Event]]
 
 
 def timeline(
-    sizes: Sequence[str], seconds: float, show: Callable[[Case, Seen], Iterator[Row]], look: Look = profiled
+    sizes: Sequence[str], seconds: float, show: Callable[[Case, Seen], Iterator[Row]], look: Look
 ) -> Iterator[Row]:
     """Rows of every graph that can be prepared in time; `show` gets the first graphs of one step."""
     end = time.monotonic() + PREPARING * seconds
@@ -122,6 +117,17 @@ def timeline(
             yield from show(case, graph)
 
 
+def kept(folder: Path | None, made: Sequence[Case]) -> list[Event]:
+    """What the profiler saw; written with the graphs too, so that it can be read another way without another GPU."""
+    events = profiled(made)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        graphs = [case.labels | {"nodes": [(*key(node), node.after) for node in case.nodes]} for case in made]
+        text = json.dumps({"graphs": graphs, "events": events}, separators=(",", ":"))
+        (folder / "timeline.json").write_text(text, encoding="utf-8")
+    return events
+
+
 def draw(folder: Path | None, case: Case, graph: Seen) -> Iterator[Row]:
     """Writes a picture; says so where it cannot."""
     if folder is None:
@@ -145,7 +151,8 @@ def main() -> None:
     if find_spec("torch") is None:
         print(json.dumps({"left out": "timeline", "why": "torch, whose profiler asks CUPTI, is not installed"}))
         return
-    for row in timeline(options.sizes, options.seconds, partial(draw, options.out)):
+    out = options.out
+    for row in timeline(options.sizes, options.seconds, partial(draw, out), partial(kept, out)):
         print(json.dumps(row), flush=True)
 
 

@@ -13,7 +13,7 @@ from itertools import cycle
 import numpy as np
 import peer
 import protocol
-from gpu.model import clock_of, make_model
+from gpu.model import BURST, clock_of, make_model
 from steps import make_step
 
 import aaecore
@@ -21,7 +21,6 @@ from aaecore.backend import Buffer
 from aaecore.kernels import cpu as compiled
 
 VARIANTS = ("replay", "eager", "trainer", "burst")
-BURST = 64  # steps: a multiple of what one graph holds
 
 
 def model_of(options: peer.Options) -> aaecore.AAE:
