@@ -37,14 +37,15 @@ class Machine(NamedTuple):
 
 
 H200 = Machine(4.3e12, 790e12)
-MEASURED = "copy beyond the cache", "matrix product bf16"  # the ceilings that a `Machine` is made of
+MEASURED = ("copy beyond the cache", "matrix product bf16")  # the ceilings that a `Machine` is made of
 SLOWER = {"bf16": 1, "tf32": 2, "fp32": 6}  # times that a product takes longer; fp32 is three of tf32
 
 
-def machine_of(ceilings: Mapping[str, Any]) -> Machine | None:
-    """From measured ceilings by name; None where one of them was not measured."""
-    found = [ceilings.get(name) for name in MEASURED]
-    return Machine(*found) if all(isinstance(value, int | float) and value > 0 for value in found) else None
+def machine_of(ceilings: Mapping[str, Any]) -> tuple[Machine, list[str]]:
+    """From measured ceilings by name; and which of them were not measured, for which an H200's stand."""
+    missing = [name for name in MEASURED if not isinstance(ceilings.get(name), int | float)]
+    found = [usual if name in missing else ceilings[name] for name, usual in zip(MEASURED, H200, strict=True)]
+    return Machine(*found), missing
 
 
 def step_traffic(size: Size) -> int:
@@ -65,10 +66,10 @@ def floor(size: Size, precision: str, machine: Machine) -> float:
     return 1e6 * max(moving, matrix_flops(size) * SLOWER[precision] / machine.rate)
 
 
-def step_limit(size: str, precision: str, machine: Machine | None) -> float:
-    """Microseconds at the most on this machine; on an H200 where it is not known."""
-    network, here = GPU_SIZES[size], machine or H200
-    return STEP[size, precision] + floor(network, precision, here) - floor(network, precision, H200)
+def step_limit(size: str, precision: str, machine: Machine) -> float:
+    """Microseconds at the most."""
+    network = GPU_SIZES[size]
+    return STEP[size, precision] + floor(network, precision, machine) - floor(network, precision, H200)
 
 
 def judged(name: str, value: float | None, goal: float, *, at_least: bool = False) -> Row:

@@ -59,8 +59,8 @@ def best(record: Record, size: str, precision: str) -> tuple[str, float] | None:
     return min(found, key=lambda pair: pair[1], default=None)
 
 
-def machine(record: Record) -> Machine | None:
-    """What the ceilings of this run say of the GPU."""
+def machine(record: Record) -> tuple[Machine, list[str]]:
+    """What the ceilings of this run say of the GPU, and which of them are missing."""
     return machine_of({r["what"]: r["value"] for r in rows_of(record, "ceilings", "value")})
 
 
@@ -73,7 +73,7 @@ def our_step(record: Record, size: str, precision: str) -> float | None:
 
 def goals(record: Record) -> list[dict[str, Any]]:
     """The table of goals."""
-    pairs, here, rows = ratios(record), machine(record), []
+    pairs, (here, _), rows = ratios(record), machine(record), []
     for size, precision in STEP:
         label = f"step {GPU_SIZES[size]}, {precision}, us"
         rows.append(judged(label, our_step(record, size, precision), step_limit(size, precision, here)))
@@ -124,8 +124,8 @@ def _head(record: Record) -> Iterator[str]:
     notes += [f"no {part}: {why}" for part, why in record.get("lacking", {}).items()]
     notes += [*record.get("wheels", [])]
     notes += [f"compiling beside: {record['background']}"] if "background" in record else []
-    known = machine(record) is not None or not (rows_of(record, "own", "us") or rows_of(record, "steps", "us"))
-    notes += [] if known or record.get("dry") else ["limits of steps are an H200's: no ceilings were measured here"]
+    missing = machine(record)[1] if rows_of(record, "own", "us") or rows_of(record, "steps", "us") else []
+    notes += [f"not measured, so limits of steps are for an H200's {' and '.join(missing)}"] if missing else []
     yield "; ".join(notes)
 
 

@@ -105,7 +105,8 @@ def test_what_a_step_must_move_and_compute():
 
 
 def test_limits_are_an_h200s_where_nothing_is_known_and_grow_with_the_floor():
-    assert {key: goals.step_limit(*key, None) for key in goals.STEP} == goals.STEP
+    assert goals.machine_of({}) == (goals.H200, list(goals.MEASURED))
+    assert goals.machine_of({goals.MEASURED[0]: 3.0e12}) == (H100, [goals.MEASURED[1]])
     assert {key: goals.step_limit(*key, goals.H200) for key in goals.STEP} == goals.STEP
     assert goals.step_limit("a", "fp32", H100) == pytest.approx(130 + 213e6 / 3.0e6 - 213e6 / 4.3e6, rel=0.01)
     assert goals.step_limit("g", "bf16", H100) == 450.0, "the arithmetic counts there, which is the same"
@@ -118,7 +119,7 @@ def test_limits_come_from_the_ceilings_of_the_same_run():
     for name, rows in {"H200": ceilings(goals.H200), "H100": ceilings(H100), "none": []}.items():
         made["results"]["ceilings"] = rows
         limits[name] = table.goals(made)[0]["goal"]
-        assert ("an H200's" in table.short(made)) == (name == "none")
+        assert ("an H200's copy beyond the cache and matrix product bf16" in table.short(made)) == (name == "none")
     assert limits["H100"] > 150 > limits["H200"] == limits["none"] == 130.0
 
 
