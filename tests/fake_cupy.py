@@ -230,7 +230,7 @@ class Function:
             raise RuleError(f"{self.name}: {shared_mem} bytes of shared memory without having asked")
         if self.module.device != world().device or len(block) != 1 or not grid[2:] == ():
             raise RuleError(f"{self.name}: of device {self.module.device}, grid {grid}, block {block}")
-        launch = Launch(self.module.source, self.name, (grid[0], grid[1]), block[0], shared_mem, tuple(args))
+        launch = Launch(self.module.source, self.name, (*grid, 1)[:2], block[0], shared_mem, tuple(args))
         on = world().work(stream)
         if on.capture is None:
             world().emulator.launch(launch)

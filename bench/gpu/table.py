@@ -17,10 +17,10 @@ PRECISIONS = ("fp32", "ffma", "tf32", "bf16")
 MODES = ("eager", "replay", MODE)
 MARKS = {True: "met", False: "MISSED", None: "not measured"}
 WIDTH = 160  # characters of a line
-# Lines of each part.
-MOST = {"tests": 8, "goals": 14, "own": 5, "timeline": 8, "ceilings": 4, "switches": 3, "steps": 3}
-RATES = ("copy", "mma", "ffma", "matrix product")  # ceilings that are bounds of a step; of what follows, the gaps
-GAPS = ("node", "chain", "fork", "gap", "barrier", "dependent")
+LINES = 60
+# Lines of each part; the ceilings have what is left.
+MOST = {"tests": 8, "goals": 13, "own": 5, "timeline": 8, "switches": 3, "steps": 3}
+UNITS = {"B/s": (1e12, "TB/s"), "FLOP/s": (1e12, "TFLOP/s"), "s": (1e-6, "us")}  # of ceilings: bounds, then gaps
 SUMS = ("step us", "chain us", "gaps us", "kernel us")  # of a timeline
 TOLD = 5  # gaps and kernels of a timeline
 
@@ -157,9 +157,9 @@ def _joined(label: str, parts: Sequence[str]) -> list[str]:
 
 
 def _ceilings(record: Record) -> list[str]:
-    rows = [r for r in rows_of(record, "ceilings", "value") if isinstance(r["value"], int | float)]
-    chosen = [r for words in (RATES, GAPS) for r in rows if any(word in r["what"] for word in words)]
-    return _joined("ceilings", [f"{r['what']} {r['value']:.3g} {r['unit']}" for r in chosen])
+    rows = rows_of(record, "ceilings", "value")
+    chosen = [(r, *scale) for unit, scale in UNITS.items() for r in rows if r["unit"] == unit]
+    return _joined("ceilings", [f"{r['what']} {number(r['value'] / scale)} {unit}" for r, scale, unit in chosen])
 
 
 def _switches(record: Record) -> list[str]:
@@ -190,8 +190,8 @@ def short(record: Record) -> str:
         measured = any(record["results"].get(part) for part in ("own", "steps", "epochs"))
         parts = {
             "goals": [_goal(row) for row in goals(record)] if measured else [], "own": _own(record),
-            "timeline": _timeline(record), "ceilings": _ceilings(record), "switches": _switches(record),
-            "steps": _steps(record),
+            "timeline": _timeline(record), "switches": _switches(record), "steps": _steps(record),
         }  # fmt: skip
         lines += [line for part, made in parts.items() for line in list(made)[: MOST[part]]]
+        lines += _ceilings(record)[: LINES - len(lines)]
     return "\n".join(line[:WIDTH] for line in lines if line)
