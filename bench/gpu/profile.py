@@ -156,11 +156,13 @@ def main() -> None:
     end, known = time.monotonic() + options.seconds, ceilings(options.record)
     for size in options.sizes:
         for precision in ("fp32", *(p for p in PRECISIONS if p != "fp32"), "ffma"):
-            if time.monotonic() > end:
-                print(json.dumps({"left out": f"kernels of {size} {precision}", "why": "out of time"}), flush=True)
-                continue
-            for row in profile(size, precision, options.device, known):
-                print(json.dumps(row), flush=True)
+            try:
+                if time.monotonic() > end:
+                    raise TimeoutError("out of time")
+                for row in profile(size, precision, options.device, known):
+                    print(json.dumps(row), flush=True)
+            except Exception as error:  # the others go on
+                print(json.dumps({"left out": f"kernels of {size} {precision}", "why": str(error)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from types import SimpleNamespace
 
@@ -108,3 +109,15 @@ def test_the_sanitizer_says_which_reports_may_be_false(emulated, monkeypatch, ca
     with pytest.raises(SystemExit, match="0"):
         sanitize.main()
     assert "cp.async of 0 bytes" in json.loads(capsys.readouterr().out)["note"]
+
+
+@pytest.mark.parametrize(("module", "row"), [(profile, "op"), (epoch, "same bits")])
+def test_what_fails_is_left_out_and_the_rest_is_not(module, row, monkeypatch, capsys):
+    """The CPU has no TF32."""
+    size = ["--size", "e", "--rows", "64"] if module is epoch else ["--sizes", "e"]
+    monkeypatch.setattr("sys.argv", ["", "--device", "cpu", *size])
+    with contextlib.suppress(SystemExit):
+        module.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert any("tf32" in made.get("left out", "") for made in rows)
+    assert row in rows[-1] or row in rows[-2]

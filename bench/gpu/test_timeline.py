@@ -192,3 +192,12 @@ def test_a_graph_that_no_event_fits_is_left_out_and_others_are_not(short):
 def test_without_time_nothing_is_profiled(tiny):
     rows = list(timeline.timeline([tiny], -1.0, lambda *_: iter(()), lambda made: pytest.fail("profiled")))
     assert [row["why"] for row in rows] == ["out of time"] * 3
+
+
+def test_what_cannot_be_recorded_is_left_out_and_the_rest_is_not(short, monkeypatch):
+    made = timeline.cases
+    monkeypatch.setattr(timeline, "cases", lambda size, p: made(size, p) if p == "bf16" else made("no such size", p))
+    looked = []
+    rows = list(timeline.timeline([short], 1000.0, lambda *_: iter(()), lambda made: looked.extend(made) or []))
+    assert [row["left out"] for row in rows[:2]] == [f"timeline of tiny {p}" for p in ("fp32", "tf32")]
+    assert {case.precision for case in looked} == {"bf16"}

@@ -95,10 +95,12 @@ def timeline(
     end = time.monotonic() + PREPARING * seconds
     made: list[Case] = []
     for precision, size in [(precision, size) for precision in PRECISIONS for size in sizes]:
-        if time.monotonic() > end:
-            yield {"left out": f"timeline of {size} {precision}", "why": "out of time"}
-            continue
-        made += cases(size, precision)
+        try:
+            if time.monotonic() > end:
+                raise TimeoutError("out of time")
+            made += cases(size, precision)
+        except Exception as error:  # the others go on
+            yield {"left out": f"timeline of {size} {precision}", "why": str(error)}
     if not made:
         return
     events = look(made)
