@@ -124,7 +124,8 @@ def _head(record: Record) -> Iterator[str]:
     notes += [f"no {part}: {why}" for part, why in record.get("lacking", {}).items()]
     notes += [*record.get("wheels", [])]
     notes += [f"compiling beside: {record['background']}"] if "background" in record else []
-    missing = machine(record)[1] if rows_of(record, "own", "us") or rows_of(record, "steps", "us") else []
+    timed = not record.get("dry") and (rows_of(record, "own", "us") or rows_of(record, "steps", "us"))
+    missing = machine(record)[1] if timed else []
     notes += [f"not measured, so limits of steps are for an H200's {' and '.join(missing)}"] if missing else []
     yield "; ".join(notes)
 
