@@ -5,19 +5,22 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUN ?= runs/digits
 GPU_PYTHON ?= python3
+PACK_PYTHON ?= python3.12
 # Benchmarks: PEERS is a Python that has PyTorch and JAX, SIZES, PARTS and ROUNDS choose, QUICK=1 is short.
 export AAECORE_PEERS_PYTHON := $(or $(PEERS),$(AAECORE_PEERS_PYTHON))
 BENCH := $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PARTS),--parts $(PARTS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-.PHONY: help venv train test sanitize cuda-check gpu bench bench-compare bench-docs lint cross clean
+.PHONY: help venv train test sanitize cuda-check gpu gpu-pack bench bench-compare bench-docs lint cross clean
 
 help:
 	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
 	@echo "make test    run the whole test suite"
 	@echo "make sanitize   run the tests of the kernels with the thread, address and undefined-behaviour sanitizers; to compile takes long"
 	@echo "make cuda-check   check the CUDA kernels without a GPU: races, bounds, registers, machine code; installs CuPy and NVRTC, 170 MB"
-	@echo "make gpu     on a machine with a GPU: build, all tests there, NVIDIA's sanitizer, benchmarks; ten minutes, no network"
-	@echo "             (GPU_PYTHON=python with CuPy, NVRTC, Cython, setuptools, h5py, pytest; QUICK=1, PHASES=..., OUT=folder; GPU_WHEELS=folder of wheels it lacks)"
+	@echo "make gpu     on a machine with a GPU: build, CUDA tests, our steps, their timeline, peers, NVIDIA's sanitizer; no network"
+	@echo "             (BUDGET=seconds, PHASES='tests own', SIZES='a g', OUT=folder, QUICK=1; GPU_PYTHON=python with CuPy, h5py, pytest; GPU_WHEELS=folder"
+	@echo "             of wheels it lacks; DRY=1 tries it all without a GPU)"
+	@echo "make gpu-pack   without a GPU: compile what one would wait for, into build/gpu-pack (PACK_PYTHON=that machine's version, such as python3.12)"
 	@echo "make bench   measure it beside NumPy and, where they are installed, PyTorch and JAX: up to 40 minutes"
 	@echo "             (QUICK=1, SIZES='a d', PARTS='steps epochs', ROUNDS=15, PEERS=python with PyTorch and JAX)"
 	@echo "make bench-compare   fail where a ratio is worse than the stored one of this machine"
@@ -54,9 +57,13 @@ $(VENV)/.cuda-check: $(INSTALLED)
 cuda-check: $(VENV)/.cuda-check
 	.ci/cuda-check
 
-# In no environment of its own: GPU machines have CuPy, and often no network. The extension is compiled there, below build/gpu.
+# In no environment of its own: GPU machines have CuPy, and often no network. What the pack lacks is compiled there, below build/gpu.
 gpu:
-	PYTHONPATH=bench $(GPU_PYTHON) -P -m gpu.run $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PHASES),--phases $(PHASES)) $(if $(OUT),--out $(OUT))
+	PYTHONPATH=bench $(GPU_PYTHON) -P -m gpu.run $(if $(BUDGET),--budget $(BUDGET)) $(if $(QUICK),--quick) $(if $(DRY),--dry) \
+		$(if $(SIZES),--sizes $(SIZES)) $(if $(PHASES),--phases $(PHASES)) $(if $(OUT),--out $(OUT))
+
+gpu-pack: $(VENV)/.cuda-check
+	PYTHONPATH=bench $(BIN)/python -P -m gpu.pack --python $(PACK_PYTHON)
 
 bench: $(INSTALLED)
 	$(BIN)/python bench/run.py $(BENCH)

@@ -3,6 +3,7 @@
 No GPU is needed for that. The cache is a folder: AAECORE_CACHE, else aaecore in XDG_CACHE_HOME or ~/.cache, else one of
 the user's own in the system's temporary folder. An entry is named by everything it depends on and begins with the
 digest of what follows, so a damaged one is made again. Where no folder can be written, every process compiles anew.
+What was compiled elsewhere can be put there (`store`), and is taken whatever version of NVRTC there is, or none.
 """
 
 from __future__ import annotations
@@ -65,25 +66,45 @@ def cubin(name: str, arch: str) -> bytes:
         DeviceError: NVRTC is missing or refuses the source.
     """
     key = _key(name, arch)
+    if (code := _read(key)) is None:
+        key += "-nvrtc{}.{}".format(*_nvrtc().getVersion())
+        if (code := _read(key)) is None:
+            code, _ = compile_source(name, arch)
+            _keep(key, code)
+    return code
+
+
+def store(name: str, arch: str, code: bytes) -> None:
+    """Keeps machine code that was compiled elsewhere, by whatever version of NVRTC: `cubin` takes it from then on."""
+    _keep(_key(name, arch), code)
+
+
+def digest(name: str, arch: str) -> str:
+    """What machine code depends on, but for the compiler's version: its source, the headers, options, architecture."""
+    made = hashlib.sha256(repr((arch, OPTIONS)).encode())
+    for file, text in sources().items():
+        if file == name or not file.endswith(".cu"):
+            made.update(f"{file}\0{text}\0".encode())
+    return made.hexdigest()
+
+
+def _key(name: str, arch: str) -> str:
+    return f"{Path(name).stem}-{arch}-{digest(name, arch)[:32]}"
+
+
+def _read(key: str) -> bytes | None:
     for folder in _folders():
         with suppress(OSError):
             stored = (folder / key).read_bytes()
             if hashlib.sha256(stored[32:]).digest() == stored[:32]:
                 return stored[32:]
-    code, _ = compile_source(name, arch)
+    return None
+
+
+def _keep(key: str, code: bytes) -> None:
     for folder in _folders():
         with suppress(OSError):
-            _write(folder, key, hashlib.sha256(code).digest() + code)
-            break
-    return code
-
-
-def _key(name: str, arch: str) -> str:
-    digest = hashlib.sha256(repr((_nvrtc().getVersion(), arch, OPTIONS)).encode())
-    for file, text in sources().items():
-        if file == name or not file.endswith(".cu"):
-            digest.update(f"{file}\0{text}\0".encode())
-    return f"{Path(name).stem}-{arch}-{digest.hexdigest()[:32]}"
+            return _write(folder, key, hashlib.sha256(code).digest() + code)
 
 
 def _folders() -> Iterator[Path]:

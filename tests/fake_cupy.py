@@ -1,4 +1,4 @@
-"""What `aaecore.cupy_driver` uses of CuPy, over the emulator: devices, streams, events and captures with CUDA's rules.
+"""What the library and bench/gpu use of CuPy, over the emulator: devices, streams, events, captures with their rules.
 
 Names and parameters are those of CuPy 14, which `tests/cuda_check/test_cupy_names.py` compares. Breaking a rule raises
 `RuleError`: work on another device than the current one, allocating or reading during a capture, more shared memory
@@ -8,17 +8,20 @@ than a kernel has been allowed. A captured stream that does not join the first o
 from __future__ import annotations
 
 import sys
+import time
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import fake_nvrtc
 import numpy as np
 import pytest
 from emulator.emulator import EmulatedDriver
 
 from aaecore import nvrtc
 from aaecore.driver import Launch, Node
+from aaecore.geometry import KERNELS
 
 WITHOUT_ASKING = 48 << 10  # bytes of dynamic shared memory
 
@@ -153,12 +156,23 @@ class Event:
         self.nodes: frozenset[int] = frozenset()
         self.seen: dict[Stream, int] = {}
         self.stream: Stream | None = None
+        self.time = 0.0  # when everything before it was done: the emulator does not work beside the host
 
     def record(self, stream: Stream | None = None) -> None:
         self.stream = stream = stream or world().current[world().device]
         if stream.destroyed:
             raise CUDARuntimeError("cudaErrorInvalidResourceHandle")
         self.capture, self.nodes, self.seen = stream.capture, stream.last, {**stream.seen, stream: stream.done}
+        self.time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        if self.stream is None:
+            raise RuleError("an event is waited for that was never recorded")
+
+
+def get_elapsed_time(start_event: Event, end_event: Event) -> float:
+    """Milliseconds."""
+    return (end_event.time - start_event.time) * 1e3
 
 
 class Graph:
@@ -183,11 +197,21 @@ class Module:
     def load(self, cubin: bytes) -> None:
         if world().captures:
             raise RuleError("a module is loaded during a capture")
-        self.source = cubin.decode().split(" for ")[0]
+        self.source = _source_of(cubin)
         world().loaded.append(self.source)
 
     def get_function(self, name: str) -> Function:
         return Function(self, name)
+
+
+def _source_of(cubin: bytes) -> str:
+    """The file that machine code was compiled from: it has the names of that file's kernels."""
+    if not cubin.startswith(b"\x7fELF"):
+        return cubin.rstrip(b"\0").decode().split(" for ")[0]
+    sources = {kernel.source for name, kernel in KERNELS.items() if b"\0.text." + name.encode() + b"\0" in cubin}
+    if len(sources) != 1:
+        raise CUDARuntimeError(f"machine code of {len(sources)} files")
+    return sources.pop()
 
 
 class Function:
@@ -206,7 +230,7 @@ class Function:
             raise RuleError(f"{self.name}: {shared_mem} bytes of shared memory without having asked")
         if self.module.device != world().device or len(block) != 1 or not grid[2:] == ():
             raise RuleError(f"{self.name}: of device {self.module.device}, grid {grid}, block {block}")
-        launch = Launch(self.module.source, self.name, (grid[0], grid[1]), block[0], shared_mem, tuple(args))
+        launch = Launch(self.module.source, self.name, (*grid, 1)[:2], block[0], shared_mem, tuple(args))
         on = world().work(stream)
         if on.capture is None:
             world().emulator.launch(launch)
@@ -287,6 +311,16 @@ def empty(shape: Any, dtype: Any = float, order: Any = "C") -> ndarray:
     return ndarray(world().emulator.allocate(count * np.dtype(dtype).itemsize).view(dtype).reshape(shape))
 
 
+def zeros(shape: Any, dtype: Any = float, order: Any = "C") -> ndarray:
+    made = empty(shape, dtype)
+    made.data.memset_async(0, made.nbytes)
+    return made
+
+
+def asnumpy(a: ndarray, stream: Any = None, order: Any = "C", out: Any = None, *, blocking: bool = True) -> np.ndarray:
+    return a.get()
+
+
 def _filled(host: np.ndarray) -> ndarray:
     made = empty(host.shape, host.dtype)
     made.set(host)
@@ -323,7 +357,10 @@ def get_current_stream(device_id: int = -1) -> Stream:
 def _properties(device: int) -> dict[str, Any]:
     emulator = world().emulator
     major, minor = emulator.capability
-    return {"major": major, "minor": minor, "multiProcessorCount": emulator.multiprocessors, "name": b"Emulated"}
+    return {
+        "major": major, "minor": minor, "multiProcessorCount": emulator.multiprocessors, "name": b"Emulated",
+        "totalGlobalMem": 80 << 30, "l2CacheSize": 50 << 20,
+    }  # fmt: skip
 
 
 def _modules() -> dict[str, types.ModuleType]:
@@ -337,25 +374,34 @@ def _modules() -> dict[str, types.ModuleType]:
     runtime = module(
         "cupy.cuda.runtime", CUDARuntimeError=CUDARuntimeError, getDeviceProperties=_properties,
         getDeviceCount=lambda: world().devices, getDevice=lambda: world().device,
+        driverGetVersion=lambda: 0, runtimeGetVersion=lambda: 0,
         deviceSynchronize=lambda: world().default[0].synchronize(),
     )  # fmt: skip
     function = module("cupy.cuda.function", Module=Module, Function=Function)
     cuda = module(
-        "cupy.cuda", runtime=runtime, function=function, Stream=Stream, Event=Event, Device=Device,
-        get_current_stream=get_current_stream,
+        "cupy.cuda", runtime=runtime, function=function, nvrtc=fake_nvrtc, Stream=Stream, Event=Event, Device=Device,
+        get_current_stream=get_current_stream, get_elapsed_time=get_elapsed_time, set_allocator=lambda allocator: None,
     )  # fmt: skip
     random = module("cupy.random", random=lambda shape, dtype: _filled(np.random.default_rng(0).random(shape, dtype)))
     driver = module("cupy_backends.cuda.api.driver", funcSetAttribute=func_set_attribute)
     return {
         "cupy": module(
-            "cupy", cuda=cuda, ndarray=ndarray, empty=empty, asarray=asarray, from_dlpack=from_dlpack, random=random,
-            float32=np.float32,
+            "cupy", cuda=cuda, ndarray=ndarray, empty=empty, zeros=zeros, asarray=asarray, asnumpy=asnumpy,
+            from_dlpack=from_dlpack, random=random, float32=np.float32, __version__="a stand-in",
         ),
         "cupy.cuda": cuda,
+        "cupy.cuda.nvrtc": fake_nvrtc,
         "cupy_backends": module("cupy_backends"),
         "cupy_backends.cuda": module("cupy_backends.cuda"),
         "cupy_backends.cuda.api": module("cupy_backends.cuda.api", driver=driver),
     }  # fmt: skip
+
+
+def install(emulator: EmulatedDriver) -> None:
+    """`import cupy` gives this, in all of this process."""
+    global _world
+    sys.modules.update(_modules())
+    _world = World(emulator, devices=1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import cuda_devices
@@ -193,6 +193,21 @@ def test_a_kernel_is_compiled_once(compiler: list[tuple[str, str]], monkeypatch:
     monkeypatch.setattr(nvrtc, "_nvrtc", lambda: types.SimpleNamespace(getVersion=lambda: (13, 1)))
     nvrtc.cubin("data.cu", "sm_80")
     assert len(compiler) == 5
+
+
+def test_what_was_compiled_elsewhere_is_taken_by_any_compiler(
+    compiler: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or by none: NVRTC is not even asked for its version."""
+    nvrtc.store("data.cu", "sm_90a", b"from elsewhere")
+    for version in (lambda: (13, 2), None):
+        monkeypatch.setattr(nvrtc, "_nvrtc", lambda version=version: types.SimpleNamespace(getVersion=version))
+        assert nvrtc.cubin("data.cu", "sm_90a") == b"from elsewhere"
+    assert compiler == []
+    assert len({nvrtc.digest(*each) for each in product(("data.cu", "loss.cu"), ("sm_80", "sm_90a"))}) == 4
+    before = nvrtc.digest("data.cu", "sm_90a")
+    monkeypatch.setattr(nvrtc, "OPTIONS", ())
+    assert nvrtc.digest("data.cu", "sm_90a") != before
 
 
 def test_a_damaged_entry_is_made_again(compiler: list[tuple[str, str]], tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Training steps on a GPU: ours in all modes and precisions, and the peers that are installed, in turn.
 
     python -m gpu.compared --sizes a g e --seconds 150
+    python -m gpu.compared --sizes a g --warm             only compiles the peers' steps, for their caches on the disk
 
 Before anything is timed, the check of `gpu/equal.py`, once for every network; a peer whose step is not ours is not
 timed. Prints a line of JSON for each check, for each time (the median of the rounds) and for each ratio (the median of
-the rounds' ratios, peer / ours in bursts). Sizes are taken in the given order, as far as the seconds go.
+the rounds' ratios, peer / ours in bursts). Sizes are taken in the given order, as far as the seconds go. Where our own
+process does not start, the peers' times are theirs alone.
 """
 
 from __future__ import annotations
@@ -21,24 +23,26 @@ from alternate import ELSEWHERE, Answer, Spec, judge, parse_spec, say, versions
 from protocol import Request, Unavailable
 from sizes import Size
 
-from gpu.equal import check
-from gpu.goals import GPU_SIZES, LARGE, MODE
+from gpu.goals import DRY, GPU_SIZES, LARGE, MODE
 from gpu.servers import Group, Server, prepare_all, serving
 
 Row = dict[str, Any]
 COMPILED = ("a", LARGE)  # sizes at which torch.compile, which takes long to start, takes part
-ROUNDS = {"a": 5, LARGE: 5}  # else
-FEWER = 3
+ROUNDS = {} if DRY else {"a": 5, LARGE: 5}  # else
+FEWER = 1 if DRY else 3
 ENOUGH = 2  # clean rounds of a ratio
 REQUEST = Request(seconds=0.08, warmup=0.02, calls=3)
 PREPARING, CHECKING = 0.4, 0.3  # at most, of the seconds that are left when a size is begun
+WARMING = 600.0  # seconds of a size at the most, in the background
 TOO_LATE = 15.0  # seconds without which no further size is begun
 OURS = [
     Spec("aaecore", "eager"), Spec("aaecore", "replay"), Spec("aaecore", "replay", "tf32"),
     Spec("aaecore", "replay", "bf16"), Spec("aaecore", MODE), Spec("aaecore", MODE, "ffma"),
     Spec("aaecore", MODE, "tf32"), Spec("aaecore", MODE, "bf16"),
 ]  # fmt: skip
+OURSELVES = "aaecore"
 PRECISIONS = ("fp32", "tf32", "bf16")
+STAND_IN: Group = ("numpy", [Spec("numpy", "inplace")])  # a peer of a dry run, on the CPU
 PEERS: list[Group] = [
     ("torch", [Spec("torch", "eager", p) for p in PRECISIONS]),
     ("jax", [*(Spec("jax", "scan", p) for p in PRECISIONS), Spec("jax", "jit", "tf32")]),
@@ -53,8 +57,8 @@ COMPILED_PEERS: list[Group] = [  # a process each, so that they compile at the s
 
 def groups(installed: Mapping[str, str], sizes: Sequence[str]) -> list[Group]:
     """Ours, and the peers that are installed."""
-    peers = [*PEERS, *(COMPILED_PEERS if set(sizes) & set(COMPILED) else [])]
-    return [("aaecore", OURS), *(g for g in peers if g[1][0].library in installed)]
+    peers = [*PEERS, *(COMPILED_PEERS if set(sizes) & set(COMPILED) else []), *([STAND_IN] if DRY else [])]
+    return [(OURSELVES, OURS), *(g for g in peers if g[1][0].library in installed)]
 
 
 def taking_part(servers: Mapping[str, Server], size: str) -> list[Server]:
@@ -64,6 +68,8 @@ def taking_part(servers: Mapping[str, Server], size: str) -> list[Server]:
 
 def equal_work(size: str, servers: Sequence[Server], device: str, seconds: float) -> Iterator[Row]:
     """The check; who fails it, or is not done with it in time, is left out from now on."""
+    from gpu.equal import check  # which needs our library
+
     end = time.monotonic() + seconds
     rivals = [s for s in servers if s.library in ELSEWHERE]
     ours = [spec.precision for s in servers if s not in rivals for spec in s.ready]
@@ -132,15 +138,29 @@ def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[
             part = taking_part(servers, size)
             prepare_all(part, GPU_SIZES[size], max(10.0, PREPARING * left))
             network = _network(size)
-            if network not in checked:
+            if network not in checked and OURSELVES in servers:
                 say(f"steps {size}: equal work")
                 yield from equal_work(size, part, device, CHECKING * left)
-                checked.add(network)
+            checked.add(network)
             say(f"steps {size}: in turn")
             yield from summed_up(size, rounds_of(size, part, end))
             for server in part:
                 for spec, reason in server.left_out.items():
                     yield {"left out": f"{spec} at {size}", "why": reason}
+        for server in servers.values():
+            server.process.kill()  # at once: to end one after the other would take seconds
+
+
+def warm(sizes: Sequence[str], device: str, found: Sequence[Group]) -> None:
+    """Makes every step of the peers once."""
+    threads = max(1, len(os.sched_getaffinity(0)) // 4)
+    with serving([g for g in found if g[0] != OURSELVES], GPU_SIZES[sizes[0]], threads, device) as servers:
+        for size in sizes:
+            say(f"compile {size}")
+            part = taking_part(servers, size)
+            prepare_all(part, GPU_SIZES[size], WARMING)
+            left_out = [f"{spec}: {why}" for server in part for spec, why in server.left_out.items()]
+            say(f"compiled {size}; left out: {'; '.join(left_out) or 'none'}")
 
 
 def _network(size: str) -> object:
@@ -155,12 +175,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--quick", action="store_true", help="without torch.compile")
+    parser.add_argument("--warm", action="store_true", help="only compile the peers' steps")
     options = parser.parse_args()
     installed = versions()
     for library in ELSEWHERE:
         if library not in installed:
             print(json.dumps({"left out": library, "why": "not installed"}), flush=True)
     found = [g for g in groups(installed, options.sizes) if not (options.quick and g in COMPILED_PEERS)]
+    if options.warm:
+        return warm(options.sizes, options.device, found)
     for row in compared(options.sizes, options.device, options.seconds, found):
         print(json.dumps(row), flush=True)
 

@@ -1,22 +1,75 @@
-"""What the measurements on a GPU must show, and the sizes that they are made at."""
+"""What the measurements on a GPU must show, and the sizes that they are made at.
+
+Limits in microseconds were set for an H200. On another GPU a step may take as much longer as its floor is longer: the
+least time in which the machine can move what a step must move, and compute what it must compute.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import goals
-from sizes import SIZES, Size, parse_size
+from sizes import SIZES, Size, matrix_flops, parameters, parse_size
 
+DRY = os.environ.get("AAECORE_GPU_DRY") == "1"  # the emulator instead of a GPU: tiny sizes of the same names
 LARGE = "g"  # the network of a, a batch for which the arithmetic counts
 GPU_SIZES: dict[str, Size] = {**SIZES, LARGE: parse_size("784-1000-8-4096")}
+if DRY:
+    GPU_SIZES = {name: Size(12, 9, 2, 7 + i) for i, name in enumerate(GPU_SIZES)}
 MODE = "burst"  # of ours, that the goals are about: many steps in one call, as `fit` makes them
-STEP = {  # microseconds at the most, by size and precision
+STEP = {  # microseconds at the most on an H200, by size and precision
     ("a", "fp32"): 130.0, ("a", "tf32"): 110.0, ("a", "bf16"): 110.0, ("g", "bf16"): 450.0, ("g", "tf32"): 750.0,
 }  # fmt: skip
 EAGER = {"a": 8.0}  # PyTorch eager / ours, at the least
 BEST = {"a": 2.5}  # the best of torch.compile and JAX / ours, at the least
+COMPILE = {("g", "bf16"): (1.0, 1.3)}  # PyTorch compile / ours, at the least: first, and then
 EPOCH = 0.1  # seconds of 60000 rows at batch 100
 Row = dict[str, Any]
+
+
+class Machine(NamedTuple):
+    """What a GPU does at best: bytes a second to and from its memory, operations a second of bf16 products."""
+
+    bandwidth: float
+    rate: float
+
+
+H200 = Machine(4.3e12, 790e12)
+MEASURED = ("copy beyond the cache", "matrix product bf16")  # the ceilings that a `Machine` is made of
+SLOWER = {"bf16": 1, "tf32": 2, "fp32": 6}  # times that a product takes longer; fp32 is three of tf32
+
+
+def machine_of(ceilings: Mapping[str, Any]) -> tuple[Machine, list[str]]:
+    """From measured ceilings by name; and which of them were not measured, for which an H200's stand."""
+    missing = [name for name in MEASURED if not isinstance(ceilings.get(name), int | float)]
+    found = [usual if name in missing else ceilings[name] for name, usual in zip(MEASURED, H200, strict=True)]
+    return Machine(*found), missing
+
+
+def step_traffic(size: Size) -> int:
+    """Bytes of weights and moments that a step must move, 213 MB at size a.
+
+    Adam reads and writes a weight and its two moments, of the encoder in two optimizers. Beside that a network's
+    weights are read forwards and backwards in each phase that it takes part in.
+    """
+    encoder, decoder, discriminator = parameters(size)
+    updates = 2 * encoder + decoder + discriminator
+    passes = 4 * encoder + 2 * decoder + 4 * discriminator
+    return 4 * (6 * updates + passes)
+
+
+def floor(size: Size, precision: str, machine: Machine) -> float:
+    """Microseconds of a step at the least."""
+    moving = step_traffic(size) / machine.bandwidth
+    return 1e6 * max(moving, matrix_flops(size) * SLOWER[precision] / machine.rate)
+
+
+def step_limit(size: str, precision: str, machine: Machine) -> float:
+    """Microseconds at the most."""
+    network = GPU_SIZES[size]
+    return STEP[size, precision] + floor(network, precision, machine) - floor(network, precision, H200)
 
 
 def judged(name: str, value: float | None, goal: float, *, at_least: bool = False) -> Row:

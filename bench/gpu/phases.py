@@ -1,7 +1,8 @@
-"""Phases of a run on a GPU: commands with a share of the time, whose lines of JSON are kept as they come.
+"""Phases of a run on a GPU: commands with a limit of time, whose lines of JSON are kept as they come.
 
-A phase gets, of the time that is left, its weight by the weights of all phases that are still to come, so what one
-saves the next ones have. One that fails, or has to be ended, is recorded as such, and the next one runs.
+Where less time is left than the limits of all phases that are still to come, they shrink by one factor, so that each
+has its part; what one saves the next ones have. A phase that fails, or has to be ended, is recorded as such, and the
+next one runs. A command in the background is stopped while a phase measures times.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 Row = dict[str, Any]
 ROWS = 50  # of tests that failed, for the record
-GRACE = 6.0  # seconds between asking a command to end and ending it
-MARGIN = 4.0  # seconds that a command that knows its time has beyond it
+GRACE = 3.0  # seconds between asking a command to end and ending it
+MARGIN = 3.0  # seconds that a command that knows its time has beyond it, within the limit of its phase
+NEEDED = ("gpu", "extension")  # parts of a machine that phases need
 
 
 @dataclass(frozen=True)
@@ -35,21 +38,23 @@ class Context:
     quick: bool
     record: Path  # the result so far, for phases that need earlier ones
     logs: Path
+    dry: bool = False  # on the stand-in for a GPU
 
 
-Commands = Callable[[Context, float], Sequence[Sequence[str]]]  # of the seconds that the phase has
+Commands = Callable[[Context, float], Sequence[Sequence[str]]]  # of the seconds that the commands should take
 
 
 @dataclass(frozen=True)
 class Phase:
     name: str
-    weight: float  # about the seconds that it takes
+    limit: float  # seconds at the most
     commands: Commands
-    needs: tuple[str, ...] = ()  # phases that must not have failed
+    needs: tuple[str, ...] = NEEDED
     tool: str = ""  # on the PATH, without which it is left out,
     package: str = ""  # and a package
     tests: bool = False  # its commands are pytest's, whose last line is a row
     apart: bool = False  # its commands do not need each other: each has its share of the time
+    timed: bool = True  # what runs beside it would be measured
 
 
 @dataclass
@@ -77,14 +82,44 @@ class Budget:
     def left(self) -> float:
         return max(0.0, self._end - self._clock())
 
-    def share(self, weights: Sequence[float]) -> float:
+    def share(self, limits: Sequence[float]) -> float:
         """Seconds for the first of the phases that are still to come."""
-        return self.left * weights[0] / sum(weights)
+        return limits[0] * min(1.0, self.left / sum(limits))
 
 
 def _environment(context: Context, tests: bool) -> dict[str, str]:
-    """Tests and all that they start must not find the sources in the current folder: those have no compiled module."""
-    return {**context.environment, **({"PYTHONSAFEPATH": "1"} if tests else {})}
+    """Tests and all that they start must not find the sources in the current folder: those have no compiled module.
+
+    There are several processes of them, so a BLAS must not start a thread for every core in each.
+    """
+    more = {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} if tests else {}
+    return {**context.environment, **more}
+
+
+class Background:
+    """A command beside the phases, in a process group of its own; what it says goes to a log of its own."""
+
+    def __init__(self, command: Sequence[str], context: Context) -> None:
+        self._log = (context.logs / "gpu-background.log").open("w", encoding="utf-8")
+        self.process = subprocess.Popen(
+            command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=context.root,
+            env=context.environment, start_new_session=True,
+        )  # fmt: skip
+
+    def _signal(self, sign: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, sign)
+
+    def run_only_if(self, nothing_is_timed: bool) -> None:
+        self._signal(signal.SIGCONT if nothing_is_timed else signal.SIGSTOP)
+
+    def end(self) -> str:
+        """What became of it. Without asking: what it has compiled is on the disk."""
+        code = self.process.poll()
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+        self._log.close()
+        return "ended before it was done" if code is None else f"done, status {code}"
 
 
 class _Running:
@@ -145,10 +180,11 @@ class _Running:
 def run(phase: Phase, context: Context, seconds: float, log: TextIO) -> Outcome:
     """The commands of a phase one after the other, until one fails that others need, or the time is up."""
     outcome, begin = Outcome(), time.monotonic()
-    commands = phase.commands(context, seconds)
+    margin = seconds / 2 if context.dry else MARGIN  # on the emulator a single measurement takes seconds
+    commands = phase.commands(context, max(1.0, seconds - margin))
     for number, command in enumerate(commands):
         left = seconds - (time.monotonic() - begin)
-        left = MARGIN + (left / (len(commands) - number) if phase.apart else left)
+        left /= len(commands) - number if phase.apart else 1
         if left <= 0:
             outcome.status, outcome.message = "out of time", f"not begun: {' '.join(command)[-80:]}"
             break

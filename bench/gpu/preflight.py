@@ -1,14 +1,13 @@
 """What `make gpu` needs before anything long starts: checked by name, with what to do about each.
 
-    python -m gpu.preflight            a line of JSON for every check; fails if something needed is missing
-    python -m gpu.preflight --warm     compiles the CUDA kernels for this GPU into the cache, several at a time
+    python -m gpu.preflight            a line of JSON for every check; fails if something that all needs is missing
 
-Only the standard library is imported until it is known to be enough.
+What is only needed to compile may be missing where a pack serves (`gpu/build.py`). Only the standard library is
+imported until it is known to be enough.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -16,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +32,7 @@ class Missing(Exception):
 class Check(NamedTuple):
     name: str
     look: Callable[[], str]  # what was found; raises `Missing`
-    required: bool = True
+    needed: str = "for all"  # or "to compile", or ""
 
 
 def python() -> str:
@@ -61,8 +59,10 @@ def compiler() -> str:
     return (done.stdout.splitlines() or [command])[0]
 
 
-def package(name: str, distribution: str = "", least: tuple[int, ...] = ()) -> Callable[[], str]:
-    """Looks whether a package is there, without importing it, and is new enough."""
+def package(
+    name: str, distribution: str = "", least: tuple[int, ...] = (), broken: tuple[str, ...] = ()
+) -> Callable[[], str]:
+    """Looks whether a package is there, without importing it, is new enough and none of the broken versions."""
 
     def look() -> str:
         known = distribution or name
@@ -76,9 +76,18 @@ def package(name: str, distribution: str = "", least: tuple[int, ...] = ()) -> C
         if numbers < least:
             wanted = ".".join(map(str, least))
             raise Missing(f"{known} {version} is too old: expected {wanted} or newer (pip install '{known}>={wanted}')")
+        if version in broken:
+            raise Missing(f"{known} {version} is broken: expected another version (pip install '{known}!={version}')")
         return version
 
     return look
+
+
+def packaging() -> str:
+    """Setuptools brings its own, which an older one that is installed hides."""
+    if importlib.util.find_spec("packaging") is None:
+        return "setuptools' own"
+    return package("packaging", least=(24, 2))()
 
 
 def tool(name: str) -> Callable[[], str]:
@@ -98,17 +107,22 @@ def cupy() -> str:
     return str(library.__version__)
 
 
-def nvrtc() -> str:
-    try:
-        from cupy.cuda import nvrtc as library
-
-        return "{}.{}".format(*library.getVersion())
-    except Exception as error:
-        raise Missing(f"NVRTC cannot be loaded ({error}); pip install nvidia-cuda-nvrtc, or a CUDA toolkit") from None
-
-
 def gpu() -> str:
-    """A kernel is compiled, loaded and run."""
+    """Memory is filled and read."""
+    try:
+        import cupy as library
+
+        properties = library.cuda.runtime.getDeviceProperties(library.cuda.runtime.getDevice())
+        out = library.zeros(4, "uint8")
+        out.data.memset_async(42, out.nbytes)
+        assert bytes(out.get()) == b"****", "its memory does not keep what is written there"
+    except Exception as error:
+        raise Missing(f"no usable GPU: {error}") from None
+    return str(properties["name"].decode())
+
+
+def nvrtc() -> str:
+    """A kernel is compiled and loaded."""
     try:
         import cupy as library
         from cupy.cuda import nvrtc as compiler
@@ -116,38 +130,35 @@ def gpu() -> str:
         properties = library.cuda.runtime.getDeviceProperties(library.cuda.runtime.getDevice())
         program = compiler.createProgram(PROBE, "probe.cu", [], [])
         compiler.compileProgram(program, ("--gpu-architecture=sm_{major}{minor}".format(**properties),))
-        module = library.cuda.function.Module()
-        module.load(compiler.getCUBIN(program) + b"\0")
-        out = library.zeros(1, "int32")
-        module.get_function("probe")((1,), (1,), (out.data.ptr,))
-        assert int(out.get()[0]) == 42, "a kernel ran and left another number than it should"
+        library.cuda.function.Module().load(compiler.getCUBIN(program) + b"\0")
+        return "{}.{}".format(*compiler.getVersion())
     except Exception as error:
-        raise Missing(f"no usable GPU: {error}") from None
-    return str(properties["name"].decode())
+        raise Missing(f"NVRTC does not work ({error}); pip install nvidia-cuda-nvrtc, or a CUDA toolkit") from None
 
 
 CHECKS = [
     Check("python", python),
-    Check("Python.h", headers),
-    Check("C++ compiler", compiler),
+    Check("Python.h", headers, "to compile"),
+    Check("C++ compiler", compiler, "to compile"),
     Check("numpy", package("numpy", least=(2, 0))),
     Check("h5py", package("h5py", least=(3, 11))),
-    Check("cython", package("Cython", "cython", (3, 1))),
-    Check("setuptools", package("setuptools", least=(77,))),
+    Check("cython", package("Cython", "cython", (3, 1), ("3.2.6",)), "to compile"),
+    Check("setuptools", package("setuptools", least=(77,)), "to compile"),
+    Check("packaging", packaging, "to compile"),
     Check("pytest", package("pytest", least=(8,))),
     Check("cupy", cupy),
-    Check("NVRTC", nvrtc),
     Check("GPU", gpu),
-    Check("pytest-benchmark", package("pytest_benchmark", "pytest-benchmark", (5,)), required=False),
-    Check("pytest-xdist", package("xdist", "pytest-xdist"), required=False),
-    Check("torch", package("torch"), required=False),
-    Check("jax", package("jax"), required=False),
-    *(Check(t, tool(t), required=False) for t in ("compute-sanitizer", "nvcc", "cuobjdump", "nvidia-smi")),
+    Check("NVRTC", nvrtc, "to compile"),
+    Check("pytest-benchmark", package("pytest_benchmark", "pytest-benchmark", (5,)), ""),
+    Check("pytest-xdist", package("xdist", "pytest-xdist"), ""),
+    Check("torch", package("torch"), ""),
+    Check("jax", package("jax"), ""),
+    *(Check(t, tool(t), "") for t in ("compute-sanitizer", "ncu", "nvcc", "cuobjdump", "nvidia-smi")),
 ]
 
 
 def look(check: Check) -> Row:
-    row: Row = {"check": check.name, "required": check.required}
+    row: Row = {"check": check.name, "needed": check.needed}
     try:
         return row | {"found": check.look()}
     except Missing as missing:
@@ -171,44 +182,19 @@ def describe() -> Row:
     }
 
 
-def preflight() -> int:
-    """Checks in order; the GPU is not tried where a package is missing that it is tried with."""
+def main() -> None:
+    """Checks in order; what needs CuPy or a GPU is not tried where that is missing."""
     missing: list[str] = []
     for check in CHECKS:
-        if check.name in ("NVRTC", "GPU") and any(name in missing for name in ("cupy", "NVRTC")):
+        if check.name in ("GPU", "NVRTC") and {"cupy", "GPU"} & set(missing):
             continue
         row = look(check)
         print(json.dumps(row), flush=True)
-        if check.required and "missing" in row:
+        if check.needed == "for all" and "missing" in row:
             missing.append(check.name)
-    if not missing:
-        print(json.dumps(describe()), flush=True)
-    return len(missing)
-
-
-def warm() -> int:
-    """Compiles every source for the GPU that is there, in processes beside each other."""
-    import cupy as library
-
-    from aaecore import nvrtc as compiler
-
-    runtime = library.cuda.runtime
-    properties = runtime.getDeviceProperties(runtime.getDevice())
-    arch = compiler.architecture((properties["major"], properties["minor"]))
-    code = "import sys; from aaecore import nvrtc; nvrtc.cubin(*sys.argv[1:])"
-    begin = time.perf_counter()
-    names = [name for name in compiler.sources() if name.endswith(".cu")]
-    running = {name: subprocess.Popen([sys.executable, "-P", "-c", code, name, arch]) for name in names}
-    failed = [name for name, process in running.items() if process.wait()]
-    row: Row = {"kernels": len(names), "arch": arch, "seconds": round(time.perf_counter() - begin, 1)}
-    print(json.dumps(row | ({"error": f"not compiled: {', '.join(failed)}"} if failed else {})), flush=True)
-    return len(failed)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--warm", action="store_true")
-    sys.exit(min(1, (warm if parser.parse_args().warm else preflight)()))
+        if check.name == "GPU" and "found" in row:
+            print(json.dumps(describe()), flush=True)
+    sys.exit(bool(missing))
 
 
 if __name__ == "__main__":

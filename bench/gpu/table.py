@@ -1,26 +1,43 @@
-"""What a run on a GPU found: a short table for the end of its output, and all of it as Markdown."""
+"""The short table that ends a run on a GPU, 60 lines of 160 characters at most, and the numbers that it is made of."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alternate import parse_spec
 from labels import name, number
-from report import table
 
-from gpu.goals import BEST, EAGER, EPOCH, GPU_SIZES, MODE, STEP, judged
+from gpu.goals import BEST, COMPILE, EAGER, EPOCH, GPU_SIZES, MODE, STEP, Machine, judged, machine_of, step_limit
 
 Row = Mapping[str, Any]
 Record = Mapping[str, Any]
 PRECISIONS = ("fp32", "ffma", "tf32", "bf16")
+MODES = ("eager", "replay", MODE)
 MARKS = {True: "met", False: "MISSED", None: "not measured"}
+WIDTH = 160  # characters of a line
+LINES = 60
+# Lines of each part; the ceilings have what is left.
+MOST = {"tests": 8, "goals": 13, "own": 5, "timeline": 8, "switches": 3, "steps": 3}
+UNITS = {"B/s": (1e12, "TB/s"), "FLOP/s": (1e12, "TFLOP/s"), "s": (1e-6, "us")}  # of ceilings: bounds, then gaps
+SUMS = ("step us", "chain us", "gaps us", "kernel us")  # of a timeline
+TOLD = 5  # gaps and kernels of a timeline
+
+
+def rows_of(record: Record, phase: str, key: str) -> list[Row]:
+    """The rows of a phase that have a key."""
+    return [row for row in record["results"].get(phase, []) if key in row]
 
 
 def steps_of(record: Record) -> dict[tuple[str, str], Row]:
     """By size and competitor."""
-    return {(r["size"], r["who"]): r for r in record["results"].get("steps", []) if "us" in r}
+    return {(r["size"], r["who"]): r for r in rows_of(record, "steps", "us")}
+
+
+def graphs_of(record: Record) -> list[Row]:
+    """The graphs of one step that have a timeline."""
+    return [row for row in rows_of(record, "timeline", "step us") if row.get("steps", 1) == 1]
 
 
 def ours(precision: str, mode: str = MODE) -> str:
@@ -29,7 +46,7 @@ def ours(precision: str, mode: str = MODE) -> str:
 
 def ratios(record: Record) -> dict[tuple[str, str], float]:
     """(size, peer): how many times our step the peer's takes, the median of the rounds."""
-    return {(r["size"], r["peer"]): r["ratio"] for r in record["results"].get("steps", []) if "ratio" in r}
+    return {(r["size"], r["peer"]): r["ratio"] for r in rows_of(record, "steps", "ratio")}
 
 
 def best(record: Record, size: str, precision: str) -> tuple[str, float] | None:
@@ -42,13 +59,24 @@ def best(record: Record, size: str, precision: str) -> tuple[str, float] | None:
     return min(found, key=lambda pair: pair[1], default=None)
 
 
+def machine(record: Record) -> tuple[Machine, list[str]]:
+    """What the ceilings of this run say of the GPU, and which of them are missing."""
+    return machine_of({r["what"]: r["value"] for r in rows_of(record, "ceilings", "value")})
+
+
+def our_step(record: Record, size: str, precision: str) -> float | None:
+    """Microseconds: those measured beside the peers, or else those measured alone."""
+    beside = steps_of(record).get((size, ours(precision)), {}).get("us")
+    alone = {(r["size"], r["precision"], r["mode"]): r["us"] for r in rows_of(record, "own", "us")}
+    return beside if beside is not None else alone.get((size, precision, MODE))
+
+
 def goals(record: Record) -> list[dict[str, Any]]:
     """The table of goals."""
-    steps, pairs = steps_of(record), ratios(record)
-    rows = []
-    for (size, precision), limit in STEP.items():
-        us = steps.get((size, ours(precision)), {}).get("us")
-        rows.append(judged(f"step {GPU_SIZES[size]}, {precision}, us", us, limit))
+    pairs, (here, _), rows = ratios(record), machine(record), []
+    for size, precision in STEP:
+        label = f"step {GPU_SIZES[size]}, {precision}, us"
+        rows.append(judged(label, our_step(record, size, precision), step_limit(size, precision, here)))
     for size, limit in EAGER.items():
         value = pairs.get((size, "torch:eager"))
         rows.append(judged(f"PyTorch eager / ours at {size}, fp32", value, limit, at_least=True))
@@ -57,8 +85,12 @@ def goals(record: Record) -> list[dict[str, Any]]:
             found = best(record, size, precision)
             label = f"{name(found[0]) if found else 'compiled peers'} / ours at {size}, {precision}"
             rows.append(judged(label, found[1] if found else None, limit, at_least=True))
-    for row in record["results"].get("epochs", []):
-        if "epoch" in row and row.get("precision") in ("fp32", "bf16"):
+    for (size, precision), limits in COMPILE.items():
+        value = pairs.get((size, f"torch:compile:{precision}"))
+        label = f"PyTorch compile / ours at {size}, {precision}"
+        rows += [judged(label, value, limit, at_least=True) for limit in limits]
+    for row in rows_of(record, "epochs", "epoch"):
+        if row.get("precision") in ("fp32", "bf16"):
             rows.append(judged(f"epoch of 60000 rows, {row['precision']}, s", row["epoch"], EPOCH))
     return rows
 
@@ -69,96 +101,98 @@ def _goal(row: Row) -> str:
     return f"{row['goal of']:<58} {value:>7}  {limit:<14} {MARKS[row['met']]}"
 
 
+def built(row: Row) -> str:
+    """What the build says of a part: where it is from, and why it is not from the pack."""
+    text = {"extension": row.get("from", "MISSING"), "kernels": f"{row.get('from the pack', 0)} from the pack"}
+    compiled = f", {row['compiled']} compiled" if row.get("compiled") else ""
+    why = f" ({row['why']})" if row.get("why") else ""
+    return f"{row['part']}: {text[row['part']]}{compiled}{why}"
+
+
 def _phase(label: str, phase: Row, rows: Sequence[Row]) -> str:
-    tests = " | ".join(str(r["summary"]) for r in rows if "summary" in r)
-    note = phase["message"] if phase["status"] != "ok" else tests
-    return f"{label:<10} {phase['status']:<12} {phase['seconds']:>6.1f} s  {note[:300]}"
+    """Of tests their last line; of a phase that failed, why."""
+    tests = [str(r["summary"]) for r in rows if "summary" in r] if phase["status"] != "left out" else []
+    note = " | ".join([*filter(None, [phase["message"]]), *tests])
+    return f"{label:<10} {phase['status']:<12} {phase['seconds']:>6.1f} s  {note or f'{len(rows)} rows'}"
 
 
-def short(record: Record) -> str:
-    """The table for the end of the output, about 25 lines."""
-    machine = record["machine"]
-    lines = [f"{machine.get('gpu', 'no GPU')}, {record['date']}, {record.get('seconds', '?')} s"]
-    lines += [_phase(label, p, record["results"].get(label, [])) for label, p in record["phases"].items()]
-    measured = any(record["results"].get(part) for part in ("steps", "epochs"))
-    lines += [_goal(row) for row in goals(record)] if measured else []
+def _head(record: Record) -> Iterator[str]:
+    here = record["machine"]
+    taken = f"{record.get('seconds', '?')} s of {record.get('budget', '?')}"
+    yield f"{here.get('gpu', 'no GPU')}, {record['date']}, {taken}"
+    notes = ["DRY RUN on the emulator: it says nothing of speed"] if record.get("dry") else []
+    notes += [f"no {part}: {why}" for part, why in record.get("lacking", {}).items()]
+    notes += [*record.get("wheels", [])]
+    notes += [f"compiling beside: {record['background']}"] if "background" in record else []
+    timed = not record.get("dry") and (rows_of(record, "own", "us") or rows_of(record, "steps", "us"))
+    missing = machine(record)[1] if timed else []
+    notes += [f"not measured, so limits of steps are for an H200's {' and '.join(missing)}"] if missing else []
+    yield "; ".join(notes)
+
+
+def _own(record: Record) -> Iterator[str]:
+    rows = rows_of(record, "own", "us")
+    us = {(r["size"], r["precision"], r["mode"]): number(r["us"]) for r in rows}
+    for size in dict.fromkeys(r["size"] for r in rows):
+        found = [p for p in PRECISIONS if any((size, p, mode) in us for mode in MODES)]
+        parts = [f"{p} {'/'.join(us.get((size, p, mode), '-') for mode in MODES)}" for p in found]
+        yield f"own {size}, us {'/'.join(MODES)}: {', '.join(parts)}"
+
+
+def _timeline(record: Record) -> Iterator[str]:
+    """A line for each graph, and of the first one where its time goes."""
+    graphs, nodes = graphs_of(record), rows_of(record, "timeline", "node")
+    for row in graphs[: MOST["timeline"] - TOLD]:
+        parts = [f"{key} {number(row[key])}" for key in ("untraced us", *SUMS) if key in row]
+        parts += [f"{row['nodes']} nodes, {row['chain nodes']} on the chain"]
+        yield f"timeline {row['size']} {row['precision']}: {', '.join(parts)}"
+    first = [n for n in nodes if graphs and all(n[k] == graphs[0][k] for k in ("size", "precision"))]
+    waits, longest = (sorted(first, key=lambda n, k=key: -n[k])[:TOLD] for key in ("wait", "us"))
+    for gap, node in zip(waits, longest, strict=True):
+        before = f"gap {gap['wait']:.1f} before {gap['node']} {gap['kernel']}{' (chain)' if gap['chain'] else ''}"
+        yield f"  {before:<70} {node['us']:.1f} us {node['node']} {node['kernel']}{' (chain)' if node['chain'] else ''}"
+
+
+def _joined(label: str, parts: Sequence[str]) -> list[str]:
+    return textwrap.wrap("; ".join(parts), WIDTH, initial_indent=f"{label}: ") if parts else []
+
+
+def _ceilings(record: Record) -> list[str]:
+    rows = rows_of(record, "ceilings", "value")
+    chosen = [(r, *scale) for unit, scale in UNITS.items() for r in rows if r["unit"] == unit]
+    return _joined("ceilings", [f"{r['what']} {number(r['value'] / scale)} {unit}" for r, scale, unit in chosen])
+
+
+def _switches(record: Record) -> list[str]:
+    rows = rows_of(record, "switches", "ratio")
+    parts = [f"{r['size']} {r['precision']} {r['switch']} {r['ratio']:.3f}" for r in rows]
+    return _joined("switches, time by usual", parts)
+
+
+def _steps(record: Record) -> Iterator[str]:
     us = {key: number(row["us"]) for key, row in steps_of(record).items()}
     for size in dict.fromkeys(at for at, _ in us):
-        modes = "/".join(us.get((size, ours("fp32", mode)), "-") for mode in ("eager", "replay", MODE))
+        modes = "/".join(us.get((size, ours("fp32", mode)), "-") for mode in MODES)
         others = [f"{p} {us[size, ours(p)]}" for p in PRECISIONS[1:] if (size, ours(p)) in us]
         compiled = [f"best {p} {found[1]:.1f}x" for p in ("fp32", "bf16") if (found := best(record, size, p))]
         eager = [f"eager {ratio:.1f}x" for key, ratio in ratios(record).items() if key == (size, "torch:eager")]
-        lines.append(f"us {size}: fp32 eager/graph/burst {modes}, {', '.join([*others, *eager, *compiled])}")
-    for row in record["results"].get("epochs", []):
-        if "same bits" in row and not row["same bits"]:
-            lines.append(f"NOT THE SAME BITS: {row['what']}")
-    return "\n".join(lines)
+        yield f"us {size}: fp32 eager/graph/burst {modes}, {', '.join([*others, *eager, *compiled])}"
 
 
-def markdown(record: Record) -> str:
-    """All of it."""
-    machine, results = record["machine"], record["results"]
-    known = ("torch", "jax", "cupy", "NVRTC", "numpy", "python")
-    versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items() if k in known)
-    texts = [
-        f"{machine.get('gpu', 'no GPU')}: {machine.get('multiprocessors', '?')} multiprocessors, capability "
-        f"{'.'.join(map(str, machine.get('capability', '?')))}, {machine.get('L2 MB', '?')} MB of L2, "
-        f"{machine['cores']} cores beside it; {versions}. {record['date']}. "
-        "Goals are limits that the project has set itself.",
-        "```\n" + short(record) + "\n```",
-    ]
-    if steps_of(record):
-        legend = "Microseconds of a step, medians of rounds in turn; ours eager, as a graph (replay), and in bursts."
-        texts += ["## Steps", legend, _steps(record)]
-    if results.get("ceilings"):
-        columns = {"what": lambda r: r["what"], "value": lambda r: _engineer(r["value"]), "unit": lambda r: r["unit"]}
-        texts += ["## The machine", table(columns, [r for r in results["ceilings"] if "value" in r])]
-    texts += _kernels(results.get("kernels", []))
-    left_out = [r for rows in results.values() for r in rows if "left out" in r]
-    columns = {"what": lambda r: r["left out"], "why": lambda r: str(r["why"])}
-    texts += ["## Left out", table(columns, left_out)] if left_out else []
-    return "\n\n".join(texts)
-
-
-def _steps(record: Record) -> str:
-    found = steps_of(record)
-    sizes = list(dict.fromkeys(size for size, _ in found))
-    columns: dict[str, Any] = {"who": lambda r: name(r["who"]) if not r["who"].startswith("aae") else r["who"]}
-    for size in sizes:
-        columns[f"{size} {GPU_SIZES[size]}" if size in GPU_SIZES else size] = lambda r, size=size: (
-            number(found[size, r["who"]]["us"]) if (size, r["who"]) in found else "-"
-        )
-    return table(columns, [{"who": who} for who in dict.fromkeys(who for _, who in found)])
-
-
-def _kernels(rows: Sequence[Row]) -> list[str]:
-    texts = []
-    measured = [r for r in rows if "us" in r]
-    for key in dict.fromkeys((r["size"], r["precision"]) for r in measured):
-        these = [r for r in measured if (r["size"], r["precision"]) == key]
-        total = sum(r["us"] * r["count"] for r in these)
-        texts += [
-            f"## Calls of a step at {key[0]}, {key[1]}: {total:.0f} us one after the other",
-            *(_graphs(r) for r in rows if "step us" in r and (r["size"], r["precision"]) == key),
-            table(
-                {
-                    "kernel": lambda r: r["kernel"], "dims": lambda r: r["dims"], "times": lambda r: str(r["count"]),
-                    "us": lambda r: number(r["us"]), "bound, us": lambda r: number(r["bound us"]),
-                    "bound / time": lambda r: f"{r['fraction']:.2f}",
-                },
-                sorted(these, key=lambda r: -r["us"] * r["count"])[:20],
-            ),
-        ]  # fmt: skip
-    return texts
-
-
-def _graphs(row: Row) -> str:
-    fused, single = number(row["step us"]), number(row["one by one us"])
-    return f"The step's graph takes {fused} us, {single} with a kernel for each call."
-
-
-def _engineer(value: Any) -> str:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value:
-        return str(value)
-    power = min(12, max(-9, 3 * math.floor(math.log10(abs(value)) / 3)))
-    return f"{value / 10**power:.3g}{f'e{power}' if power else ''}"
+def short(record: Record) -> str:
+    """The table for the end of the output; of a dry run without any time."""
+    lines = [*_head(record)]
+    lines += [_phase(label, p, record["results"].get(label, [])) for label, p in record["phases"].items()]
+    lines += [f"  {r['not passed']}" for r in rows_of(record, "tests", "not passed")][: MOST["tests"]]
+    compared = [*rows_of(record, "epochs", "same bits"), *rows_of(record, "switches", "same bits")]
+    different = [str(r.get("what") or f"{r['switch']}, {r['precision']}") for r in compared if not r["same bits"]]
+    lines += [f"NOT THE SAME BITS: {', '.join(different)}"] if different else []
+    if not record.get("dry"):
+        measured = any(record["results"].get(part) for part in ("own", "steps", "epochs"))
+        parts = {
+            "goals": [_goal(row) for row in goals(record)] if measured else [], "own": _own(record),
+            "timeline": _timeline(record), "switches": _switches(record), "steps": _steps(record),
+        }  # fmt: skip
+        lines += [line for part, made in parts.items() for line in list(made)[: MOST[part]]]
+        lines += _ceilings(record)[: LINES - len(lines)]
+    return "\n".join(line[:WIDTH] for line in lines if line)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import equal
 import numpy as np
 import pytest
@@ -40,6 +43,10 @@ def test_who_is_not_ready_in_time_is_ended():
 
 
 def test_steps_are_compared(monkeypatch):
+    """And no process is left, which each would take its time to end."""
+    killed = []
+    close = Server.close
+    monkeypatch.setattr(Server, "close", lambda server: close(server) or killed.append(server.process.returncode))
     found = [("aaecore", [Spec("aaecore", goals.MODE)]), ("numpy", [Spec("numpy", "inplace")])]
     rows = list(compared.compared(["e"], "cpu", 60.0, found))
     assert [r["who"] for r in rows if "us" in r] == ["aaecore:burst", "numpy:inplace"]
@@ -47,9 +54,39 @@ def test_steps_are_compared(monkeypatch):
     assert ratio["peer"] == "numpy:inplace"
     assert ratio["ratio"] > 1
     assert ratio["decided"]
+    assert killed == [-signal.SIGKILL] * 2
 
 
-def test_the_specs_of_a_run():
+def test_peers_that_are_compiled_beforehand_make_every_step_once_and_ours_does_not_start(monkeypatch, capfd):
+    started = []
+    serving = compared.serving
+
+    def counted(found, *more):
+        started.extend(name for name, _ in found)
+        return serving(found, *more)
+
+    monkeypatch.setattr(compared, "serving", counted)
+    found = [("aaecore", [Spec("aaecore", goals.MODE)]), ("numpy", [Spec("numpy", "inplace"), Spec("numpy", "nix")])]
+    compared.warm(["e", "d"], "cpu", found)
+    assert started == ["numpy"]
+    said = capfd.readouterr().err
+    assert [f"compiled {size}; left out: numpy:nix: nix has no fp32" in said for size in ("e", "d")] == [True, True]
+
+
+def test_without_our_library_peers_are_timed_alone(monkeypatch):
+    """Nothing is compared then, and nothing of ours is imported."""
+    monkeypatch.setitem(sys.modules, "gpu.equal", None)
+    missing = Spec("aaecore", "no such variant")
+    rows = list(compared.compared(["e"], "cpu", 60.0, [("aaecore", [missing]), ("numpy", [Spec("numpy", "inplace")])]))
+    assert {"left out": "aaecore", "why": "its process did not start; see the log"} in rows
+    assert [r["who"] for r in rows if "us" in r] == ["numpy:inplace"]
+    assert not [r for r in rows if "ratio" in r]
+
+
+def test_the_specs_of_a_run(monkeypatch):
+    assert "numpy" not in dict(compared.groups({"numpy": "2"}, ["a"]))
+    monkeypatch.setattr(compared, "DRY", True)
+    assert dict(compared.groups({"numpy": "2"}, ["a"]))["numpy"] == [Spec("numpy", "inplace")]
     everything = [s for _, specs in compared.groups({"torch": "2", "jax": "0"}, ["a"]) for s in specs]
     assert all(parse_spec(str(spec)) == spec for spec in everything)
     assert {spec.library for _, specs in compared.groups({}, ["a"]) for spec in specs} == {"aaecore"}

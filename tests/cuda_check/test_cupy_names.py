@@ -7,11 +7,18 @@ import re
 
 import cubins
 import fake_cupy
+import fake_nvrtc
 import pytest
 
 CLASSES = ("cuda.Stream", "cuda.Event", "cuda.Graph", "cuda.function.Module", "cuda.function.Function", "ndarray")
-FUNCTIONS = ("empty", "asarray", "from_dlpack", "cuda.get_current_stream")
-RUNTIME = ("CUDARuntimeError", "deviceSynchronize", "getDeviceProperties", "getDeviceCount", "getDevice")
+FUNCTIONS = (
+    "empty", "zeros", "asarray", "asnumpy", "from_dlpack", "cuda.get_current_stream", "cuda.get_elapsed_time",
+)  # fmt: skip
+RUNTIME = (
+    "CUDARuntimeError", "deviceSynchronize", "getDeviceProperties", "getDeviceCount", "getDevice", "driverGetVersion",
+    "runtimeGetVersion",
+)  # fmt: skip
+NVRTC = [name for name, value in vars(fake_nvrtc).items() if inspect.isfunction(value)]
 ATTRIBUTES = {"ndarray": ("data", "device", "flags"), "cuda.Stream.null": ("ptr",), "cuda.function.Function": ("ptr",)}
 
 
@@ -37,7 +44,7 @@ def _documented(found: object) -> list[str]:
     except ValueError:
         line = re.search(r"\((.*)\)", (found.__doc__ or "").splitlines()[0])
         assert line is not None, found
-        parts = [part.split("=")[0].split(" ")[-1] for part in line[1].split(", ")]
+        parts = [part.split("=")[0].split(" ")[-1] for part in line[1].split(", ") if part]
         names = [part.lstrip("*") for part in parts if part not in ("*", "/")]
     return [name for name in names if name != "self"]
 
@@ -83,6 +90,13 @@ def test_functions_take_the_parameters_of_cupy(path: str) -> None:
     assert ours == _documented(_find(path))[: len(ours)]
 
 
+@pytest.mark.parametrize("name", NVRTC)
+def test_nvrtc_takes_the_parameters_of_cupy(name: str) -> None:
+    from cupy.cuda import nvrtc
+
+    assert list(inspect.signature(getattr(fake_nvrtc, name)).parameters) == _documented(getattr(nvrtc, name))
+
+
 @pytest.mark.parametrize("path", ["cuda.Stream", "cuda.Event"])
 def test_constructors_take_the_parameters_of_cupy(path: str) -> None:
     ours = list(inspect.signature(getattr(fake_cupy, path.rsplit(".", 1)[-1])).parameters)
@@ -92,6 +106,8 @@ def test_constructors_take_the_parameters_of_cupy(path: str) -> None:
 
 def test_what_else_is_used_exists() -> None:
     assert hasattr(_find("cuda.Device"), "__enter__")
+    assert hasattr(_find("cuda"), "set_allocator")
+    assert hasattr(_find("cuda.nvrtc"), "NVRTCError")
     for name in RUNTIME:
         assert hasattr(_find("cuda.runtime"), name)
     for path, names in ATTRIBUTES.items():

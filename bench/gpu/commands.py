@@ -1,0 +1,125 @@
+"""The phases of a run on a GPU, in the order of what they tell, and the commands of each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from gpu.environment import BENCH, ROOT
+from gpu.phases import Context, Phase
+
+MODULE = ("-P", "-m")  # not from the current folder, whose sources have no compiled module
+COMPILING = 90.0  # seconds of the build without a pack
+DRY_TESTS = ["tests/test_cuda_training.py", "-k", "not burst"]  # the emulator is no GPU
+DRY_EPOCH = ["--size", "12-9-2-7", "--rows", "40"]
+Lines = list[list[str]]
+
+
+def module(context: Context, name: str, *options: str) -> list[str]:
+    return [context.python, *MODULE, f"gpu.{name}", *options]
+
+
+def _seconds(seconds: float) -> list[str]:
+    return ["--seconds", f"{seconds:.0f}"]
+
+
+def preflight(context: Context, seconds: float) -> Lines:
+    return [module(context, "preflight")]
+
+
+def build(context: Context, seconds: float) -> Lines:
+    line = module(context, "build", "--folder", str(context.build))
+    return [line, [*line, "--kernels"]]
+
+
+def tests(context: Context, seconds: float) -> Lines:
+    """Those of the CUDA backend, in several processes if pytest-xdist is there.
+
+    Warnings of libraries that the project has not seen are no errors. If all fail, the log stays readable.
+    """
+    line = [context.python, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-W", "default"]
+    line += ["--tb=short", "--maxfail=60"]
+    if importable(context, "xdist"):
+        line += ["-p", "xdist.plugin", "-n", str(min(6, len(os.sched_getaffinity(0))))]
+    if context.dry:
+        return [[*line, *DRY_TESTS]]
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_cuda*.py"))
+    return [[*line, *files, "tests/test_fusion.py"]]
+
+
+def own(context: Context, seconds: float) -> Lines:
+    return [module(context, "own", *_seconds(seconds), "--sizes", *context.sizes)]
+
+
+def timeline(context: Context, seconds: float) -> Lines:
+    options = ["--sizes", *context.sizes[:2], "--out", str(context.logs)]
+    return [module(context, "timeline", *_seconds(seconds), *options)]
+
+
+def ceilings(context: Context, seconds: float) -> Lines:
+    return [module(context, "ceilings", *(["--quick"] if context.quick else []), *_seconds(seconds))]
+
+
+def switches(context: Context, seconds: float) -> Lines:
+    return [module(context, "switches", *_seconds(seconds))]
+
+
+def kernels(context: Context, seconds: float) -> Lines:
+    return [module(context, "profile", "--record", str(context.record), *_seconds(seconds))]
+
+
+def steps(context: Context, seconds: float) -> Lines:
+    line = module(context, "compared", "--sizes", *context.sizes, *_seconds(seconds))
+    return [[*line, *(["--quick"] if context.quick else [])]]
+
+
+def warm(context: Context) -> list[str]:
+    """What compiles the peers' steps beforehand, for their caches on the disk."""
+    return module(context, "compared", "--warm", "--sizes", *context.sizes, *(["--quick"] if context.quick else []))
+
+
+def sanitizer(context: Context, seconds: float) -> Lines:
+    """API errors are not reported: CuPy tries what may fail."""
+    line = ["compute-sanitizer", "--error-exitcode", "86", "--print-limit", "20", "--report-api-errors", "no"]
+    watched = module(context, "sanitize", *_seconds(max(1.0, seconds / 2 - 8)))
+    return [watched] if context.dry else [[*line, "--tool", tool, *watched] for tool in ("memcheck", "racecheck")]
+
+
+def ncu(context: Context, seconds: float) -> Lines:
+    return [module(context, "ncu", *_seconds(seconds), "--out", str(context.logs))]
+
+
+def epochs(context: Context, seconds: float) -> Lines:
+    return [module(context, "epoch", *_seconds(seconds), *(DRY_EPOCH if context.dry else []))]
+
+
+def suite(context: Context, seconds: float) -> Lines:
+    """Ops, and steps of two sizes; pytest-benchmark's own file lies beside the log."""
+    line = [context.python, "-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin", "--no-header"]
+    line += [f"--benchmark-json={context.logs / 'gpu-suite.json'}"]
+    line += ["--benchmark-only", "-k", "test_op[fill" if context.dry else "test_op or test_step[a or test_step[e"]
+    return [[*line, str(BENCH / "gpu" / "test_speed.py")]]
+
+
+ALWAYS = ("preflight", "build")
+PHASES = [
+    Phase("preflight", 15, preflight, needs=(), timed=False),
+    Phase("build", 12, build, needs=("gpu",), timed=False),
+    Phase("tests", 45, tests, tests=True, timed=False),
+    Phase("own", 25, own),
+    Phase("timeline", 25, timeline),
+    Phase("ceilings", 30, ceilings, needs=("gpu",)),
+    Phase("switches", 30, switches),
+    Phase("kernels", 25, kernels),
+    Phase("steps", 180, steps, needs=("gpu",)),
+    Phase("sanitizer", 70, sanitizer, tool="compute-sanitizer", apart=True, timed=False),
+    Phase("ncu", 30, ncu, tool="ncu"),
+    Phase("epochs", 25, epochs),
+    Phase("suite", 25, suite, package="pytest_benchmark", tests=True),
+]
+
+
+def importable(context: Context, name: str) -> bool:
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
+    line = [context.python, "-c", code]
+    return subprocess.run(line, env=dict(context.environment), check=False).returncode == 0
