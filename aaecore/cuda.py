@@ -170,11 +170,11 @@ class CudaBackend(Backend):
         waits = dependencies([touched for _, touched in made])
         return [Node(launch, after) for (launch, _), after in zip(made, waits, strict=True)]
 
-    def _kernels(self, calls: Sequence[Call], steps: int = 1) -> list[Call | Fused]:
+    def _kernels(self, calls: Sequence[Call], fuses: bool, steps: int = 1) -> list[Call | Fused]:
         """So many steps of a plan's calls, some of these in one kernel. The last step leaves its batch where it was
         recorded, every other one in a second place."""
         places = [calls] if steps == 1 else [calls, in_second_place(calls, self.driver.allocate)]
-        made: list[list[Call | Fused]] = [fuse(c, self.chip) if self.fuses else [*c] for c in places]
+        made: list[list[Call | Fused]] = [fuse(c, self.chip) if fuses else [*c] for c in places]
         return [call for step in reversed(range(steps)) for call in made[step % len(made)]]
 
     def _scratches(self, calls: Sequence[Call | Fused]) -> list[Any]:
@@ -187,20 +187,21 @@ class CudaBackend(Backend):
 
         They may be launched while the plan lives, until this is called again: then their scratch goes.
         """
-        made = self._kernels(calls, steps)
+        made = self._kernels(calls, self.fuses, steps)
         scratches = self._scratches(made[: len(made) // steps])
         self._given = [made, scratches]
         return self._nodes(made, scratches * steps)
 
     def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
-        scratches = self._scratches(self._kernels(calls))
+        fuses = self.fuses
+        scratches = self._scratches(self._kernels(calls, fuses))
         graphs: dict[int, tuple[Callable[[], None], list[Call | Fused]]] = {}  # with the calls, whose memory they use
 
         def run(times: int) -> None:
             while times:
                 steps = self.steps_per_graph if times >= self.steps_per_graph else 1
                 if steps not in graphs:
-                    made = self._kernels(calls, steps)
+                    made = self._kernels(calls, fuses, steps)
                     graphs[steps] = self.driver.graph(self._nodes(made, scratches * steps)), made
                 graphs[steps][0]()
                 times -= steps

@@ -99,7 +99,8 @@ def measured(ncu: str, size: str, precision: str, seconds: float, out: Path | No
         text = text.replace(platform.node(), "host")  # a column of ncu's
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            (out / f"ncu-{size}-{precision}.csv").write_text(text, encoding="utf-8")
+            with (out / "ncu.csv").open("a", encoding="utf-8") as file:
+                file.write(f"{size}, {precision}\n{text}\n")
         if rows := list(parse(text)):
             return rows
         said = " ".join([line for line in (text + errors).splitlines() if line.strip()][-3:])

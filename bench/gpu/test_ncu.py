@@ -57,7 +57,7 @@ def test_the_programs_numbers_are_rows_without_the_hosts_name(fake, tmp_path, mo
     rows = list(ncu.profiled(["a"], 60.0, tmp_path / "out"))
     assert len(rows) == 2 * 7
     assert rows[0] == {"size": "a", "precision": "fp32", **next(ncu.parse(PRINTED))}
-    written = (tmp_path / "out" / "ncu-a-bf16.csv").read_text()
+    written = (tmp_path / "out" / "ncu.csv").read_text()
     assert "linear_forward_tf32x3_small" in written
     assert "a-host" not in written
 

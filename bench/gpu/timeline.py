@@ -31,7 +31,7 @@ from gpu.trace import Event, Mismatch, Seen, events_of, key, node_rows, seen, su
 Row = dict[str, Any]
 PRECISIONS = ("fp32", "bf16", "tf32")
 REPLAYS = {True: 7, False: 3}  # of a graph of one step, of many
-PICTURES = 3  # at most
+PICTURES = 2  # at most: all files of a run together are few
 PREPARING = 0.6  # of the seconds; the rest is for the profiler
 TRACED = 0.01  # seconds that are timed before the profiler looks
 
