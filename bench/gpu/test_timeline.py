@@ -199,5 +199,5 @@ def test_what_cannot_be_recorded_is_left_out_and_the_rest_is_not(short, monkeypa
     monkeypatch.setattr(timeline, "cases", lambda size, p: made(size, p) if p == "bf16" else made("no such size", p))
     looked = []
     rows = list(timeline.timeline([short], 1000.0, lambda *_: iter(()), lambda made: looked.extend(made) or []))
-    assert [row["left out"] for row in rows[:2]] == [f"timeline of tiny {p}" for p in ("bf16", "fp32")]
+    assert [row["left out"] for row in rows[:2]] == [f"timeline of tiny {p}" for p in ("fp32", "tf32")]
     assert {case.precision for case in looked} == {"bf16"}
