@@ -59,7 +59,7 @@ cuda-check: $(VENV)/.cuda-check
 
 # In no environment of its own: GPU machines have CuPy, and often no network. What the pack lacks is compiled there, below build/gpu.
 gpu:
-	PYTHONPATH=bench $(GPU_PYTHON) -P -m gpu.run $(if $(BUDGET),--budget $(BUDGET)) $(if $(QUICK),--quick) $(if $(DRY),--dry) \
+	PYTHONPATH=bench$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -P -m gpu.run $(if $(BUDGET),--budget $(BUDGET)) $(if $(QUICK),--quick) $(if $(DRY),--dry) \
 		$(if $(SIZES),--sizes $(SIZES)) $(if $(PHASES),--phases $(PHASES)) $(if $(OUT),--out $(OUT))
 
 gpu-pack: $(VENV)/.cuda-check

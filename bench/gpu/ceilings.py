@@ -32,6 +32,7 @@ LARGE = 1 << (20 if DRY else 29)  # bytes of a copy: many times the cache
 SMALL = 1 << (14 if DRY else 22)  # bytes of one that stays in it
 GRAPH = 50  # launches of a graph of one kernel
 N = 8192  # rows and columns of the factors of a large product
+WARMING = 0.1  # seconds of such products before they are timed
 
 
 def memory(backend: Backend, large: int = LARGE, small: int = SMALL) -> Iterator[Row]:
@@ -148,6 +149,10 @@ def matrix_products(device: str = "cuda", n: int = N) -> Iterator[Row]:
         a, b = (torch.randn(n, n, dtype=dtype, device=device) for _ in range(2))
         c = torch.empty_like(a)
         times = []
+        warm = time.perf_counter() + WARMING
+        while device == "cuda" and time.perf_counter() < warm:
+            torch.mm(a, b, out=c)
+            torch.cuda.synchronize()
         for _ in range(8):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2)) if device == "cuda" else (None, None)
             start = time.perf_counter()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from alternate import ELSEWHERE, Answer, Spec, judge, parse_spec, say, versions
+from alternate import ELSEWHERE, Answer, Spec, ended_after, judge, parse_spec, say, versions
 from protocol import Request, Unavailable
 from sizes import Size
 
@@ -34,6 +34,7 @@ ENOUGH = 2  # clean rounds of a ratio
 REQUEST = Request(seconds=0.08, warmup=0.02, calls=3)
 PREPARING, CHECKING = 0.4, 0.3  # at most, of the seconds that are left when a size is begun
 WARMING = 600.0  # seconds of a size at the most, in the background
+HANGING = 20.0  # seconds after which a process that should answer within one is ended
 TOO_LATE = 15.0  # seconds without which no further size is begun
 OURS = [
     Spec("aaecore", "eager"), Spec("aaecore", "replay"), Spec("aaecore", "replay", "tf32"),
@@ -66,13 +67,12 @@ def taking_part(servers: Mapping[str, Server], size: str) -> list[Server]:
     return [s for name, s in servers.items() if name not in late and s.process.poll() is None]
 
 
-def equal_work(size: str, servers: Sequence[Server], device: str, seconds: float) -> Iterator[Row]:
-    """The check; who fails it, or is not done with it in time, is left out from now on."""
+def equal_work(size: str, servers: Sequence[Server], device: str, seconds: float, ours: Sequence[str]) -> Iterator[Row]:
+    """The check in our precisions; who fails it, or is not done with it in time, is left out from now on."""
     from gpu.equal import check  # which needs our library
 
     end = time.monotonic() + seconds
     rivals = [s for s in servers if s.library in ELSEWHERE]
-    ours = [spec.precision for s in servers if s not in rivals for spec in s.ready]
     theirs = {spec.precision for s in rivals for spec in s.ready}
     asked = [p for p in PRECISIONS if p in ours and p in theirs]
     for number, precision in enumerate(asked):
@@ -95,7 +95,8 @@ def rounds_of(size: str, servers: Sequence[Server], end: float) -> list[dict[str
             if time.monotonic() > end:
                 return made
             try:
-                answers[str(spec)] = server.measure(GPU_SIZES[size], spec, REQUEST)
+                with ended_after(HANGING, server.process):
+                    answers[str(spec)] = server.measure(GPU_SIZES[size], spec, REQUEST)
             except (Unavailable, OSError) as reason:
                 server.left_out[spec] = str(reason)
     return made
@@ -140,7 +141,8 @@ def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[
             network = _network(size)
             if network not in checked and OURSELVES in servers:
                 say(f"steps {size}: equal work")
-                yield from equal_work(size, part, device, CHECKING * left)
+                ours = [spec.precision for spec in servers[OURSELVES].ready]
+                yield from equal_work(size, part, device, CHECKING * left, ours)
             checked.add(network)
             say(f"steps {size}: in turn")
             yield from summed_up(size, rounds_of(size, part, end))
@@ -152,7 +154,7 @@ def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[
 
 
 def warm(sizes: Sequence[str], device: str, found: Sequence[Group]) -> None:
-    """Makes every step of the peers once."""
+    """Makes every step of the peers once, and the checks that they are ours, which compile too."""
     threads = max(1, len(os.sched_getaffinity(0)) // 4)
     with serving([g for g in found if g[0] != OURSELVES], GPU_SIZES[sizes[0]], threads, device) as servers:
         for size in sizes:
@@ -161,6 +163,8 @@ def warm(sizes: Sequence[str], device: str, found: Sequence[Group]) -> None:
             prepare_all(part, GPU_SIZES[size], WARMING)
             left_out = [f"{spec}: {why}" for server in part for spec, why in server.left_out.items()]
             say(f"compiled {size}; left out: {'; '.join(left_out) or 'none'}")
+            for row in equal_work(size, part, device, WARMING, PRECISIONS if device == "cuda" else ()):
+                say(f"checked {size}: {row}")
 
 
 def _network(size: str) -> object:

@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ ASKED = (  # the second where this version of ncu does not know a name of the fi
     ("--metrics", ",".join(METRICS)),
     tuple(word for name in SECTIONS for word in ("--section", name)),
 )
-STARTING, ENDING = 10.0, 3.0  # seconds of a process before its first launch and after its last one
+STARTING, ENDING = 10.0, 4.0  # seconds of a process before its first launch and after its last one
 
 
 def parse(text: str) -> Iterator[Row]:
@@ -67,10 +68,10 @@ def parse(text: str) -> Iterator[Row]:
             yield labels | {"value": value, "unit": units[name]}
 
 
-def command(ncu: str, asked: Sequence[str], size: str, precision: str, seconds: float) -> list[str]:
+def command(ncu: str, asked: Sequence[str], size: str, precision: str, until: float) -> list[str]:
     line = [ncu, "--csv", "--page", "raw", "--print-units", "base", "--profile-from-start", "off"]
     line += ["--clock-control", "none", "--cache-control", "none", *asked]
-    return [*line, *module("ncu", "--launches", precision, "--sizes", size, "--seconds", f"{seconds:.1f}")]
+    return [*line, *module("ncu", "--launches", precision, "--sizes", size, "--until", f"{until:.1f}")]
 
 
 def printed(line: Sequence[str], seconds: float) -> tuple[str, str]:
@@ -84,7 +85,8 @@ def printed(line: Sequence[str], seconds: float) -> tuple[str, str]:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=ENDING)
 
 
 def measured(ncu: str, size: str, precision: str, seconds: float, out: Path | None) -> list[Row]:
@@ -93,7 +95,7 @@ def measured(ncu: str, size: str, precision: str, seconds: float, out: Path | No
     for asked in ASKED:
         left = end - time.monotonic()
         try:
-            text, errors = printed(command(ncu, asked, size, precision, max(1.0, left - STARTING - ENDING)), left)
+            text, errors = printed(command(ncu, asked, size, precision, end - ENDING), left)
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"not done after {seconds:.0f} s") from None
         text = text.replace(platform.node(), "host")  # a column of ncu's
@@ -132,11 +134,11 @@ def different(nodes: Sequence[Node]) -> list[Launch]:
     return sorted(found.values(), key=lambda a: -a.grid[0] * a.grid[1] * a.threads)
 
 
-def launches(size: str, precision: str, seconds: float) -> None:
-    """What ncu watches. Ends in time, since ncu prints nothing before."""
+def launches(size: str, precision: str, until: float) -> None:
+    """What ncu watches. No launch is begun after `until`, by the clock that all processes share: ncu prints nothing
+    before the last one is done."""
     import cupy
 
-    end = time.monotonic() + STARTING + seconds
     model = make_model(GPU_SIZES[size], precision, "cuda")
     backend = model.backend
     assert isinstance(backend, CudaBackend)
@@ -146,7 +148,7 @@ def launches(size: str, precision: str, seconds: float) -> None:
     runtime.deviceSynchronize()
     runtime.profilerStart()
     for launch in different(backend.nodes(plan.calls)):
-        if time.monotonic() < end:
+        if time.monotonic() < until:
             backend.driver.launch(launch)
             runtime.deviceSynchronize()
     runtime.profilerStop()
@@ -158,9 +160,10 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=GPU_SIZES, default=[SIZE])
     parser.add_argument("--out", type=Path, metavar="FOLDER")
     parser.add_argument("--launches", metavar="PRECISION", help="what ncu watches")
+    parser.add_argument("--until", type=float, default=inf, help="by the monotonic clock")
     options = parser.parse_args()
     if options.launches:
-        return launches(options.sizes[0], options.launches, options.seconds)
+        return launches(options.sizes[0], options.launches, options.until)
     for row in profiled(options.sizes, options.seconds, options.out):
         print(json.dumps(row), flush=True)
 

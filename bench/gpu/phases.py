@@ -100,7 +100,7 @@ class Background:
     """A command beside the phases, in a process group of its own; what it says goes to a log of its own."""
 
     def __init__(self, command: Sequence[str], context: Context) -> None:
-        self._log = (context.logs / "gpu-background.log").open("w", encoding="utf-8")
+        self._log = (context.build / "gpu-background.log").open("w", encoding="utf-8")
         self.process = subprocess.Popen(
             command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=context.root,
             env=context.environment, start_new_session=True,
@@ -113,12 +113,14 @@ class Background:
     def run_only_if(self, nothing_is_timed: bool) -> None:
         self._signal(signal.SIGCONT if nothing_is_timed else signal.SIGSTOP)
 
-    def end(self) -> str:
-        """What became of it. Without asking: what it has compiled is on the disk."""
+    def end(self, log: TextIO) -> str:
+        """What became of it, at once: what it has compiled is on the disk. What it said goes to the log of the run."""
         code = self.process.poll()
         self._signal(signal.SIGKILL)
-        self.process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE)
         self._log.close()
+        log.write(f"\n===== beside the phases\n{Path(self._log.name).read_text('utf-8', 'replace')}")
         return "ended before it was done" if code is None else f"done, status {code}"
 
 

@@ -29,14 +29,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from gpu import build, pack, preflight, table
-from gpu.commands import ALWAYS, COMPILING, PHASES, importable, module, warm
+from gpu import pack, preflight, table
+from gpu.commands import ALWAYS, PHASES, beside, importable, module
 from gpu.document import document
 from gpu.environment import BENCH, ROOT, environment, unpack
 from gpu.phases import Background, Budget, Context, Outcome, Phase, run
 
 BUDGET, QUICK_BUDGET = 560.0, 180.0  # seconds
 SIZES = ("a", "g", "e", "f", "d", "c", "b")  # g: the network of a at batch 4096; the first ones matter most
+PATIENCE = 90.0  # seconds for a phase that all others need
 LEAST = 2.0  # seconds without which no phase is begun
 SCRATCH = ROOT / ".benchmarks"
 Record = dict[str, Any]
@@ -120,9 +121,16 @@ class Results:
         texts = json.dumps(record, indent=1), f"# {paths[0].stem}\n\n{made_of(record, document)}"
         for path, text in zip(paths, texts, strict=True):
             new = path.with_name(f"{path.name}.new")
-            new.write_text(text.replace(str(ROOT), ".").replace(str(Path.home()), "~") + "\n", encoding="utf-8")
+            new.write_text(without_folders(text) + "\n", encoding="utf-8")
             os.replace(new, path)
         return paths
+
+
+def without_folders(text: str) -> str:
+    """The repository and the user's folder have no names. A home at the root is none to hide: / is in all units."""
+    home = os.path.expanduser("~")
+    text = text.replace(str(ROOT), ".")
+    return text.replace(home, "~") if len(home) > 1 else text
 
 
 def made_of(record: Record, make: Callable[[Record], str]) -> str:
@@ -141,12 +149,12 @@ def measure(
     try:
         for i, phase in enumerate(phases):
             if phase.name == "steps" and background:  # its caches are used from now on
-                record["background"], background = background.end(), None
+                record["background"], background = background.end(log), None
             if background:
                 background.run_only_if(not phase.timed)
             seconds = budget.share([p.limit for p in phases[i:]])
-            if phase.name in ALWAYS:  # all others stand on these
-                seconds = min(phase.limit, budget.left / 2)
+            if phase.name in ALWAYS:  # all others stand on these: a cold disk, or no pack, must not end them
+                seconds = min(PATIENCE, budget.left / 2)
             print(f"{time.strftime('%H:%M:%S')}  {phase.name}: at most {seconds:.0f} s", file=sys.stderr, flush=True)
             log.write(f"\n===== {phase.name}\n")
             outcome = outcome_of(phase, record, replace(context, record=results.paths(record)[0]), seconds, log)
@@ -156,11 +164,11 @@ def measure(
             }  # fmt: skip
             record["results"][phase.name] = outcome.rows
             results.write(record)
-            if phase.name == "build" and "gpu" not in record["lacking"] and "steps" in {p.name for p in phases}:
-                background = Background(warm(context), context)
+            if phase.name == "build" and "gpu" not in record["lacking"]:
+                background = Background(beside(context, [p.name for p in phases]), context)
     finally:
         if background:
-            record["background"] = background.end()
+            record["background"] = background.end(log)
 
 
 def arguments() -> argparse.Namespace:
@@ -175,10 +183,8 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(names: Sequence[str] | None) -> list[Phase]:
-    """In the order of the table, those that come always among them; to compile without a pack takes longer."""
-    phases = [p for p in PHASES if p.name in (*ALWAYS, *(names or [q.name for q in PHASES]))]
-    limit = {"build": COMPILING} if build.packed_extension() else {}
-    return [replace(p, limit=limit.get(p.name, p.limit)) for p in phases]
+    """In the order of the table, those that come always among them."""
+    return [p for p in PHASES if p.name in (*ALWAYS, *(names or [q.name for q in PHASES]))]
 
 
 def prepare_stand_in(context: Context) -> None:
@@ -220,6 +226,7 @@ def main() -> None:
     if options.dry:
         prepare_stand_in(context)
     signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs in the background without it
     budget = Budget(seconds)
     with (context.logs / "gpu.log").open("w", encoding="utf-8") as log:
         try:

@@ -77,6 +77,13 @@ def test_why_there_are_no_numbers_is_said(fake, monkeypatch):
     assert [row["why"] for row in ncu.profiled(["a"], 60.0, None)] == ["ncu is not on the PATH"] * 2
 
 
+def test_launches_end_in_time_however_long_ncu_takes_to_start(fake):
+    """In the time that the phase has for both precisions; the program is told an instant, not a length."""
+    fake("import time\ntime.sleep(3)\nuntil = float(args[args.index('--until') + 1])\n"
+         "time.sleep(max(0, until - time.monotonic()))\nprint(printed)")  # fmt: skip
+    assert len(list(ncu.profiled(["a"], 24.0, None))) == 2 * 7
+
+
 def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(fake, monkeypatch):
     monkeypatch.setattr(ncu, "STARTING", 0.0)
     fake(f"import subprocess; subprocess.run([{sys.executable!r}, '-c', 'import time; time.sleep(60)'])")
@@ -94,7 +101,7 @@ def test_every_different_kernel_of_a_step_is_launched_once(tiny, monkeypatch):
         monkeypatch.setattr(world.emulator, "launch", lambda each: launched.append(each) or launch(each))
         runtime.profilerStart = launched.clear
         runtime.profilerStop = lambda: watched.extend(launched)
-        ncu.launches(tiny, "bf16", 60.0)
+        ncu.launches(tiny, "bf16", time.monotonic() + 600.0)
     kernels = [(each.kernel, each.grid) for each in watched]
     assert len(kernels) == len(set(kernels)) > 10
     names = {kernel for kernel, _ in kernels}

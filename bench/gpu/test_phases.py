@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from dataclasses import replace
@@ -18,10 +19,11 @@ from gpu.phases import Background, Budget, Context, Phase, run
 
 HERE = Path(__file__).resolve().parent
 FAILING = "print('FAILED tests/test_x.py::test_y'); print('1 failed'); raise SystemExit(1)"
-SECONDS = {"first": 220.0, "second": 500.0}  # BUDGET of the two calls of README.md
+SECONDS = {"first": 215.0, "second": 440.0}  # BUDGET of the two calls of README.md
+LOAN, START, ENDING = 900.0, 95.0, 25.0  # seconds that are lent, of a start, and beyond the BUDGET of a call
 CALLS = {
     "first": "tests own timeline ceilings switches",
-    "second": "tests own timeline ceilings steps sanitizer ncu epochs kernels",
+    "second": "tests sanitizer ceilings kernels steps ncu epochs",
 }
 
 
@@ -71,11 +73,12 @@ def test_the_calls_of_the_manual_fit_their_time(call):
     assert f"BUDGET={SECONDS[call]:.0f} " in text
 
 
-def test_to_compile_takes_longer_than_to_unpack(monkeypatch):
-    for why, limit in (("", 12), ("not in the pack", phase_commands.COMPILING)):
-        monkeypatch.setattr(gpu_run.build, "packed_extension", lambda why=why: why)
-        chosen = gpu_run.chosen(["own"])
-        assert [(p.name, p.limit) for p in chosen] == [("preflight", 15), ("build", limit), ("own", 25)]
+def test_both_calls_and_their_starts_fit_the_loan():
+    limits = [seconds + ENDING for seconds in SECONDS.values()]
+    assert sum(limits) < 780
+    assert sum(limits) + len(limits) * START <= LOAN
+    text = (HERE / "README.md").read_text()
+    assert all(f"a limit of {limit:.0f} s" in text for limit in limits)
 
 
 # --- a phase ----------------------------------------------------------------------------------------------------------
@@ -216,11 +219,12 @@ def test_a_row_that_is_not_as_it_should_be_costs_the_table_and_not_the_run(conte
     assert "No table could be made of this record: KeyError" in (context.logs / "gpu-nvidia-x-1.md").read_text()
 
 
-def test_what_all_others_stand_on_has_all_of_its_limit(context, capsys):
+def test_what_all_others_stand_on_may_take_longer_than_planned(context, capsys):
+    """A cold disk, or to compile without a pack: half of what is left, 90 s at the most."""
     phases = [Phase(n, limit, commands(BUILT), needs=()) for n, limit in (("build", 20), ("own", 60), ("steps", 180))]
     measured(phases, context)
     limits = [float(line.split(" at most ")[1].split()[0]) for line in capsys.readouterr().err.splitlines()]
-    assert limits == pytest.approx([20, 15, 60], abs=2)
+    assert limits == pytest.approx([30, 15, 60], abs=2)
 
 
 def test_no_folder_outside_the_repository_is_written(context):
@@ -230,6 +234,12 @@ def test_no_folder_outside_the_repository_is_written(context):
     assert [p.name for p in paths] == ["gpu-unknown.json", "gpu-unknown.md"]
 
 
+@pytest.mark.parametrize("home", ["/", ""])
+def test_a_home_at_the_root_takes_nothing_out_of_units(home, monkeypatch):
+    monkeypatch.setenv("HOME", home)
+    assert gpu_run.without_folders(f"3 TB/s, {gpu_run.ROOT}/x") == "3 TB/s, ./x"
+
+
 # --- beside the phases ------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +247,7 @@ def test_what_runs_beside_is_stopped_while_times_are_measured(context):
     """With all that it started; and it is gone at the end."""
     code = "import subprocess; p = subprocess.Popen(['sleep', '77']); print(p.pid, flush=True); p.wait()"
     background = Background([context.python, "-c", code], context)
-    log, end = context.logs / "gpu-background.log", time.monotonic() + 10
+    log, end = context.build / "gpu-background.log", time.monotonic() + 10
     while not log.read_text().strip() and time.monotonic() < end:
         time.sleep(0.02)
     pids = [background.process.pid, int(log.read_text())]
@@ -247,22 +257,24 @@ def test_what_runs_beside_is_stopped_while_times_are_measured(context):
         while [state(pid) for pid in pids] != [expected] * 2 and time.monotonic() < end:
             time.sleep(0.02)
         assert [state(pid) for pid in pids] == [expected] * 2
-    assert background.end() == "ended before it was done"
+    said = io.StringIO()
+    assert background.end(said) == "ended before it was done"
     assert all(gone(str(pid)) for pid in pids)
+    assert str(pids[1]) in said.getvalue(), "what it said is in the log of the run"
 
 
 def test_peers_are_compiled_while_nothing_is_timed(context, monkeypatch):
-    """From the build on, until their steps are timed; only if these are among the phases."""
+    """From the build on, until their steps are timed; where these are not among the phases, PyTorch is read."""
     told: list[object] = []
 
     class Told:
-        def __init__(self, *_: object) -> None:
-            told.append("begun")
+        def __init__(self, command: list[str], _: Context) -> None:
+            told.append(command[-1] if "-c" in command else command[3])
 
         def run_only_if(self, nothing_is_timed: bool) -> None:
             told.append(nothing_is_timed)
 
-        def end(self) -> str:
+        def end(self, _: object) -> str:
             told.append("ended")
             return "done"
 
@@ -270,10 +282,10 @@ def test_peers_are_compiled_while_nothing_is_timed(context, monkeypatch):
     build = Phase("build", 15, commands(BUILT), needs=(), timed=False)
     tests, own, steps = (Phase(n, 15, commands("print()"), timed=n != "tests") for n in ("tests", "own", "steps"))
     assert measured([build, tests, own, steps], context)["background"] == "done"
-    assert told == ["begun", True, False, "ended"]
+    assert told == ["gpu.compared", True, False, "ended"]
     told.clear()
     measured([build, tests, own], context)
-    assert told == []
+    assert told == ["import torch", True, False, "ended"]
     assert {p.name for p in PHASES if not p.timed} == {"preflight", "build", "tests", "sanitizer"}
 
 
@@ -296,7 +308,7 @@ def test_only_tests_of_the_gpu_take_its_time(context):
 
 def test_every_command_is_a_file_of_this_folder(context):
     for phase in PHASES:
-        for line in [*phase.commands(context, 30.0), phase_commands.warm(context)]:
+        for line in [*phase.commands(context, 30.0), phase_commands.beside(context, ["steps"])]:
             modules = [part.removeprefix("gpu.") for part in line if part.startswith("gpu.")]
             scripts = [part for part in line if part.endswith(".py") and part.startswith(str(HERE))]
             assert all(Path(script).exists() for script in (*scripts, *(HERE / f"{m}.py" for m in modules))), line

@@ -18,8 +18,8 @@ H100 = goals.Machine(3.0e12, 790e12)
 
 def ceilings(machine: goals.Machine) -> list[dict]:
     return [
-        {"what": name, "value": value, "unit": unit}
-        for name, value, unit in zip(goals.MEASURED, machine, ("B/s", "FLOP/s"), strict=True)
+        {"what": names[0], "value": value, "unit": unit}
+        for names, value, unit in zip(goals.MEASURED, machine, ("B/s", "FLOP/s"), strict=True)
     ]
 
 
@@ -105,8 +105,11 @@ def test_what_a_step_must_move_and_compute():
 
 
 def test_limits_are_an_h200s_where_nothing_is_known_and_grow_with_the_floor():
-    assert goals.machine_of({}) == (goals.H200, list(goals.MEASURED))
-    assert goals.machine_of({goals.MEASURED[0]: 3.0e12}) == (H100, [goals.MEASURED[1]])
+    (ours, drivers), (product,) = goals.MEASURED
+    assert goals.machine_of({}) == (goals.H200, [ours, product])
+    assert goals.machine_of({ours: 3.0e12}) == (H100, [product])
+    assert goals.machine_of({ours: 2.7e12, drivers: 3.0e12}) == (H100, [product]), "the better one"
+    assert goals.machine_of({drivers: 5.0e12, product: 999e12}) == (goals.H200, []), "no limit becomes stricter"
     assert {key: goals.step_limit(*key, goals.H200) for key in goals.STEP} == goals.STEP
     assert goals.step_limit("a", "fp32", H100) == pytest.approx(130 + 213e6 / 3.0e6 - 213e6 / 4.3e6, rel=0.01)
     assert goals.step_limit("g", "bf16", H100) == 450.0, "the arithmetic counts there, which is the same"

@@ -148,7 +148,7 @@ def test_a_timeline_of_the_emulated_device(short, tmp_path):
 
 def test_the_profiler_is_asked_once_and_what_it_saw_is_kept(short, tmp_path, monkeypatch):
     """PyTorch and CuPy, as far as they are used here."""
-    replayed, sessions, synchronized = [], [], []
+    replayed, sessions, synchronized, warming = [], [], [], []
     arguments = {"grid": [4, 1, 1], "correlation": 1}
     event = {"cat": "kernel", "name": "copy", "ts": 1.0, "dur": 2.0, "args": arguments}
 
@@ -167,13 +167,16 @@ def test_the_profiler_is_asked_once_and_what_it_saw_is_kept(short, tmp_path, mon
             Path(path).write_text(json.dumps({"traceEvents": [event]}))
 
     profiler = SimpleNamespace(profile=Profile, ProfilerActivity=SimpleNamespace(CUDA="CUDA"))
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(init=int), profiler=profiler))
+    torch = SimpleNamespace(cuda=SimpleNamespace(synchronize=int), profiler=profiler, randn=lambda *_, **__: 0)
+    torch.mm = lambda *_: warming.append(len(replayed))
+    monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setitem(sys.modules, "torch.profiler", profiler)
     device = SimpleNamespace(synchronize=lambda: synchronized.append(1))
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=lambda: device)))
     made = [dataclasses.replace(case, replay=lambda: replayed.append(1)) for case in timeline.cases(short, "bf16")]
     assert timeline.kept(tmp_path, made) == [Event("copy", (4, 1), 1.0, 2.0, 1)]
     assert len(replayed) == len(synchronized) == sum(timeline.REPLAYS.values())
+    assert sorted(set(warming)) == [0, timeline.REPLAYS[True]], "before each graph"
     written = json.loads((tmp_path / "timeline.json").read_text())
     assert [len(graph["nodes"]) for graph in written["graphs"]] == [len(case.nodes) for case in made]
     assert written["events"] == [["copy", [4, 1], 1.0, 2.0, 1]]

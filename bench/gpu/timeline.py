@@ -30,7 +30,8 @@ from gpu.trace import Event, Mismatch, Seen, events_of, key, node_rows, seen, su
 
 Row = dict[str, Any]
 PRECISIONS = ("fp32", "bf16", "tf32")
-REPLAYS = {True: 7, False: 3}  # of a graph of one step, of many
+REPLAYS = {True: 9, False: 3}  # of a graph of one step, of many
+WARMING = 20  # products of a few milliseconds each
 PICTURES = 2  # at most: all files of a run together are few
 PREPARING = 0.6  # of the seconds; the rest is for the profiler
 TRACED = 0.01  # seconds that are timed before the profiler looks
@@ -73,9 +74,12 @@ def profiled(made: Sequence[Case]) -> list[Event]:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    torch.cuda.init()
+    factor = torch.randn(4096, 4096, device="cuda")
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         for case in made:
+            for _ in range(WARMING):  # foreign work that the trace passes over: preparing left the GPU idle
+                torch.mm(factor, factor)
+            torch.cuda.synchronize()
             for _ in range(REPLAYS[case.steps == 1]):
                 case.replay()
                 cupy.cuda.Device().synchronize()
@@ -153,8 +157,11 @@ def main() -> None:
     if find_spec("torch") is None:
         print(json.dumps({"left out": "timeline", "why": "torch, whose profiler asks CUPTI, is not installed"}))
         return
-    out = options.out
-    for row in timeline(options.sizes, options.seconds, partial(draw, out), partial(kept, out)):
+    begin, out = time.monotonic(), options.out
+    import torch  # noqa: F401 from a cold disk it takes long, which counts
+
+    left = options.seconds - (time.monotonic() - begin)
+    for row in timeline(options.sizes, left, partial(draw, out), partial(kept, out)):
         print(json.dumps(row), flush=True)
 
 
