@@ -80,8 +80,8 @@ class CudaBackend(Backend):
         if not has_tensor_cores:
             self.precisions = ("fp32",)
         self.chip = Chip(driver.multiprocessors, chosen, tuple(tiles))
-        self._scratch = driver.allocate(0)
-        self._given: list[Any] = []  # what the nodes that `nodes` gave last use beside the plan's memory
+        # Of launches one by one, the last; those before it, less than half as large, may be in use on another stream.
+        self._eager_scratch = [driver.allocate(0)]
 
     # --- memory -----------------------------------------------------------------------------------
 
@@ -139,9 +139,9 @@ class CudaBackend(Backend):
 
     def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
         wanted = self._scratch_bytes(name, dims)
-        if wanted > self._scratch.nbytes:
-            self._scratch = self.driver.allocate(wanted)
-        for launch in self._launches(name, buffers, dims, scalars, self._scratch):
+        if wanted > self._eager_scratch[-1].nbytes:
+            self._eager_scratch.append(self.driver.allocate(2 * wanted))
+        for launch in self._launches(name, buffers, dims, scalars, self._eager_scratch[-1]):
             self.driver.launch(launch)
 
     def _launches_with_accesses(self, call: Call | Fused, scratch: Any) -> list[tuple[Launch, Sequence[Access]]]:
@@ -182,15 +182,12 @@ class CudaBackend(Backend):
         wanted = [self._scratch_bytes(call.name, call.dims) if isinstance(call, Call) else 0 for call in calls]
         return [self.driver.allocate(nbytes) if nbytes else None for nbytes in wanted]
 
-    def nodes(self, calls: Sequence[Call], steps: int = 1) -> list[Node]:
-        """The graph of so many equal steps of a plan's calls, as its replay runs it, for who measures it.
-
-        They may be launched while the plan lives, until this is called again: then their scratch goes.
-        """
+    def nodes(self, calls: Sequence[Call], steps: int = 1) -> tuple[list[Node], object]:
+        """The graph of so many equal steps of a plan's calls, as its replay runs it, for who measures it; and what is
+        to be kept as long as the nodes are launched."""
         made = self._kernels(calls, self.fuses, steps)
         scratches = self._scratches(made[: len(made) // steps])
-        self._given = [made, scratches]
-        return self._nodes(made, scratches * steps)
+        return self._nodes(made, scratches * steps), (made, scratches)
 
     def _compile(self, calls: Sequence[Call]) -> Callable[[int], None]:
         fuses = self.fuses

@@ -2,7 +2,8 @@
 
 A kernel takes the arguments of its op, in the order of the table: the addresses of the buffers, the dims as int32, the
 scalars as doubles. Kernels in `FUSED` take those of several ops, one op after the other. An op with scratch memory
-(`scratch_bytes`) launches two kernels: the second makes of what the first has left there what the op is to give.
+(`scratch_bytes`) launches two kernels: the second makes of what the first has left there what the op is to give. Both
+get the address of the scratch after the arguments of the op, but for `WEIGHT_PART`: x, dy, the scratch, B, I, O.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Grid = tuple[int, int]
 PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/loss.cu
 PARTIAL: Final = ("half_squared_error", "bce_logits", "sum_squares")  # sums of parts, which a second kernel adds
 WEIGHT_PART: Final = "linear_backward_weight_part"  # a weight gradient of a part of the batch
-LONG: Final = 512  # rows of such a part at the least
+LEAST_PART_ROWS: Final = 512  # of the batch, of such a part
 MOST_WEIGHT_PARTS: Final = 8
 NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cuh; MOST there
 ROWS: Final = 4  # of the batch that a block of kernels/skinny.cuh makes where every multiprocessor has so many
@@ -212,35 +213,39 @@ def _linear(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
     if shape := fan(op, d):
         rows = 1 if has_few_rows(d["B"], chip) else ROWS
         return [(f"{kind}_{skinny_math(op)}_{shape}{rows if rows > 1 else ''}", (_blocks(d["B"], rows), 1))]
-    math = chip.fp32 if precision == "fp32" else precision
     if kind.startswith("linear_backward_weight"):
-        return _weight_gradient(op, kind, math, d, chip)
+        return _weight_gradient(op, d, chip)
+    math = chip.fp32 if precision == "fp32" else precision
     tile, grid, _ = _tile(op, math, d["B"], d["O" if kind == "linear_forward" else "I"], chip)
     return [(f"{kind}_{math}_{tile}", grid)]
 
 
-def _weight_gradient(op: str, kind: str, math: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
-    """One kernel, or that of parts of a long batch and the one that adds them."""
-    most = 1 if math == "ffma" else min(MOST_WEIGHT_PARTS, d["B"] // LONG)
+def _weight_tile(op: str, d: Dims, chip: Chip) -> tuple[str, Grid, int]:
+    """The arithmetic and the tile of a weight gradient, their grid, and the parts of the batch that it is made in."""
+    math = chip.fp32 if _LINEAR[op][1] == "fp32" else _LINEAR[op][1]
+    most = 1 if math == "ffma" else min(MOST_WEIGHT_PARTS, d["B"] // LEAST_PART_ROWS)
     tile, grid, parts = _tile(op, math, d["O"], d["I"], chip, most)
+    return f"{math}_{tile}", grid, parts
+
+
+def _weight_gradient(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
+    """One kernel, or that of parts of a long batch and the one that adds them."""
+    kind, (suffix, grid, parts) = _LINEAR[op][0], _weight_tile(op, d, chip)
     if parts == 1:
-        return [(f"{kind}_{math}_{tile}", grid)]
+        return [(f"{kind}_{suffix}", grid)]
     threads = KERNELS[f"{kind}_sum{parts}"].threads
     blocks = _blocks(_blocks(d["O"] * d["I"], 4), threads) + _blocks(d["O"], threads)
-    return [(f"{WEIGHT_PART}_{math}_{tile}", grid), (f"{kind}_sum{parts}", (blocks, 1))]
+    return [(f"{WEIGHT_PART}_{suffix}", grid), (f"{kind}_sum{parts}", (blocks, 1))]
 
 
 def scratch_bytes(op: str, dims: Dims, chip: Chip) -> int:
     """Of device memory that a launch of an op leaves parts of its sums in; 0 if it needs none."""
     if op in PARTIAL:
         return 8 * PARTS
-    if not op.startswith("linear_backward_weight") or dims["B"] < 2 * LONG:
+    if not op.startswith("linear_backward_weight"):
         return 0
-    chosen = kernels_of(op, dims, chip)
-    if len(chosen) < 2:
-        return 0
-    parts = int(chosen[1][0].rpartition("_sum")[2])
-    return FLOAT * parts * (dims["O"] * dims["I"] + dims["O"])
+    parts = _weight_tile(op, dims, chip)[2]
+    return FLOAT * parts * (dims["O"] * dims["I"] + dims["O"]) if parts > 1 else 0
 
 
 def kernels_of(op: str, dims: Dims, chip: Chip) -> list[tuple[str, Grid]]:

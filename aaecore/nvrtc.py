@@ -75,8 +75,13 @@ def cubin(name: str, arch: str) -> bytes:
 
 
 def store(name: str, arch: str, code: bytes) -> None:
-    """Keeps machine code that was compiled elsewhere, by whatever version of NVRTC: `cubin` takes it from then on."""
-    _keep(_key(name, arch), code)
+    """Keeps machine code that was compiled elsewhere, by whatever version of NVRTC: `cubin` takes it from then on.
+
+    Raises:
+        OSError: the cache has no folder that can be written.
+    """
+    if not _keep(_key(name, arch), code):
+        raise OSError("no folder for compiled kernels can be written; AAECORE_CACHE=folder chooses another")
 
 
 def digest(name: str, arch: str) -> str:
@@ -101,10 +106,13 @@ def _read(key: str) -> bytes | None:
     return None
 
 
-def _keep(key: str, code: bytes) -> None:
+def _keep(key: str, code: bytes) -> bool:
+    """Whether there is a folder for it."""
     for folder in _folders():
         with suppress(OSError):
-            return _write(folder, key, hashlib.sha256(code).digest() + code)
+            _write(folder, key, hashlib.sha256(code).digest() + code)
+            return True
+    return False
 
 
 def _folders() -> Iterator[Path]:

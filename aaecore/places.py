@@ -23,8 +23,13 @@ def _output(call: Call) -> Buffer:
 
 
 def _can_move(buffer: Buffer, gather: int, calls: Sequence[Call]) -> bool:
-    """Whether the gather alone writes a buffer, and nothing reads it before."""
-    written = [Access(buffer.pointer, buffer.pointer + buffer.nbytes, True)]
+    """Whether the gather alone writes a buffer, nothing reads it before, and no other buffer lies across its ends."""
+    start, stop = buffer.pointer, buffer.pointer + buffer.nbytes
+    for other in (b for call in calls for b in call.buffers):
+        first, last = other.pointer, other.pointer + other.nbytes
+        if first < stop and start < last and not start <= first <= last <= stop:
+            return False
+    written = [Access(start, stop, True)]
     read = [written[0]._replace(writes=False)]
     return not any(
         conflict(written if number < gather else read, accesses(call))

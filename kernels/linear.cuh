@@ -108,8 +108,10 @@ struct BackwardWeightAdam {  // both gradients go to Adam where they are made
 // The gradient of a part of the batch, for layers whose tiles are too few to fill a chip: the grid has the tiles once for each part, one below the
 // other. `parts` has the gradients of all parts, (O, I) each, and then those of the bias, (O) each. linear_sum.cu adds them.
 template <class T, class Math> DEVICE void weight_part(const float* x, const float* dy, float* parts, int B, int I, int O) {
+  constexpr int CHUNK = 64;
+  static_assert(CHUNK % T::BK == 0, "a part has whole chunks of every tile");
   const int tile_rows = (O + T::BM - 1) / T::BM, count = gridDim.y / tile_rows, part = blockIdx.y / tile_rows;
-  const int rows = (B + 64 * count - 1) / (64 * count) * 64, first = min(part * rows, B);  // whole chunks, but for the last part
+  const int rows = (B + CHUNK * count - 1) / (CHUNK * count) * CHUNK, first = min(part * rows, B);  // the last part has what is left
   const long long size = (long long)O * I;
   float *sums = parts + part * size, *bias = parts + count * size + (long long)part * O;
   matrix_product<T, Math, false, false>(dy + (long long)first * O, x + (long long)first * I, O, I, min(rows, B - first),

@@ -15,8 +15,8 @@ KERNEL(activation_backward, THREADS, const float* dy, const float* y, float* dx,
   dx[i] = beta ? dx[i] + g : g;
 }
 
-// The sum of f over this block's share of the quads of n elements, into its place in `partial`. f(i, left) is the sum of those of element i and
-// its next three that are among the `left` from i on; it may write these elements of outputs.
+// The sum of f over this block's share of the quads of n elements, into its place in `partial`. f(i, left) takes elements i to i + 3, of which
+// `left` exist, and gives their sum. It may write these elements of outputs.
 template <class F> DEVICE void partial_sum(int n, double* partial, F f) {
   STATIC_SHARED(double, warps, THREADS / 32);
   double sum = 0.0;

@@ -1,8 +1,8 @@
 // Layers with at most 8 outputs or inputs, alone and together with what follows them: a block makes R rows of the batch.
 //
 // FAN IN is a layer, or its input gradient, from many numbers of a row to few, whose sums all threads share; FAN OUT is one from few to many.
-// A kernel of several calls (aaecore/fusion.py) does one after the other what their own kernels do, so it gives the same bits; the few numbers
-// between them stay in shared memory, `few`: R rows of MOST.
+// A kernel of several calls (aaecore/fusion.py) computes what their own kernels compute, in the same order, so it gives the same bits; the few
+// numbers between them stay in shared memory, `few`: R rows of MOST.
 //
 // skinny*.cu instantiate them for one arithmetic each.
 #pragma once
@@ -108,7 +108,9 @@ template <class Math, int R, class Finish> DEVICE void fan_in_backward(const flo
   finish_few<R>(sums, w.I, B, few, finish);
 }
 
-// FAN OUT: made before `few` is there, when it asks for what a thread needs first, and called after.
+// A FAN OUT is an object. Its constructor asks for what a thread needs in its first turn; its call, once `few` is there, makes the rest.
+// In a kernel of several calls these loads so come before what the first call writes. That is right because aaecore/fusion.py joins no call
+// whose other operands an earlier one of the kernel writes.
 
 // y[b][o] = act(few[b] . W[o] + bias[o])
 struct OutputRows {
@@ -207,15 +209,15 @@ template <class Math, int R, bool WIDE> struct FanOutBackward {
 };
 
 // Begins a FAN OUT, makes `few`, and ends it.
-template <class FanOut, class To, class Makes> DEVICE void fan_out_around(const To& to, const float* few, const Makes& makes) {
+template <class FanOut, class To, class Makes> DEVICE void fan_out_with(const To& to, const float* few, const Makes& makes) {
   FanOut out(to);
   makes();
   out(few);
 }
 template <template <class, int, bool> class FanOut, class Math, int R, class To, class Makes>
 DEVICE void fan_out(const To& to, const float* few, const Makes& makes) {
-  if (to.is_aligned()) fan_out_around<FanOut<Math, R, true>>(to, few, makes);
-  else fan_out_around<FanOut<Math, R, false>>(to, few, makes);
+  if (to.is_aligned()) fan_out_with<FanOut<Math, R, true>>(to, few, makes);
+  else fan_out_with<FanOut<Math, R, false>>(to, few, makes);
 }
 
 // Rows of n numbers, as FAN OUT takes them.

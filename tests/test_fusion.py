@@ -150,6 +150,18 @@ def test_a_backend_may_launch_every_call_by_itself(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("fuses", [True, False])
+def test_a_plan_keeps_the_kernels_that_it_was_captured_with(fuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = cuda_devices.backend(CHIP)
+    recorded: list[Node] = []
+    monkeypatch.setattr(backend.driver, "graph", lambda nodes: recorded.extend(nodes) or (lambda: None))
+    monkeypatch.setattr(backend, "fuses", fuses)
+    plan = backend.capture(Step(backend, "forward_copy", "", Sizes(5, 40, 3, 40)))
+    monkeypatch.setattr(backend, "fuses", not fuses)
+    plan.replay()
+    assert len(recorded) == (1 if fuses else 2)
+
+
+@pytest.mark.parametrize("fuses", [True, False])
 def test_the_nodes_of_a_plan_are_those_of_its_graph(fuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = cuda_devices.backend(CHIP)
     monkeypatch.setattr(backend, "fuses", fuses)
@@ -160,6 +172,6 @@ def test_the_nodes_of_a_plan_are_those_of_its_graph(fuses: bool, monkeypatch: py
     for steps in (1, backend.steps_per_graph):
         recorded.clear()
         plan.replay(times=steps)
-        made = backend.nodes(plan.calls, steps)
+        made, _kept = backend.nodes(plan.calls, steps)
         assert made == recorded
         assert len(made) == steps * (1 if fuses else 2)

@@ -66,6 +66,14 @@ def test_a_batch_stays_where_something_else_writes_it_or_reads_it_before() -> No
     assert step.moved(step.plan(read, write)) == [(), ()], "nothing is gathered"
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 4), (2, 6), (1, 5)])
+def test_a_batch_stays_where_a_buffer_lies_across_its_ends(first: int, last: int) -> None:
+    step = Step()
+    both, y = step.backend.zeros((6, FEATURES)), step.backend.zeros((6, FEATURES))
+    step.x = both.rows(first, last)
+    assert step.moved(step.plan(step.gather, lambda: step.copy(both, y))) == [(), ()]
+
+
 @cuda_devices.needs_device
 def test_a_gather_is_no_link_of_the_chain_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())

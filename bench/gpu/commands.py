@@ -44,7 +44,7 @@ def tests(context: Context, seconds: float) -> Lines:
     if context.dry:
         return [[*line, *DRY_TESTS]]
     files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_cuda*.py"))
-    return [[*line, *files, "tests/test_fusion.py", "tests/test_places.py"]]
+    return [[*line, *files, *(f"tests/test_{name}.py" for name in ("fusion", "places", "weight_parts"))]]
 
 
 def own(context: Context, seconds: float) -> Lines:

@@ -112,7 +112,8 @@ def several(
     alike = {(each.kernel, tuple(c.dims for c in each.calls)): each for each in made}
     counts = Counter((each.kernel, tuple(c.dims for c in each.calls)) for each in made)
     for key, each in alike.items():
-        launch = next(n.launch for n in backend.nodes(each.calls) if n.launch.kernel == each.kernel)
+        nodes, _kept = backend.nodes(each.calls)
+        launch = next(n.launch for n in nodes if n.launch.kernel == each.kernel)
         chain = [Node(launch, (i - 1,) if i else ()) for i in range(LAUNCHES)]
         took = once(backend, backend.driver.graph(chain), seconds) / LAUNCHES
         yield {

@@ -32,7 +32,7 @@ from test_cuda_ops import CHIP, chips_of, rounding_of_tensor_cores
 
 from aaecore import AAE, Trainer, cuda
 from aaecore.fusion import Fused, fuse
-from aaecore.geometry import FUSED, LONG, ROWS, Chip, fan
+from aaecore.geometry import FUSED, LEAST_PART_ROWS, ROWS, Chip, fan
 from aaecore.ops import PRECISIONS
 from gpu.model import is_gpu
 
@@ -53,7 +53,7 @@ def chosen() -> list[Case]:
         many_rows = [i for i in reversed(usual) if op.startswith("linear_") and cases[i].dims["B"] > ROWS]
         skinny = {fan(op, cases[i].dims): i for i in many_rows}  # the smallest of each shape
         weight = op.startswith("linear_backward_weight")
-        batches = {cases[i].dims["B"] // LONG: i for i in many_rows if weight}  # long ones
+        batches = {cases[i].dims["B"] // LEAST_PART_ROWS: i for i in many_rows if weight}  # long ones
         in_parts = [batches[parts] for parts in (2, 4, 8) if parts in batches]
         for turn, indices in enumerate(({usual[0], *skinny.values(), *in_parts}, {(beyond or usual)[-1]})):
             rounds[turn] += [(op, i, chip) for i in sorted(indices) for chip in chips_of(op, cases[i].dims).values()]

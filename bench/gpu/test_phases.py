@@ -303,7 +303,9 @@ def test_only_tests_of_the_gpu_take_its_time(context):
     (line,) = phase_commands.tests(context, 30.0)
     files = [part for part in line if part.startswith("tests/")]
     assert "tests/test_fusion.py" in files
-    assert all(Path(file).name.startswith(("test_cuda", "test_fusion", "test_places")) for file in files)
+    assert all(
+        Path(file).name.startswith(("test_cuda", "test_fusion", "test_places", "test_weight_parts")) for file in files
+    )
 
 
 def test_every_command_is_a_file_of_this_folder(context):

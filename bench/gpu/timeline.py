@@ -65,7 +65,7 @@ def cases(size: str, precision: str) -> list[Case]:
 def _case(size: str, precision: str, backend: CudaBackend, plan: Plan, steps: int) -> Case:
     replay = partial(plan.replay, times=steps)
     untraced = once(backend, replay, TRACED) / steps
-    return Case(size, precision, steps, backend.nodes(plan.calls, steps), replay, untraced)
+    return Case(size, precision, steps, backend.nodes(plan.calls, steps)[0], replay, untraced)
 
 
 def profiled(made: Sequence[Case]) -> list[Event]:

@@ -23,7 +23,7 @@ from training import rows, train
 from aaecore import cuda
 from aaecore.driver import Driver, Node
 from aaecore.fusion import Fused, fuse
-from aaecore.geometry import ALONG, FUSED, KERNELS, LONG, NARROW, TILES, Chip, kernels_of, scratch_bytes
+from aaecore.geometry import ALONG, FUSED, KERNELS, LEAST_PART_ROWS, NARROW, TILES, Chip, kernels_of, scratch_bytes
 from aaecore.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
@@ -116,7 +116,9 @@ class FusedProbe:
         driver.launch(launch)
 
 
-DEPTH_IN_TWO = 2 * LONG + 196  # for every tile, one of two parts has its last chunk in the first stage: see `_probes`
+DEPTH_IN_TWO = (
+    2 * LEAST_PART_ROWS + 196
+)  # for every tile, one of two parts has its last chunk in the first stage: see `_probes`
 AnyProbe = Probe | HalfProbe | FusedProbe
 
 
@@ -143,7 +145,7 @@ def _probes() -> list[AnyProbe]:
                 in_two = Probe(op, _linear(op, t.rows - 1, t.columns - 3, DEPTH_IN_TWO), tile=name)
                 made += [HalfProbe(in_two, 0), HalfProbe(in_two, 1)]
         if op in ("linear_backward_weight", "linear_backward_weight_adam"):
-            made += [HalfProbe(Probe(op, _linear(op, 3, 5, parts * LONG)), 1) for parts in (4, 8)]
+            made += [HalfProbe(Probe(op, _linear(op, 3, 5, parts * LEAST_PART_ROWS)), 1) for parts in (4, 8)]
         if op.startswith(("linear_forward", "linear_backward_input")):
             for few in ((NARROW - 1, 301), (301, NARROW - 1)):  # columns, depth
                 made += [Probe(op, _linear(op, 5, *few), multiprocessors=n) for n in (1, 132)]
