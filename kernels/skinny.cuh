@@ -255,7 +255,7 @@ struct InputGradient {
   KERNEL_BLOCKS(linear_forward_##suffix##_fan_out##more, THREADS, 2, const float* x, const float* weight, const float* bias, float* y, int B, int I, \
          int O, int act, double slope) {                                                                                                             \
     STATIC_SHARED(float, few, R * MOST);                                                                                                             \
-    fan_out<FanOutForward, MATH, R>(OutputRows{{weight, I, O}, bias, y, B, act, (float)slope}, few, [&] { load_rows<R>(x, I, B, few); });               \
+    fan_out<FanOutForward, MATH, R>(OutputRows{{weight, I, O}, bias, y, B, act, (float)slope}, few, [&] { load_rows<R>(x, I, B, few); });            \
   }                                                                                                                                                  \
   KERNEL_BLOCKS(linear_backward_input_##suffix##_fan_in##more, THREADS, 2, const float* dy, const float* weight, const float* x, float* dx, int B,   \
          int I, int O, int act, int beta, double slope) {                                                                                            \
@@ -265,7 +265,7 @@ struct InputGradient {
   KERNEL_BLOCKS(linear_backward_input_##suffix##_fan_out##more, THREADS, 2, const float* dy, const float* weight, const float* x, float* dx, int B,  \
          int I, int O, int act, int beta, double slope) {                                                                                            \
     STATIC_SHARED(float, few, R * MOST);                                                                                                             \
-    fan_out<FanOutBackward, MATH, R>(GradientRows{{weight, I, O}, x, dx, B, act, beta, (float)slope}, few, [&] { load_rows<R>(dy, O, B, few); });          \
+    fan_out<FanOutBackward, MATH, R>(GradientRows{{weight, I, O}, x, dx, B, act, beta, (float)slope}, few, [&] { load_rows<R>(dy, O, B, few); });    \
   }
 
 // Several calls in one: the parameters of each, one call after the other. What a call would read of the one before is not read again.
@@ -273,7 +273,7 @@ struct InputGradient {
   KERNEL_BLOCKS(forward_forward_##suffix, THREADS, 2, const float* x, const float* weight, const float* bias, float* y, int B, int I, int O, int act,  \
          double slope, const float*, const float* weight2, const float* bias2, float* y2, int, int, int O2, int act2, double slope2) {                 \
     STATIC_SHARED(float, few, MOST);                                                                                                                   \
-    fan_out<FanOutForward, MATH, 1>(OutputRows{{weight2, O, O2}, bias2, y2, B, act2, (float)slope2}, few, [&] {                                           \
+    fan_out<FanOutForward, MATH, 1>(OutputRows{{weight2, O, O2}, bias2, y2, B, act2, (float)slope2}, few, [&] {                                        \
       fan_in_forward<MATH, 1>(x, {weight, I, O}, B, few, Output{bias, y, O, act, (float)slope});                                                       \
     });                                                                                                                                                \
   }                                                                                                                                                    \
@@ -287,7 +287,7 @@ struct InputGradient {
          int beta, double slope, const float*, const float* weight2, const float* x2, float* dx2, int, int I2, int, int act2, int beta2,               \
          double slope2) {                                                                                                                              \
     STATIC_SHARED(float, few, MOST);                                                                                                                   \
-    fan_out<FanOutBackward, MATH, 1>(GradientRows{{weight2, I2, I}, x2, dx2, B, act2, beta2, (float)slope2}, few, [&] {                                      \
+    fan_out<FanOutBackward, MATH, 1>(GradientRows{{weight2, I2, I}, x2, dx2, B, act2, beta2, (float)slope2}, few, [&] {                                \
       fan_in_backward<MATH, 1>(dy, {weight, I, O}, B, few, InputGradient{x, dx, I, act, beta, (float)slope});                                          \
     });                                                                                                                                                \
   }                                                                                                                                                    \
@@ -297,7 +297,7 @@ struct InputGradient {
     STATIC_SHARED(float, few, MOST);                                                                                                                   \
     const Output output = {bias, logits, O, act, (float)slope};                                                                                        \
     const AdversarialBce loss(B, real, loss_weight);                                                                                                   \
-    fan_out<FanOutBackward, MATH, 1>(GradientRows{{weight, I, O}, x2, dx, B, act2, beta2, (float)slope2}, few, [&] {                                         \
+    fan_out<FanOutBackward, MATH, 1>(GradientRows{{weight, I, O}, x2, dx, B, act2, beta2, (float)slope2}, few, [&] {                                   \
       fan_in_forward<MATH, 1>(x, {weight, I, O}, B, few, [&](int row, int o, float sum) { return loss.of(output(row, o, sum), row).grad; });           \
     });                                                                                                                                                \
   }
