@@ -90,8 +90,8 @@ def side(switch: Switch, size: str, precision: str, device: str) -> Side:
 
 
 @contextmanager
-def process(switch: Switch, size: str, precision: str, device: str, seconds: float) -> Iterator[Side]:
-    """In another process, which is ended after so many seconds whatever it does."""
+def process(switch: Switch, size: str, precision: str, device: str, seconds: float) -> Iterator[Callable[[], Side]]:
+    """Begins another process, which is ended after so many seconds whatever it does; gives what waits for its side."""
     line = module("switches", "--serve", precision, "--size", size, "--device", device)
     variables = environment(**switch.environment)
     running = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
@@ -111,7 +111,7 @@ def process(switch: Switch, size: str, precision: str, device: str, seconds: flo
 
     with ended_after(seconds, running):
         try:
-            yield Side(answer(), burst)
+            yield lambda: Side(answer(), burst)
         finally:
             running.communicate()  # closes its standard input, which ends it
 
@@ -151,7 +151,7 @@ def compared(switch: Switch, base: Side, size: str, precision: str, device: str,
         process(BASE, size, precision, device, left) as without,
         process(switch, size, precision, device, left) as other,
     ):
-        return in_turn(without, other, seconds)
+        return in_turn(without(), other(), seconds)  # both have started at the same time
 
 
 def switches(size: str, precisions: Sequence[str], device: str, seconds: float) -> Iterator[Row]:

@@ -86,7 +86,8 @@ def test_sides_take_turns_and_ratios_are_of_the_same_round(monkeypatch):
 
 def test_a_process_of_its_own_makes_the_same_steps():
     switch = Switch("threads", environment={"AAECORE_NUM_THREADS": "1"})
-    with process(switch, "e", "fp32", "cpu", 60.0) as there:
+    with process(switch, "e", "fp32", "cpu", 60.0) as begun:
+        there = begun()
         assert there.digest == switches.side(BASE, "e", "fp32", "cpu").digest
         assert 0 < there.burst() < 1
 
@@ -94,6 +95,6 @@ def test_a_process_of_its_own_makes_the_same_steps():
 def test_a_process_that_has_no_time_left_is_ended():
     begin = time.monotonic()
     error = pytest.raises(RuntimeError, match="a process with none ended, or was ended after 0 s")
-    with error, process(BASE, "e", "fp32", "cpu", 0.1):
-        pass
+    with error, process(BASE, "e", "fp32", "cpu", 0.1) as begun:
+        begun()
     assert time.monotonic() - begin < 30
