@@ -25,6 +25,25 @@ template <class F> DEVICE void partial_sum(int n, double* partial, F f) {
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
+// The same of a loss, whose gradient goes to dy. f(y, target) gives the value of an element and its gradient.
+template <class F> DEVICE void partial_loss(const float* y, const float* target, float* dy, int n, double* partial, F f) {
+  const bool wide = is_aligned16(y) && is_aligned16(target) && is_aligned16(dy);
+  partial_sum(n, partial, [&](int i, int left) {
+    const bool whole = wide && left >= 4;
+    const Quad a = load_quad(y + i, left, whole), b = load_quad(target + i, left, whole);
+    Quad gradient;
+    double sum = 0.0;
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+      const ValueGrad r = f(a.v[j], b.v[j]);
+      gradient.v[j] = r.grad;
+      if (j < left) sum += (double)r.value;
+    }
+    store_quad(dy + i, gradient, left, whole);
+    return sum;
+  });
+}
+
 // The sum of the parts, in every lane of the one warp.
 DEVICE double sum_of_parts(const double* partial, int n) {
   const int parts = min(PARTS, (n + 4 * THREADS - 1) / (4 * THREADS));
@@ -36,20 +55,10 @@ DEVICE double sum_of_parts(const double* partial, int n) {
 KERNEL(half_squared_error, THREADS, const float* y, const float* target, float* dy, float*, int B, int N, int act, double slope, double weight,
        double* partial) {
   const float factor = (float)(weight / B);
-  const bool wide = is_aligned16(y) && is_aligned16(target) && is_aligned16(dy);
-  partial_sum(B * N, partial, [&](int i, int left) {
-    const bool whole = wide && left >= 4;
-    const Quad a = load_quad(y + i, left, whole), b = load_quad(target + i, left, whole);
-    Quad gradient;
-    double sum = 0.0;
-    UNROLL
-    for (int j = 0; j < 4; j++) {  // where there is nothing left, both are 0
-      const float d = a.v[j] - b.v[j];
-      gradient.v[j] = factor * d * activation_derivative(a.v[j], act, (float)slope);
-      sum += (double)(d * d);
-    }
-    store_quad(dy + i, gradient, left, whole);
-    return sum;
+  partial_loss(y, target, dy, B * N, partial, [&](float a, float b) {
+    const float d = a - b;
+    const ValueGrad r = {d * d, factor * d * activation_derivative(a, act, (float)slope)};
+    return r;
   });
 }
 
@@ -60,20 +69,10 @@ KERNEL(half_squared_error_sum, 32, const float*, const float*, float*, float* lo
 
 KERNEL(bce_logits, THREADS, const float* logits, const float* target, float* dlogits, float*, int B, int N, double weight, double* partial) {
   const float factor = (float)(weight / B);
-  const bool wide = is_aligned16(logits) && is_aligned16(target) && is_aligned16(dlogits);
-  partial_sum(B * N, partial, [&](int i, int left) {
-    const bool whole = wide && left >= 4;
-    const Quad x = load_quad(logits + i, left, whole), y = load_quad(target + i, left, whole);
-    Quad gradient;
-    double sum = 0.0;
-    UNROLL
-    for (int j = 0; j < 4; j++) {
-      const ValueGrad r = bce_logit(x.v[j], y.v[j]);
-      gradient.v[j] = factor * r.grad;
-      if (j < left) sum += (double)r.value;
-    }
-    store_quad(dlogits + i, gradient, left, whole);
-    return sum;
+  partial_loss(logits, target, dlogits, B * N, partial, [&](float logit, float t) {
+    ValueGrad r = bce_logit(logit, t);
+    r.grad *= factor;
+    return r;
   });
 }
 
