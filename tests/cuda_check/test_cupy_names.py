@@ -92,9 +92,8 @@ def test_functions_take_the_parameters_of_cupy(path: str) -> None:
 
 @pytest.mark.parametrize("name", NVRTC)
 def test_nvrtc_takes_the_parameters_of_cupy(name: str) -> None:
-    from cupy.cuda import nvrtc
-
-    assert list(inspect.signature(getattr(fake_nvrtc, name)).parameters) == _documented(getattr(nvrtc, name))
+    ours = list(inspect.signature(getattr(fake_nvrtc, name)).parameters)
+    assert ours == _documented(_find(f"cuda.nvrtc.{name}"))
 
 
 @pytest.mark.parametrize("path", ["cuda.Stream", "cuda.Event"])
