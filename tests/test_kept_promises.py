@@ -1,0 +1,57 @@
+"""What earlier versions promised: their checkpoints go on bit for bit, and the names that scripts import are there.
+
+`golden/gaussian-ring-8-steps.h5` was written after 8 of 18 steps, in the middle of the second epoch. The digests are
+of weights, moments and optimizers' states after the last step, by instruction set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training import state
+
+from aaecore import Trainer
+from aaecore.cpu import default_isa
+
+GOLDEN = Path(__file__).parent / "golden" / "gaussian-ring-8-steps.h5"
+V4 = "ef39228d46398d9802ba0473903d21fe44024ff37ad3f2e0031ada3778db2bcc"
+AFTER = {
+    "v4bf16": V4,
+    "v4": V4,
+    "v3": "7feedda7a0a4ecbd121d9aa0a8e3198e6d0b4f8c3ae4181da460cca267082124",
+    "v2": "ca49303850d238fe757994d49dab1502ea86f0be62d5e0d574dee1f94c04bc1e",
+}
+NAMES = {
+    "aaecore": "AAE CaptureError CheckpointError DataError DeviceError Trainer callbacks data datasets functions "
+    "get_backend get_num_threads load nn optim posteriors priors schedules set_num_threads show_config __version__",
+    "aaecore.callbacks": "Callback EarlyStopping Progress",
+    "aaecore.data": "as_labels as_matrix epoch_order load_hdf5 read_idx",
+    "aaecore.datasets": "Dataset Split load",
+    "aaecore.functions": "adversarial_bce bce_with_logits concat gaussian_sample half_squared_error linear",
+    "aaecore.nn": "Linear MLP load_state_dict state_dict",
+    "aaecore.optim": "Adam Optimizer SGD clip_grad_norm",
+    "aaecore.posteriors": "Deterministic Gaussian Posterior Universal",
+    "aaecore.priors": "CallablePrior Categorical GaussianMixture Hypersphere Normal Prior SwissRoll Uniform as_prior",
+    "aaecore.schedules": "Constant Cosine StepWise",
+}
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_bit_for_bit() -> None:
+    if default_isa() not in AFTER:
+        pytest.skip(f"no digest for {default_isa()}: run it on x86-64")
+    trainer = Trainer.resume(GOLDEN)
+    assert trainer.steps == 8
+    trainer.fit(np.random.default_rng(0).random((26, 12), np.float32), 3, progress=False)
+    assert trainer.steps == 18
+    made = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in state(trainer)))
+    assert made.hexdigest() == AFTER[default_isa()]
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_names_that_scripts_import_are_there(module: str) -> None:
+    found = importlib.import_module(module)
+    assert not [name for name in NAMES[module].split() if not hasattr(found, name)]
