@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from . import nn, priors
+from . import arguments, nn, priors
+from .arguments import choice, count, counts
 from .backend import get_backend
 from .functions import (
     activation_code,
@@ -28,7 +29,7 @@ from .functions import (
     half_squared_error,
 )
 from .posteriors import POSTERIORS
-from .random import Generator, check_seed
+from .random import Generator
 from .rows import CHUNK, Rows, as_rows, map_chunks, to_floats
 from .tensor import Parameter, Tensor
 
@@ -52,24 +53,6 @@ class Phase:
     name: str
     parameters: Sequence[Parameter]
     loss: Callable[[Batch], Tensor]
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
-    return int(value)
-
-
-def _counts(name: str, values: Any) -> tuple[int, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
-        raise ValueError(f"{name}: expected a sequence of integers >= 1, got {values!r}")
-    return tuple(_count(name, value) for value in values)
-
-
-def _choice(name: str, value: Any, options: Sequence[str]) -> str:
-    if value not in options:
-        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {value!r}")
-    return str(value)
 
 
 def network_sizes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -125,23 +108,23 @@ class AAE:
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
-        self.input_dim = _count("input_dim", input_dim)
-        self.latent_dim = _count("latent_dim", latent_dim)
-        self.hidden = _counts("hidden", hidden)
+        self.input_dim = count("input_dim", input_dim)
+        self.latent_dim = count("latent_dim", latent_dim)
+        self.hidden = counts("hidden", hidden)
         given = self.hidden if discriminator_hidden is None else discriminator_hidden
-        self.discriminator_hidden = _counts("discriminator_hidden", given)
-        self.posterior_name = _choice("posterior", posterior, tuple(POSTERIORS))
-        self.reconstruction = _choice("reconstruction", reconstruction, RECONSTRUCTIONS)
-        self.output = _choice("output", output, tuple(OUTPUTS))
+        self.discriminator_hidden = counts("discriminator_hidden", given)
+        self.posterior_name = choice("posterior", posterior, tuple(POSTERIORS))
+        self.reconstruction = choice("reconstruction", reconstruction, RECONSTRUCTIONS)
+        self.output = choice("output", output, tuple(OUTPUTS))
         if (self.reconstruction, self.output) == ("bce", "linear"):
             raise ValueError(
                 "output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'"
             )
         activation_code(activation)
         self.activation = activation
-        self.noise_dim = _count("noise_dim", latent_dim if noise_dim is None else noise_dim)
+        self.noise_dim = count("noise_dim", latent_dim if noise_dim is None else noise_dim)
         self.precision = precision
-        self.seed = check_seed(seed)
+        self.seed = arguments.seed(seed)
         self.prior = priors.as_prior(priors.Normal() if prior is None else prior)
         self.backend = get_backend(device)
         self._build()
@@ -229,7 +212,7 @@ class AAE:
     def sample_prior(self, n: int, *, on_device: bool = False) -> Any:
         """(n, latent_dim) samples of the prior, as an array of the device if asked. Every call draws new ones."""
         self._sampler.advance()
-        z = self.draw_prior(self._sampler, _count("n", n))
+        z = self.draw_prior(self._sampler, count("n", n))
         if on_device:
             return self.backend.array(z)
         return self.backend.to_host(z).astype(np.float32, copy=False)

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from .arguments import count
+
 if TYPE_CHECKING:
     from .history import Losses, Row
     from .trainer import Trainer
@@ -53,8 +55,7 @@ class EarlyStopping(Callback):
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.patience, int) or self.patience < 1:
-            raise ValueError(f"patience: expected an integer >= 1, got {self.patience!r}")
+        count("patience", self.patience)
 
     def on_train_begin(self, trainer: Trainer) -> None:
         if self.monitor == "validation" and not trainer.validating:

@@ -10,6 +10,7 @@ from contextlib import suppress
 import numpy as np
 
 from ._cores import MAX_THREADS, default_num_threads
+from .arguments import count
 from .backend import Backend, Buffer
 from .errors import DeviceError
 from .kernels import cpu as compiled
@@ -24,9 +25,7 @@ def set_num_threads(n: int) -> None:
     Raises:
         ValueError: n is not an integer from 1 to 256.
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_THREADS:
-        raise ValueError(f"n: expected an integer from 1 to {MAX_THREADS}, got {n!r}")
-    compiled.set_num_threads(int(n))
+    compiled.set_num_threads(count("n", n, 1, MAX_THREADS))
 
 
 def get_num_threads() -> int:

@@ -6,28 +6,14 @@ A step is `advance()`, then `loss.backward(optimizer)`; or `loss.backward(parame
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
+from .arguments import number
 from .backend import Buffer
 from .ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, MOMENTUM, STATE_SIZE, STEP
 from .tensor import Parameter
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-
-def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
-    """`value` as a float that float32 can hold, in [low, high) (or (low, high) with `open_low`), or one clear error."""
-    expected = f"a number {'>' if open_low else '>='} {low:g}" + ("" if high == math.inf else f" and < {high:g}")
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    if not abs(float(value)) <= FLOAT32_MAX or not low <= value < high or (open_low and value == low):
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return float(value)
 
 
 class Optimizer(ABC):
@@ -64,7 +50,7 @@ class Optimizer(ABC):
     @lr.setter
     def lr(self, value: float) -> None:
         self.backend.host_access("lr")
-        self._set_state(LR, check_number("lr", value, 0.0))
+        self._set_state(LR, number("lr", value, 0.0))
 
     @property
     def steps(self) -> int:
@@ -119,9 +105,9 @@ class Adam(Optimizer):
         super().__init__(parameters, lr)
         if len(betas) != 2:
             raise ValueError(f"betas: expected two numbers, got {betas!r}")
-        self._set_state(BETA1, check_number("betas[0]", betas[0], 0.0, 1.0))
-        self._set_state(BETA2, check_number("betas[1]", betas[1], 0.0, 1.0))
-        self._set_state(EPS, check_number("eps", eps, 0.0, open_low=True))
+        self._set_state(BETA1, number("betas[0]", betas[0], 0.0, 1.0))
+        self._set_state(BETA2, number("betas[1]", betas[1], 0.0, 1.0))
+        self._set_state(EPS, number("eps", eps, 0.0, open_low=True))
 
     def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> bool:
         m, v = self.moments["m"], self.moments["v"]
@@ -160,7 +146,7 @@ class SGD(Optimizer):
 
     def __init__(self, parameters: Sequence[Parameter], lr: float = 1e-2, momentum: float = 0.0) -> None:
         super().__init__(parameters, lr)
-        self._set_state(MOMENTUM, check_number("momentum", momentum, 0.0, 1.0))
+        self._set_state(MOMENTUM, number("momentum", momentum, 0.0, 1.0))
 
     def config(self) -> dict[str, Any]:
         return {"type": "SGD", "lr": self.lr, "momentum": float(self.backend.to_host(self.state)[MOMENTUM])}
@@ -172,7 +158,7 @@ def clip_grad_norm(optimizer: Optimizer, max_norm: float) -> None:
     Pascanu et al. (2013), algorithm 1. The norm is summed in double precision in a fixed order; the gradients
     themselves stay as they are.
     """
-    check_number("max_norm", max_norm, 0.0, open_low=True)
+    number("max_norm", max_norm, 0.0, open_low=True)
     backend = optimizer.backend
     total = backend.empty((1,), "float64")
     for i, p in enumerate(optimizer.parameters):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .arguments import count
 from .errors import CaptureError
 from .ops import OPS
 
@@ -42,8 +43,7 @@ class Plan:
             CaptureError: another number of arrays, or another shape than was recorded.
             ValueError: `times` is not an integer >= 1.
         """
-        if type(times) is not int or times < 1:
-            raise ValueError(f"times: expected an integer >= 1, got {times!r}")
+        times = count("times", times)
         if arrays:
             if len(arrays) != len(self.inputs):
                 raise CaptureError(f"replay: the step was captured with {len(self.inputs)} inputs, got {len(arrays)}")

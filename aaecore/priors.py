@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from . import arguments
+from .arguments import FLOAT32_MAX, count, number
 from .backend import Backend, Buffer, get_backend
 from .errors import CaptureError
-from .optim import FLOAT32_MAX, check_number
-from .random import Generator, check_seed
+from .random import Generator
 
 Draw = Callable[[Generator, int], Buffer]  # (generator, n) -> (n, latent_dim) on the generator's backend
 HostSampler = Callable[[int, "np.random.Generator"], Any]  # in quotes: numpy.random is slow to import
@@ -62,8 +63,8 @@ class Normal(Prior):
     mean: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("std", self.std, 0.0, open_low=True)
-        check_number("mean", self.mean, -math.inf, open_low=True)
+        number("std", self.std, 0.0, open_low=True)
+        number("mean", self.mean, -math.inf, open_low=True)
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         return lambda generator, n: generator.normal((n, latent_dim), self.mean, self.std)
@@ -77,8 +78,8 @@ class Uniform(Prior):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("low", self.low, -math.inf, open_low=True)
-        check_number("high", self.high, self.low, open_low=True)
+        number("low", self.low, -math.inf, open_low=True)
+        number("high", self.high, self.low, open_low=True)
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         return lambda generator, n: generator.uniform((n, latent_dim), self.low, self.high)
@@ -143,11 +144,10 @@ class GaussianMixture(Prior):
 
         The defaults reach r = 15, as the figure's axes do; the paper gives no numbers.
         """
-        if not isinstance(components, int) or components < 1:
-            raise ValueError(f"components: expected an integer >= 1, got {components!r}")
-        check_number("radius", radius, 0.0)
-        check_number("radial_std", radial_std, 0.0, open_low=True)
-        check_number("tangential_std", tangential_std, 0.0, open_low=True)
+        components = count("components", components)
+        number("radius", radius, 0.0)
+        number("radial_std", radial_std, 0.0, open_low=True)
+        number("tangential_std", tangential_std, 0.0, open_low=True)
         angles = 2 * np.pi * np.arange(components) / components
         axes = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (C, 2), unit vectors along the radius
         normals = np.stack([-axes[:, 1], axes[:, 0]], axis=1)
@@ -191,10 +191,10 @@ class SwissRoll(Prior):
     def __post_init__(self) -> None:
         if len(self.turns) != 2:
             raise ValueError(f"turns: expected two numbers, got {self.turns!r}")
-        check_number("turns[0]", self.turns[0], 0.0)
-        check_number("turns[1]", self.turns[1], self.turns[0], open_low=True)
-        check_number("radius", self.radius, 0.0, open_low=True)
-        check_number("noise", self.noise, 0.0)
+        number("turns[0]", self.turns[0], 0.0)
+        number("turns[1]", self.turns[1], self.turns[0], open_low=True)
+        number("radius", self.radius, 0.0, open_low=True)
+        number("noise", self.noise, 0.0)
         object.__setattr__(self, "turns", tuple(self.turns))
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
@@ -214,7 +214,7 @@ class Hypersphere(Prior):
     radius: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("radius", self.radius, 0.0, open_low=True)
+        number("radius", self.radius, 0.0, open_low=True)
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         def draw(generator: Generator, n: int) -> Buffer:
@@ -280,7 +280,7 @@ class CallablePrior(Prior):
         Raises:
             ValueError: another shape than (n, latent_dim), or values that are not finite real numbers.
         """
-        rng = np.random.Generator(np.random.Philox(key=[check_seed(seed), counter], counter=[0, 0, 0, 1 + stream]))
+        rng = np.random.Generator(np.random.Philox(key=[arguments.seed(seed), counter], counter=[0, 0, 0, 1 + stream]))
         z = np.asarray(self.function(n, rng))
         if z.shape != (n, latent_dim) or z.dtype.kind not in "fiu":
             raise ValueError(

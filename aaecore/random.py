@@ -10,16 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import arguments
 from .backend import Backend, Buffer
-
-SEED_LIMIT = 2**63
-
-
-def check_seed(seed: int) -> int:
-    """`seed` as an int in [0, 2^63), or one clear error."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < SEED_LIMIT:
-        raise ValueError(f"seed: expected an integer from 0 to 2^63 - 1, got {seed!r}")
-    return int(seed)
 
 
 class Generator:
@@ -27,7 +19,7 @@ class Generator:
 
     def __init__(self, backend: Backend, seed: int, first: int = 0) -> None:
         self.backend = backend
-        self.state = backend.from_host(np.array([check_seed(seed), 0], np.uint64), "uint64")
+        self.state = backend.from_host(np.array([arguments.seed(seed), 0], np.uint64), "uint64")
         self.first = self._stream = first
 
     @property

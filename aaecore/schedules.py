@@ -11,14 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .optim import check_number
+from .arguments import count, counts, number
 
 Schedule = Callable[[int], float]
-
-
-def _steps(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -37,10 +32,8 @@ class StepWise:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        for milestone in self.milestones:
-            _steps("milestones", milestone)
-        check_number("factor", self.factor, 0.0)
-        object.__setattr__(self, "milestones", tuple(sorted(self.milestones)))
+        object.__setattr__(self, "milestones", tuple(sorted(counts("milestones", self.milestones))))
+        object.__setattr__(self, "factor", number("factor", self.factor, 0.0))
 
     def __call__(self, step: int) -> float:
         return self.factor ** sum(step >= milestone for milestone in self.milestones)
@@ -54,8 +47,8 @@ class Cosine:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
-        _steps("steps", self.steps)
-        check_number("floor", self.floor, 0.0)
+        object.__setattr__(self, "steps", count("steps", self.steps))  # a file takes Python's numbers
+        object.__setattr__(self, "floor", number("floor", self.floor, 0.0))
 
     def __call__(self, step: int) -> float:
         progress = min(step / self.steps, 1.0)

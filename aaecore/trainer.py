@@ -16,13 +16,14 @@ import numpy as np
 
 from . import priors, schedules, state
 from .aae import AAE, Batch
+from .arguments import count, number
 from .backend import Buffer
 from .callbacks import Callback, Progress
 from .data import epoch_order
 from .errors import CheckpointError
 from .guard import Rollback, StopSignals
 from .history import History, Losses, Row
-from .optim import OPTIMIZERS, Adam, Optimizer, check_number
+from .optim import OPTIMIZERS, Adam, Optimizer
 from .rows import Rows, as_rows, to_floats
 from .stepper import Burst, Stepper
 from .tensor import Parameter, Tensor
@@ -67,16 +68,14 @@ class Trainer:
             raise TypeError(f"model: expected an AAE, got {type(model).__name__}")
         if schedule is not None and not callable(schedule):
             raise TypeError(f"schedule: expected a function of the step, got {schedule!r}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size!r}")
         self.model, self.backend = model, model.backend
-        self.batch_size = int(batch_size)
+        self.batch_size = count("batch_size", batch_size)
         self.phases = model.phases
         self.names = tuple(phase.name for phase in self.phases)
         self.optimizers = self._make_optimizers(lr, optimizers)
         self.base_lr = {name: optimizer.lr for name, optimizer in self.optimizers.items()}
         self.schedule = schedule if schedule is not None else schedules.Constant()
-        self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, 0.0, open_low=True)
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0.0, open_low=True)
         self.guard, self.record = guard, record
         self.history = History()
         self.steps = 0  # made so far
@@ -152,7 +151,7 @@ class Trainer:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error with a name, below
                 rates = np.multiply.outer(np.array(factors, np.float64), np.array(base, np.float64))
             for extreme in (rates.min(), rates.max()):
-                check_number("lr", float(extreme), 0.0)
+                number("lr", float(extreme), 0.0)
             self._rates_of, self._rates_made = (base, factors), rates
         return self._rates_made
 
@@ -224,15 +223,15 @@ class Trainer:
             last good step. CheckpointError: `checkpoint` cannot be written.
         """
         x = self.model.check_data(x, "x")
-        if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs <= self.epoch:
-            raise ValueError(f"epochs: expected an integer > {self.epoch}, the epochs made so far, got {epochs!r}")
+        made = self.epoch
+        epochs = count("epochs", epochs, made + 1, expected=f"an integer > {made}, the epochs made so far")
         if validation is not None:
             validation = self.model.check_data(validation, "validation")
         if self.position and len(x) != self.rows:
             raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(x)}")
         if wrong := [c for c in callbacks if not isinstance(c, Callback)]:
             raise TypeError(f"callbacks: expected objects of Callback, got {wrong[0]!r}")
-        check_number("checkpoint_interval", checkpoint_interval, 0.0)
+        number("checkpoint_interval", checkpoint_interval, 0.0)
         if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
             raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
         self.epochs, self.validating = int(epochs), validation is not None
