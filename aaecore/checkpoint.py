@@ -11,7 +11,6 @@ The module knows nothing of models: who reads says which names, shapes and dtype
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -20,13 +19,14 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aaecore.errors import CheckpointError
+from . import atomic
+from .errors import CheckpointError
 
 FORMAT = "aaecore-checkpoint"
 FORMAT_VERSION = 1
@@ -37,10 +37,8 @@ _META = "meta"
 _DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"float16", "float32", "float64"}
 _META_CAP = 1 << 26  # bytes
 _LINK_CAP = 1 << 16  # links of one group beyond the expected ones: listing more is refused
-_CANNOT_SYNC_FOLDERS = {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP}  # a file system or folder, no failure
 _EXPECTED_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)  # code that reads hostile data
 _HDF5_ERRORS = (*_EXPECTED_ERRORS, OSError, RuntimeError, MemoryError, SystemError)  # h5py, given a damaged file
-_being_written: set[str] = set()  # temporary files of this process
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
@@ -48,23 +46,18 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, An
 
     Tensors: any shape (0-d and zero-size too), float16-64, int or uint; names are parts joined by "/", "meta" is taken.
     ``meta``: JSON values under str keys; tuples come back as lists. The file is built in memory, which takes the size
-    of the tensors once more. A new file gets the mode of any new file, an old one keeps its own.
+    of the tensors once more, and written by `atomic.write`.
 
-    Raises TypeError or ValueError for arguments, and CheckpointError if the file cannot be written: then what was at
-    ``path`` is as before and no temporary file stays, except where only the folder could not be synchronised (said in
-    the error): then the new file is complete, but a power failure may undo it. A temporary file left by a process that
-    was killed is removed by the next successful write to the same path.
+    Raises TypeError or ValueError for arguments, and CheckpointError if the file cannot be written: what was at
+    ``path`` is as before, except where the error says that the new file is complete.
     """
     _check_names(tensors)
     datasets = {name: _plain(name, array) for name, array in tensors.items()}
     datasets[_META] = np.frombuffer(_encode_meta(meta), np.uint8)
-    target = os.path.realpath(path)
     try:
-        _replace(target, _mode_of(target), _image(datasets))
-        _sync_folder(os.path.dirname(target))
+        atomic.write(path, _image(datasets))
     except OSError as error:
         raise CheckpointError(f"{os.fspath(path)}: cannot write the checkpoint: {error.strerror or error}") from error
-    _remove_stale(target)
 
 
 def read(
@@ -190,71 +183,6 @@ def _image(datasets: Mapping[str, NDArray[Any]]) -> memoryview:
         file.attrs.update(format=np.bytes_(FORMAT), format_version=np.array(FORMAT_VERSION, "<i8"))
         file.attrs["sha256"] = np.bytes_(_digest(datasets))
     return buffer.getbuffer()
-
-
-def _mode_of(target: str) -> int | None:
-    """Return the mode of the file to be replaced, None if there is none yet."""
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(errno.ENOENT, f"the folder {os.path.dirname(target)} does not exist")
-    mode = os.stat(target).st_mode if os.path.exists(target) else None
-    if mode is not None and not stat.S_ISREG(mode):
-        raise FileExistsError(errno.EEXIST, "expected a regular file or none, got a folder or a special file")
-    return mode
-
-
-def _replace(target: str, mode: int | None, image: memoryview) -> None:
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(8).hex()}.tmp")
-    _being_written.add(temporary)
-    try:
-        # The umask can be read only by changing it for all threads: let the kernel apply it.
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600)
-        try:
-            if mode is not None:
-                os.fchmod(file, mode & 0o777)
-            while image:
-                image = image[os.write(file, image) :]  # often less than asked for: 2 GiB at most on Linux
-            os.fsync(file)
-        finally:
-            os.close(file)
-        os.replace(temporary, target)
-    finally:
-        with suppress(OSError):  # after os.replace it is gone
-            os.unlink(temporary)
-        _being_written.discard(temporary)
-
-
-def _sync_folder(folder: str) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC_FOLDERS:
-            reason = f"it is complete, but its folder could not be synchronised to the disk: {error.strerror}"
-            raise OSError(error.errno, reason) from error
-
-
-def _remove_stale(target: str) -> None:
-    """Remove temporary files of the same target whose process is gone."""
-    folder, name = os.path.split(target)
-    pattern = re.compile(rf"\.{re.escape(name)}\.([1-9]\d{{0,8}})\.[0-9a-f]{{16}}\.tmp")
-    with suppress(OSError):
-        for entry in os.listdir(folder):
-            match, path = pattern.fullmatch(entry), os.path.join(folder, entry)
-            if match and path not in _being_written and not _is_other_process(int(match[1])):
-                os.unlink(path)
-
-
-def _is_other_process(pid: int) -> bool:
-    """Tell whether a process other than this has the number: in a container, each run often has the same."""
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return error.errno != errno.ESRCH
-    return pid != os.getpid()
 
 
 @contextmanager

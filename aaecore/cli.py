@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from . import _version, checkpoint, config, plots
+from . import _version, atomic, checkpoint, config, plots
 from ._info import show_config
 from .aae import AAE
 from .cpu import set_num_threads
@@ -195,7 +195,7 @@ def encode(model: str, input: str, out: str, dataset: str, device: str | None) -
 
         with h5py.File(buffer, "w") as file:
             file.create_dataset("z", data=codes, track_times=False)
-    config.write_file(out, buffer.getvalue())
+    atomic.write(out, buffer.getvalue())
     print(f"{out}: codes of shape {codes.shape}")
 
 
@@ -209,7 +209,7 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
     if kind == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, network.sample(n))
-        config.write_file(out, buffer.getvalue())
+        atomic.write(out, buffer.getvalue())
     else:
         side = round(network.input_dim**0.5)
         if image_shape is None and side * side != network.input_dim:
@@ -288,7 +288,7 @@ def _read_config(folder: str) -> config.RunConfig:
 
 def _write_config(folder: str, options: config.RunConfig) -> None:
     text = config.to_toml(config.with_absolute_data(options))
-    config.write_file(os.path.join(folder, CONFIG), text.encode())
+    atomic.write(os.path.join(folder, CONFIG), text.encode())
 
 
 def _written(folder: str) -> list[str]:
@@ -320,7 +320,7 @@ def _suffix(path: str, *known: str) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in known:
         raise ValueError(f"out: expected a file name that ends in {' or '.join(known)}, got {path!r}")
-    config.check_target(path)
+    atomic.check_target(path)
     return suffix
 
 

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
@@ -212,35 +210,6 @@ def _toml(value: Any) -> str:
 
 def _escaped(c: str) -> str:
     return f"\\{c}" if c in '"\\' else f"\\u{ord(c):04x}" if ord(c) < 0x20 or c == "\x7f" else c
-
-
-def check_target(path: str | os.PathLike[str]) -> None:
-    """Raises OSError unless `write_file` can make or replace the file: not in no folder, nor in place of a device."""
-    target = os.path.realpath(path)
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", os.fspath(path))
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise FileExistsError(errno.EEXIST, "exists and is not a regular file", os.fspath(path))
-
-
-def write_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes a file as a whole: after a crash at any moment the old one or the new one is there.
-
-    Raises:
-        OSError: it could not be written; an old one is intact.
-    """
-    check_target(path)
-    target = os.path.realpath(path)
-    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
-    finally:
-        with suppress(FileNotFoundError):  # after os.replace it is gone
-            os.unlink(temporary)
 
 
 def new_folder(name: str) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from . import atomic
 
 Row = dict[str, float]
 
@@ -66,13 +69,8 @@ class History:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes all rows, replacing an old file whole; numbers as Python prints them, so they read back exactly."""
-        temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.rows)
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        atomic.write(path, text.getvalue().encode())

@@ -17,6 +17,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from . import atomic
 from .errors import DeviceError
 
 # As on the CPU: nothing contracts but what is written as fmaf, denormals are zero, division and roots are rounded well.
@@ -110,7 +111,8 @@ def _keep(key: str, code: bytes) -> bool:
     """Whether there is a folder for it."""
     for folder in _folders():
         with suppress(OSError):
-            _write(folder, key, hashlib.sha256(code).digest() + code)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            atomic.write(folder / key, hashlib.sha256(code).digest() + code)
             return True
     return False
 
@@ -127,18 +129,6 @@ def _folders() -> Iterator[Path]:
         found = mine.lstat()
         if found.st_uid == os.getuid() and found.st_mode & 0o077 == 0:  # nobody else can put code there
             yield mine
-
-
-def _write(folder: Path, key: str, content: bytes) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, folder / key)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _nvrtc():  # type: ignore[no-untyped-def]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .config import Source, check_image_shape, write_file
+from . import atomic
+from .config import Source, check_image_shape
 from .data import as_matrix
 from .priors import Normal
 
@@ -186,7 +187,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     kind = os.path.splitext(os.fspath(path))[1].lstrip(".") or "png"
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=DPI)
-    write_file(path, buffer.getvalue())
+    atomic.write(path, buffer.getvalue())
 
 
 def _figure(width: float, height: float) -> Figure:

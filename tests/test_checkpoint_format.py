@@ -336,7 +336,7 @@ def test_a_folder_that_cannot_be_synchronised_is_no_failure(tmp_path, monkeypatc
 
 def test_targets_that_cannot_be_written(tmp_path):
     (tmp_path / "folder").mkdir()
-    for name, match in {"none/c.h5": "the folder .*none does not exist", "folder": "a regular file or none"}.items():
+    for name, match in {"none/c.h5": "its folder does not exist", "folder": "exists and is not a regular file"}.items():
         with pytest.raises(CheckpointError, match=f"{name}: cannot write the checkpoint: .*{match}"):
             save_step(tmp_path / name, 1)
     assert list(os.walk(tmp_path)) == [(str(tmp_path), ["folder"], []), (str(tmp_path / "folder"), [], [])]

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from aaecore import config, priors, schedules
+from aaecore import atomic, config, priors, schedules
 from aaecore.config import RunConfig, from_values
 from aaecore.errors import DataError
 
@@ -212,7 +212,7 @@ def test_data_that_cannot_be_used(tmp_path):
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     path = tmp_path / "out"
-    config.write_file(path, b"old")
+    atomic.write(path, b"old")
 
     def fail(*_):
         raise OSError("no space")
@@ -220,19 +220,19 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match=f"no space: '{path}'"):  # not the temporary file
-            config.write_file(path, b"new")
+            atomic.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out"]
-    config.write_file(path, b"new")
+    atomic.write(path, b"new")
     assert path.read_bytes() == b"new"
 
 
 def test_files_that_cannot_be_written(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"its folder does not exist: '{tmp_path}/none/out'"):
-        config.write_file(tmp_path / "none" / "out", b"")
+        atomic.write(tmp_path / "none" / "out", b"")
     (tmp_path / "folder").mkdir()
     with pytest.raises(FileExistsError, match=f"exists and is not a regular file: '{tmp_path}/folder'"):
-        config.write_file(tmp_path / "folder", b"")
+        atomic.write(tmp_path / "folder", b"")
     assert os.listdir(tmp_path) == ["folder"]
 
 

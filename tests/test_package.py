@@ -19,7 +19,7 @@ PACKAGE = Path(aaecore.__file__).parent
 
 # A module may import those of earlier rows, and within a row those before it.
 LAYERS = [
-    ["_version", "errors", "arguments", "ops", "history", "data", "datasets", "checkpoint"],
+    ["_version", "errors", "arguments", "atomic", "ops", "history", "data", "datasets", "checkpoint"],
     ["plan", "backend", "reference", "_cores", "cpu", "_info"],
     ["driver", "dependencies", "geometry", "fusion", "places", "nvrtc", "cupy_driver", "cuda"],
     ["tensor", "functions"],
