@@ -13,6 +13,7 @@ import numpy as np
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 SEED_LIMIT = 2**63
+INTEGERS = (int, np.integer)  # a replay is checked too: a tuple is twice as fast as a union made anew
 
 
 def count(name: str, value: Any, least: int = 1, most: int | None = None, *, expected: str = "") -> int:
@@ -23,7 +24,7 @@ def count(name: str, value: Any, least: int = 1, most: int | None = None, *, exp
     Raises:
         ValueError: another value, or no integer.
     """
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    is_integer = isinstance(value, INTEGERS) and not isinstance(value, bool)
     if not is_integer or value < least or (most is not None and value > most):
         usual = f"an integer >= {least}" if most is None else f"an integer from {least} to {most}"
         raise ValueError(f"{name}: expected {expected or usual}, got {value!r}")
