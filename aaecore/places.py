@@ -27,7 +27,7 @@ def _can_move(buffer: Buffer, gather: int, calls: Sequence[Call]) -> bool:
     start, stop = buffer.pointer, buffer.pointer + buffer.nbytes
     for other in (b for call in calls for b in call.buffers):
         first, last = other.pointer, other.pointer + other.nbytes
-        if first < stop and start < last and not start <= first <= last <= stop:
+        if first < stop and start < last and not (start <= first and last <= stop):
             return False
     written = [Access(start, stop, True)]
     read = [written[0]._replace(writes=False)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .arguments import count, counts, number
+from .arguments import count, number
 
 Schedule = Callable[[int], float]
 
@@ -32,7 +32,7 @@ class StepWise:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(sorted(counts("milestones", self.milestones))))
+        object.__setattr__(self, "milestones", tuple(sorted(count("milestones", m) for m in self.milestones)))
         object.__setattr__(self, "factor", number("factor", self.factor, 0.0))
 
     def __call__(self, step: int) -> float:

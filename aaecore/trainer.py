@@ -234,7 +234,7 @@ class Trainer:
         number("checkpoint_interval", checkpoint_interval, 0.0)
         if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
             raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
-        self.epochs, self.validating = int(epochs), validation is not None
+        self.epochs, self.validating = epochs, validation is not None
         self._snapshot()  # while the data of the steps so far are still bound
         self.rows = len(x)
         self._stepper.bind(x)

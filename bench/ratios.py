@@ -27,7 +27,7 @@ def keep(benchmark: BenchmarkFixture, ratios: Sequence[tuple[float, bool]]) -> N
     """Records the clean ones of (ratio, whether its round is clean), larger being worse; skips if they are too few."""
     verdict = judge(ratios, ENOUGH_PAIRS)
     if not (verdict.decided or benchmark.disabled):
-        pytest.skip(f"NOT DECIDED: {verdict.clean} of {verdict.pairs} rounds clean; leave the machine alone meanwhile")
+        pytest.skip(f"NOT DECIDED: {verdict.clean} of {verdict.pairs} rounds clean; run it again on an idle machine")
     clean = [ratio for ratio, good in ratios if good or benchmark.disabled]
     values = iter(clean)
 

@@ -8,15 +8,11 @@ from collections.abc import Sequence
 
 from gpu.environment import BENCH, ROOT
 from gpu.phases import Context, Phase
+from gpu.processes import module
 
-MODULE = ("-P", "-m")  # not from the current folder, whose sources have no compiled module
 DRY_TESTS = ["tests/test_cuda_training.py", "-k", "not burst"]  # the emulator is no GPU
 DRY_EPOCH = ["--size", "12-9-2-7", "--rows", "40"]
 Lines = list[list[str]]
-
-
-def module(context: Context, name: str, *options: str) -> list[str]:
-    return [context.python, *MODULE, f"gpu.{name}", *options]
 
 
 def _seconds(seconds: float) -> list[str]:
@@ -24,11 +20,11 @@ def _seconds(seconds: float) -> list[str]:
 
 
 def preflight(context: Context, seconds: float) -> Lines:
-    return [module(context, "preflight")]
+    return [module("preflight")]
 
 
 def build(context: Context, seconds: float) -> Lines:
-    line = module(context, "build", "--folder", str(context.build))
+    line = module("build", "--folder", str(context.build))
     return [line, [*line, "--kernels"]]
 
 
@@ -48,28 +44,28 @@ def tests(context: Context, seconds: float) -> Lines:
 
 
 def own(context: Context, seconds: float) -> Lines:
-    return [module(context, "own", *_seconds(seconds), "--sizes", *context.sizes)]
+    return [module("own", *_seconds(seconds), "--sizes", *context.sizes)]
 
 
 def timeline(context: Context, seconds: float) -> Lines:
     options = ["--sizes", *context.sizes[:2], "--out", str(context.logs)]
-    return [module(context, "timeline", *_seconds(seconds), *options)]
+    return [module("timeline", *_seconds(seconds), *options)]
 
 
 def ceilings(context: Context, seconds: float) -> Lines:
-    return [module(context, "ceilings", *(["--quick"] if context.quick else []), *_seconds(seconds))]
+    return [module("ceilings", *(["--quick"] if context.quick else []), *_seconds(seconds))]
 
 
 def switches(context: Context, seconds: float) -> Lines:
-    return [module(context, "switches", *_seconds(seconds))]
+    return [module("switches", *_seconds(seconds))]
 
 
 def kernels(context: Context, seconds: float) -> Lines:
-    return [module(context, "profile", "--record", str(context.record), *_seconds(seconds))]
+    return [module("profile", "--record", str(context.record), *_seconds(seconds))]
 
 
 def steps(context: Context, seconds: float) -> Lines:
-    line = module(context, "compared", "--sizes", *context.sizes, *_seconds(seconds))
+    line = module("compared", "--sizes", *context.sizes, *_seconds(seconds))
     return [[*line, *(["--quick"] if context.quick else [])]]
 
 
@@ -78,22 +74,22 @@ def beside(context: Context, phases: Sequence[str]) -> list[str]:
     the disk; else it reads PyTorch, which is large, from a disk that may be cold."""
     if "steps" not in phases:
         return [context.python, "-P", "-c", "import torch"]
-    return module(context, "compared", "--warm", "--sizes", *context.sizes, *(["--quick"] if context.quick else []))
+    return module("compared", "--warm", "--sizes", *context.sizes, *(["--quick"] if context.quick else []))
 
 
 def sanitizer(context: Context, seconds: float) -> Lines:
     """API errors are not reported: CuPy tries what may fail."""
     line = ["compute-sanitizer", "--error-exitcode", "86", "--print-limit", "20", "--report-api-errors", "no"]
-    watched = module(context, "sanitize", *_seconds(max(1.0, seconds / 2 - 8)))
+    watched = module("sanitize", *_seconds(max(1.0, seconds / 2 - 8)))
     return [watched] if context.dry else [[*line, "--tool", tool, *watched] for tool in ("memcheck", "racecheck")]
 
 
 def ncu(context: Context, seconds: float) -> Lines:
-    return [module(context, "ncu", *_seconds(seconds), "--out", str(context.logs))]
+    return [module("ncu", *_seconds(seconds), "--out", str(context.logs))]
 
 
 def epochs(context: Context, seconds: float) -> Lines:
-    return [module(context, "epoch", *_seconds(seconds), *(DRY_EPOCH if context.dry else []))]
+    return [module("epoch", *_seconds(seconds), *(DRY_EPOCH if context.dry else []))]
 
 
 def suite(context: Context, seconds: float) -> Lines:

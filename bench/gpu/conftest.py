@@ -11,10 +11,15 @@ from gpu.goals import GPU_SIZES
 
 
 @pytest.fixture
-def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """device="cuda" is the emulator."""
+def emulator() -> None:
+    """Skips where there can be none, and says what it lacks."""
     if cuda_devices.MISSING:
         pytest.skip(cuda_devices.MISSING)
+
+
+@pytest.fixture
+def emulated(emulator: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """device="cuda" is the emulator."""
     monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
 
 

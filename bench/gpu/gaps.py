@@ -16,6 +16,7 @@ import numpy as np
 
 from aaecore import nvrtc
 from aaecore.cuda import CudaBackend
+from aaecore.cupy_driver import MAX_DYNAMIC_SHARED
 from gpu import probe
 from gpu.gap_probe import SOURCE
 from gpu.model import once
@@ -27,7 +28,6 @@ BLOCKS, THREADS, SHARED = 128, 128, 52 << 10  # of a product at batch 100
 ROUNDS = 2000  # of barriers in a launch; the shorter has half
 CLUSTER, TILE = 8, 64 * 64 * 4  # blocks, and bytes of the tile of each
 L2 = 16 << 20  # bytes: what stays in the L2 of any such GPU
-MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 Part = tuple[str, Callable[[], Iterator[Row]]]
 
 

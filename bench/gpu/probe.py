@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ QUESTIONS: dict[str, tuple[float, list[float]]] = {  # what is added to, and the
 }
 
 
+@cache  # one source has several kernels that are loaded one by one
 def cubin(architecture: str, source: str = SOURCE) -> bytes:
     """The kernels for an architecture such as sm_80; needs NVRTC and no GPU."""
     from cupy.cuda import nvrtc

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
-BENCH = Path(__file__).resolve().parents[1]
+from gpu.environment import BENCH
 
 
 def module(name: str, *arguments: str) -> list[str]:

@@ -189,7 +189,7 @@ def chosen(names: Sequence[str] | None) -> list[Phase]:
 
 def prepare_stand_in(context: Context) -> None:
     """What stands for a GPU in a dry run needs the library, and its kernels compiled for the CPU, before any phase."""
-    for line in (module(context, "build", "--folder", str(context.build)), [context.python, "-P", "-c", "import cupy"]):
+    for line in (module("build", "--folder", str(context.build)), [context.python, "-P", "-c", "import cupy"]):
         subprocess.run(line, env=dict(context.environment), cwd=ROOT, stdout=sys.stderr, check=True)
 
 

@@ -123,7 +123,7 @@ def _head(record: Record) -> Iterator[str]:
     notes = ["DRY RUN on the emulator: it says nothing of speed"] if record.get("dry") else []
     notes += [f"no {part}: {why}" for part, why in record.get("lacking", {}).items()]
     notes += [*record.get("wheels", [])]
-    notes += [f"compiling beside: {record['background']}"] if "background" in record else []
+    notes += [f"beside the phases: {record['background']}"] if "background" in record else []
     timed = not record.get("dry") and (rows_of(record, "own", "us") or rows_of(record, "steps", "us"))
     missing = machine(record)[1] if timed else []
     notes += [f"not measured, so limits of steps are for an H200's {' and '.join(missing)}"] if missing else []

@@ -12,8 +12,7 @@ import pytest
 from emulator.emulator import EmulatedDriver
 
 from gpu import ceilings, gap_probe, gaps, probe
-
-INSTALL = "pip install 'aaecore[cuda-check]'"
+from gpu.harness_kit import need
 
 
 class Machine:
@@ -142,7 +141,7 @@ def test_ceilings_keep_their_time():
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
 def test_the_gap_probes_compile(architecture):
-    pytest.importorskip("cupy", reason=f"needs CuPy and NVRTC: {INSTALL}")
+    need("cupy")
     code = probe.cubin(architecture, gap_probe.SOURCE)
     names = {name for name in vars(Machine) if f".text.{name}\0".encode() in code}
     hopper = {"early_node", "cluster_sum"} if architecture == "sm_90a" else set()
@@ -151,7 +150,7 @@ def test_the_gap_probes_compile(architecture):
 
 def test_a_dependent_launch_gets_as_far_as_the_driver():
     """Names and types are those of the CUDA bindings; without a GPU there is no library to call, or no context."""
-    pytest.importorskip("cuda.bindings.driver", reason="needs the CUDA bindings: pip install cuda-bindings")
+    need("cuda.bindings.driver")
     launch = gaps.early(SimpleNamespace(ptr=4096), 128, 52 << 10)
     array = SimpleNamespace(data=SimpleNamespace(ptr=8192))
     with pytest.raises(RuntimeError, match=r"cuLaunchKernelEx|libcuda|driver"):

@@ -92,9 +92,7 @@ def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(fake, m
     assert time.monotonic() - begin < 30, "its child holds the same pipe"
 
 
-def test_every_different_kernel_of_a_step_is_launched_once(tiny, monkeypatch):
-    if cuda_devices.MISSING:
-        pytest.skip(cuda_devices.MISSING)
+def test_every_different_kernel_of_a_step_is_launched_once(emulator, tiny, monkeypatch):
     with fake_cupy.installed(EmulatedDriver(cuda_devices.MODE, cuda_devices.SEED)) as world:
         runtime, launched, watched = sys.modules["cupy"].cuda.runtime, [], []
         launch = world.emulator.launch

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpu import probe
+from gpu.harness_kit import need
 
 
 def test_how_a_tensor_core_rounds_is_told_from_its_sums():
@@ -19,5 +20,5 @@ def test_how_a_tensor_core_rounds_is_told_from_its_sums():
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_the_probes_compile(architecture):
-    pytest.importorskip("cupy", reason="needs CuPy and NVRTC: pip install 'aaecore[cuda13x]'")
+    need("cupy")
     assert len(probe.cubin(architecture)) > 1000

@@ -46,7 +46,7 @@ def device() -> Backend:
     if isinstance(found, str):
         if os.environ.get("AAECORE_REQUIRE_GPU") == "1":
             pytest.fail(f"AAECORE_REQUIRE_GPU=1, but {found}")
-        pytest.skip(f"needs a GPU: {found}")
+        pytest.skip(f"needs a GPU: {found}; `make gpu` runs it on a machine that has one")
     assert is_gpu(found)
     return found
 

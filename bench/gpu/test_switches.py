@@ -14,10 +14,8 @@ from gpu.switches import BASE, SWITCHES, Side, Switch, in_turn, process
 
 
 @pytest.fixture
-def world(tiny, monkeypatch):
+def world(emulator, tiny, monkeypatch):
     """A GPU by name only, with a clock by which every burst takes a millisecond."""
-    if cuda_devices.MISSING:
-        pytest.skip(cuda_devices.MISSING)
     monkeypatch.setattr(switches, "clock_of", lambda backend, call: lambda times: call() or 1e-3)
     monkeypatch.setattr(switches, "LEAST", 1)
     with fake_cupy.installed(EmulatedDriver(cuda_devices.MODE, cuda_devices.SEED)) as made:

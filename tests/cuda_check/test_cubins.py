@@ -229,7 +229,7 @@ def test_table(compilation: cubins.Compilation) -> None:
 def test_nvcc_takes_the_sources(tmp_path: Path) -> None:
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        pytest.skip("no nvcc on PATH; it comes with the CUDA toolkit")
+        pytest.skip("no nvcc on PATH: install the CUDA toolkit (Debian, Ubuntu: nvidia-cuda-toolkit)")
     options = ("-cubin", "-gencode=arch=compute_90a,code=sm_90a", *NVCC_OPTIONS)
 
     def errors(source: str) -> str:

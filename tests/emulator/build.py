@@ -51,7 +51,7 @@ class BuildError(RuntimeError):
 def unavailable() -> str | None:
     """Why there can be no emulator on this machine, or None if there can."""
     if platform.machine() not in ("x86_64", "AMD64"):
-        return f"the emulator switches stacks in x86-64 assembly, and this is {platform.machine()}"
+        return f"the emulator switches stacks in x86-64 assembly, and this is {platform.machine()}: run it on x86-64"
     if not shutil.which("g++"):
         return "the emulator needs g++, which is missing: install it (Debian, Ubuntu: apt install g++)"
     return None
