@@ -4,14 +4,17 @@ Start at `AAE` (the model) and `Trainer`; `functions`, `nn`, `optim` and `get_ba
 of one's own.
 """
 
-from . import callbacks, data, datasets, functions, nn, optim, posteriors, priors, schedules
+from . import data, datasets, functions, nn, optim, priors
 from ._info import show_config
 from ._version import __version__
-from .aae import AAE
-from .backend import get_backend
-from .cpu import get_num_threads, set_num_threads
+from .backends.cpu import get_num_threads, set_num_threads
+from .backends.devices import get_backend
 from .errors import CaptureError, CheckpointError, DataError, DeviceError
-from .trainer import Trainer, load
+from .models import posteriors
+from .models.aae import AAE
+from .optim import schedules
+from .training import callbacks
+from .training.trainer import Trainer, load
 
 __all__ = [
     "AAE", "CaptureError", "CheckpointError", "DataError", "DeviceError", "Trainer", "__version__", "callbacks",

@@ -18,7 +18,7 @@ def config() -> dict[str, str]:
     """Compiler, instruction sets, threads and versions, as text."""
     import platform
 
-    from .cpu import default_isa, get_num_threads
+    from .backends.cpu import default_isa, get_num_threads
     from .kernels import cpu
 
     cupy = next(

@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from rates import HEADER, Rate
 
 import aaecore
-from aaecore.cpu import default_isa
+from aaecore.backends.cpu import default_isa
 
 ROWS = pytest.StashKey[list[str]]()
 

@@ -22,7 +22,7 @@ from sizes import Size, parse_size
 from steps import make_model
 
 import aaecore
-from aaecore.plan import Plan
+from aaecore.core.plan import Plan
 
 BLOCK = 0.3  # seconds of epochs at the least, on either side
 

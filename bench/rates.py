@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import aaecore
-from aaecore.cpu import default_isa
+from aaecore.backends.cpu import default_isa
 
 
 @dataclass

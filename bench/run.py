@@ -32,7 +32,7 @@ from ratios import gate_command
 from settings import Run
 from sizes import SIZES
 
-from aaecore.cpu import default_isa
+from aaecore.backends.cpu import default_isa
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PARTIAL = HERE / "results", HERE.parent / ".benchmarks"

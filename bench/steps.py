@@ -7,12 +7,12 @@ from collections.abc import Callable
 from sizes import Size
 
 from aaecore import AAE, priors
-from aaecore.aae import Batch
-from aaecore.backend import Buffer
-from aaecore.ops import OPS
+from aaecore.core.memory import Buffer
+from aaecore.core.ops import OPS
+from aaecore.core.plan import Plan
+from aaecore.functions.tensor import Tensor
+from aaecore.models.aae import Batch
 from aaecore.optim import Adam
-from aaecore.plan import Plan
-from aaecore.tensor import Tensor
 
 
 def make_model(size: Size, seed: int = 0, precision: str = "fp32", device: str = "cpu") -> AAE:

@@ -24,8 +24,8 @@ from settings import FIT, OURS, Run
 from sizes import SIZES, matrix_flops, parse_size, spell, step_bytes
 from steps import make_model, make_step, plan_buffers
 
+from aaecore.core.plan import Plan
 from aaecore.kernels import cpu as compiled
-from aaecore.plan import Plan
 
 HERE = Path(__file__).resolve().parent
 ROW = {

@@ -13,7 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from rates import Rate
 
 from aaecore import get_backend
-from aaecore.ops import OPS
+from aaecore.core.ops import OPS
 
 FLOATING = ("real", "weight", "float64")
 

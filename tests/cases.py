@@ -16,8 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aaecore.ops import ACTIVATIONS, BETA1, BETA2, EPS, GRAD_SCALE, LR, OPS, PRECISIONS, RELU, STATE_SIZE, STEP, Arg
-from aaecore.reference import FUNCTIONS
+from aaecore.backends.reference import FUNCTIONS
+from aaecore.core.ops import (
+    ACTIVATIONS,
+    BETA1,
+    BETA2,
+    EPS,
+    GRAD_SCALE,
+    LR,
+    OPS,
+    PRECISIONS,
+    RELU,
+    STATE_SIZE,
+    STEP,
+    Arg,
+)
 
 Array = NDArray[Any]
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from emulator.emulator import EmulatedDriver, unavailable
 
-from aaecore import cuda
-from aaecore.driver import Driver
-from aaecore.geometry import Chip
+from aaecore.backends.cuda import backend as cuda
+from aaecore.backends.cuda.driver import Driver
+from aaecore.backends.cuda.kernels import Chip
 
 ON_GPU = os.environ.get("AAECORE_REQUIRE_GPU") == "1"
 MODE = os.environ.get("AAECORE_EMULATOR", "fast")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from emulator.emulator import EmulatedDriver, unavailable
 
-from aaecore.driver import Launch
+from aaecore.backends.cuda.driver import Launch
 
 needs_compiler = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from emulator.emulator import EmulatedDriver
 
-from aaecore import nvrtc
-from aaecore.driver import Launch, Node
-from aaecore.geometry import KERNELS
+from aaecore.backends.cuda import nvrtc
+from aaecore.backends.cuda.driver import Launch, Node
+from aaecore.backends.cuda.kernels import KERNELS
 
 WITHOUT_ASKING = 48 << 10  # bytes of dynamic shared memory
 

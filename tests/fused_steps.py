@@ -1,4 +1,4 @@
-"""Steps whose calls one CUDA kernel makes: of each pattern of `aaecore.fusion`, in any sizes."""
+"""Steps whose calls one CUDA kernel makes: of each pattern of `aaecore.backends.cuda.fusion`, in any sizes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aaecore.backend import Backend, Buffer
-from aaecore.ops import RELU
+from aaecore.core.backend import Backend
+from aaecore.core.memory import Buffer
+from aaecore.core.ops import RELU
 
 SLOPE, WEIGHT = 0.2, 0.7
 Made = tuple[str, Sequence[Buffer], tuple[int, ...], tuple[float, ...]]  # what `launch` takes

@@ -14,9 +14,10 @@ import numpy as np
 from cases import CASES, Case, make_buffers
 from numpy.typing import NDArray
 
-from aaecore import reference
-from aaecore.backend import Backend, Buffer
-from aaecore.ops import IDENTITY, OPS, PRECISIONS, SIGMOID, Arg
+from aaecore.backends import reference
+from aaecore.core.backend import Backend
+from aaecore.core.memory import Buffer
+from aaecore.core.ops import IDENTITY, OPS, PRECISIONS, SIGMOID, Arg
 
 Array = NDArray[Any]
 Launch = Callable[[str, Sequence[Buffer], Sequence[int], Sequence[float]], None]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from aaecore import AAE, Trainer, priors
+from aaecore.data.rows import to_floats
 from aaecore.functions import bce_with_logits
-from aaecore.rows import to_floats
-from aaecore.tensor import Tensor
+from aaecore.functions.tensor import Tensor
 
 D, Z = 12, 3
 

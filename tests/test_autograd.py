@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from aaecore import functions as F
-from aaecore import nn, reference
-from aaecore.backend import get_backend
-from aaecore.ops import ACTIVATIONS
+from aaecore import nn
+from aaecore.backends import reference
+from aaecore.backends.devices import get_backend
+from aaecore.core.ops import ACTIVATIONS
+from aaecore.functions.tensor import Parameter, Tensor, backward
 from aaecore.optim import SGD, Adam, clip_grad_norm
-from aaecore.tensor import Parameter, Tensor, backward
 
 B, I, H, O = 5, 4, 6, 3  # noqa: E741
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from training import D, model, rows, same, train
 
-from aaecore import Trainer, callbacks, schedules, stepper
+from aaecore import Trainer, callbacks, schedules
 from aaecore.data import epoch_order
-from aaecore.guard import INTERVAL
 from aaecore.optim import SGD
-from aaecore.stepper import MAX_BURST, Stepper
+from aaecore.training import stepper
+from aaecore.training.guard import INTERVAL
+from aaecore.training.stepper import MAX_BURST, Stepper
 
 PHASES = ("reconstruction", "discriminator", "generator")
 

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
-from aaecore import checkpoint
 from aaecore.errors import CheckpointError
+from aaecore.files import checkpoint
 
 SMALL = {"w": np.arange(4, dtype="<f4")}
 
@@ -45,7 +45,7 @@ def assert_holds(path, step):
 
 def child(code, *arguments):
     """Run the code in a process of its own; an exception is the last line of its stderr."""
-    command = [sys.executable, "-c", "import sys; from aaecore import checkpoint\n" + code, *map(str, arguments)]
+    command = [sys.executable, "-c", "import sys; from aaecore.files import checkpoint\n" + code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import aaecore
-from aaecore import cli, config
-from aaecore.callbacks import Callback
-from aaecore.cpu import get_num_threads, set_num_threads
+from aaecore.app import cli, config, sources
+from aaecore.backends.cpu import get_num_threads, set_num_threads
+from aaecore.training.callbacks import Callback
 
 for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install 'aaecore[app]'")
@@ -72,7 +72,7 @@ def test_train_writes_the_run_folder(finished):
     assert trained.model.latent_dim == 3
     assert {name: o.config()["betas"][0] for name, o in trained.optimizers.items()} == BETA1
     assert trained.base_lr == config.RATES
-    assert trained.history["validation"][-1] == trained.model.evaluate(config.load_data(options).test)
+    assert trained.history["validation"][-1] == trained.model.evaluate(sources.load(options).test)
     second = aaecore.Trainer.resume(f"{finished}/checkpoint_2d.h5")
     assert (second.model.latent_dim, second.epoch) == (2, 1)
 
@@ -115,7 +115,7 @@ def test_the_table_and_the_threads(tmp_path, capsys):
         assert get_num_threads() == before + 1
     finally:
         set_num_threads(before)
-    model, source = aaecore.load(tmp_path / "checkpoint.h5"), config.load_data(config.read(tmp_path / "config.toml"))
+    model, source = aaecore.load(tmp_path / "checkpoint.h5"), sources.load(config.read(tmp_path / "config.toml"))
     lines = capsys.readouterr().out.splitlines()
     for name, rows in (("training", source.train), ("test", source.test)):
         (line,) = (line for line in lines if f"reconstruction loss, {name} data" in line)
@@ -158,7 +158,7 @@ def test_an_error_leaves_the_run_to_overwrite(tmp_path, images, capsys):
     assert cli.run([*run, images]) == 0
     before = content(tmp_path / "run", "checkpoint.h5")
     np.save(path, np.arange(40.0).reshape(40, 1))
-    (first, *_) = config.load_data(config.RunConfig(data=path)).test[:, 0]
+    (first, *_) = sources.load(config.RunConfig(data=path)).test[:, 0]
     x = np.zeros((40, 20))
     x[int(first)] = 2  # not in [0, 1], and in the rows for testing only
     np.save(path, x)
@@ -327,7 +327,7 @@ def test_info(finished, capsys):
 
 def test_info_on_something_else(tmp_path, capsys):
     fails(capsys, ["info", tmp_path / "none.h5"], "none.h5: cannot load as an aaecore checkpoint")
-    aaecore.checkpoint.write(tmp_path / "other.h5", {}, {"model": {}})
+    aaecore.files.checkpoint.write(tmp_path / "other.h5", {}, {"model": {}})
     fails(capsys, ["info", tmp_path / "other.h5"], "other.h5: expected the checkpoint of a trainer")
 
 
@@ -355,7 +355,7 @@ class Stop(Callback):
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, images, monkeypatch, capsys, finished):
-    monkeypatch.setattr("aaecore.trainer.Progress", Stop)
+    monkeypatch.setattr("aaecore.training.trainer.Progress", Stop)
     folder = str(tmp_path)
     assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 130
     assert f"stopped after step 2; continue with: aaecore resume {folder}\n" in capsys.readouterr().err
@@ -377,7 +377,7 @@ def test_a_second_ctrl_c_promises_no_more_than_there_is(tmp_path, images, monkey
                 signal.raise_signal(signal.SIGINT)
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("aaecore.trainer.Progress", StopAtOnce)
+    monkeypatch.setattr("aaecore.training.trainer.Progress", StopAtOnce)
     folder = str(tmp_path)
     assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 130
     there = f"the last checkpoint is of step {kept}; continue with: aaecore resume {folder}"
@@ -389,7 +389,7 @@ def test_a_second_ctrl_c_promises_no_more_than_there_is(tmp_path, images, monkey
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_while_it_starts_ends_it_quietly(name, status):
     code = f"""import signal, sys
-from aaecore import cli
+from aaecore.app import cli
 class Finder:
     def find_spec(self, name, *rest):
         if name == "rich":
@@ -401,7 +401,7 @@ cli.main()"""
 
 
 def test_sigterm_ends_with_143(tmp_path, images):
-    code = "from aaecore import cli; cli.main()"
+    code = "from aaecore.app import cli; cli.main()"
     options = ["--folder", "run", "--hidden", "16", "--epochs", "1000000", "--threads", "1"]
     start = [sys.executable, "-c", code, "train", "--data", images, *options]
     process = subprocess.Popen(start, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -415,7 +415,7 @@ def test_sigterm_ends_with_143(tmp_path, images):
 
 @pytest.mark.parametrize("missing", ["click", "rich", "matplotlib"])
 def test_without_the_extra_one_line_says_what_to_install(missing):
-    code = f"import sys; sys.modules[{missing!r}] = None; from aaecore import cli; cli.main()"
+    code = f"import sys; sys.modules[{missing!r}] = None; from aaecore.app import cli; cli.main()"
     done = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "aaecore: the command line needs click, rich and matplotlib: pip install 'aaecore[app]'\n"

@@ -7,9 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from aaecore import atomic, config, priors, schedules
-from aaecore.config import RunConfig, from_values
+from aaecore import priors, schedules
+from aaecore.app import config, runs, sources, spelling
+from aaecore.app.config import RunConfig, from_values
 from aaecore.errors import DataError
+from aaecore.files import atomic
+from aaecore.files.arrays import load_array
 
 UNUSUAL = RunConfig(
     data='a "quoted" \\ path\n\x7fé\U0001f600.npy', image_shape=(4, 5), hidden=(16,), prior="uniform:-1:1", epochs=3,
@@ -128,7 +131,7 @@ def test_flags_that_stand_for_nothing(name, text):
     ],
 )
 def test_priors(text, prior):
-    assert config.make_prior(text) == prior
+    assert spelling.make_prior(text) == prior
 
 
 @pytest.mark.parametrize(
@@ -137,14 +140,14 @@ def test_priors(text, prior):
 )
 def test_priors_that_do_not_exist(text):
     with pytest.raises(ValueError, match=r"^two_dimensional_prior: "):
-        config.make_prior(text, "two_dimensional_prior")
+        spelling.make_prior(text, "two_dimensional_prior")
 
 
 def test_schedules():
-    assert config.make_schedule("constant", 4, 10) == schedules.Constant()
-    assert config.make_schedule("cosine", 4, 10) == schedules.Cosine(40, config.FLOOR)
-    assert config.make_schedule("cosine:0.5", 4, 10) == schedules.Cosine(40, 0.5)
-    assert config.make_schedule("step:2:3", 4, 10) == schedules.StepWise((20, 30))
+    assert spelling.make_schedule("constant", 4, 10) == schedules.Constant()
+    assert spelling.make_schedule("cosine", 4, 10) == schedules.Cosine(40, spelling.FLOOR)
+    assert spelling.make_schedule("cosine:0.5", 4, 10) == schedules.Cosine(40, 0.5)
+    assert spelling.make_schedule("step:2:3", 4, 10) == schedules.StepWise((20, 30))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_schedules():
 )
 def test_schedules_that_do_not_exist(text):
     with pytest.raises(ValueError, match=r"^schedule: .*expected"):
-        config.make_schedule(text, 4, 10)
+        spelling.make_schedule(text, 4, 10)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".h5"])
@@ -164,11 +167,11 @@ def test_a_tenth_of_a_file_is_kept_for_testing(tmp_path, suffix):
     else:
         with h5py.File(path, "w") as file:
             file["x"] = rows
-    source = config.load_data(RunConfig(data=path, image_shape=(2, 3)))
+    source = sources.load(RunConfig(data=path, image_shape=(2, 3)))
     assert (source.train.shape, source.test.shape, source.image_shape) == ((36, 6), (4, 6), (2, 3))
     together = np.concatenate([source.train, source.test])
     np.testing.assert_array_equal(together[np.argsort(together[:, 0])], rows.reshape(40, 6))
-    again = config.load_data(RunConfig(data=path, seed=1))
+    again = sources.load(RunConfig(data=path, seed=1))
     assert not np.array_equal(again.test, source.test)
     assert again.image_shape == ((2, 3) if suffix == ".npy" else None)  # the HDF5 reader gives rows
 
@@ -177,13 +180,13 @@ def test_an_archive_is_no_array(tmp_path):
     np.savez(tmp_path / "x.npz", np.zeros((5, 6)))
     os.rename(tmp_path / "x.npz", tmp_path / "x.npy")
     with pytest.raises(DataError, match=r"x\.npy: not a readable NumPy file"):
-        config.load_array(str(tmp_path / "x.npy"), "x")
+        load_array(str(tmp_path / "x.npy"), "x")
 
 
 def test_named_data_without_files_speaks_of_what_a_configuration_can_do(monkeypatch):
     monkeypatch.delenv("AAECORE_DATA", raising=False)
     with pytest.raises(DataError, match=r": set the environment variable AAECORE_DATA$") as caught:
-        config.load_data(RunConfig(data="mnist"))
+        sources.load(RunConfig(data="mnist"))
     assert "folder=" not in str(caught.value)
 
 
@@ -195,19 +198,19 @@ def test_absolute_data(tmp_path, monkeypatch):
 
 def test_data_that_cannot_be_used(tmp_path):
     with pytest.raises(ValueError, match=r"^data: expected one of mnist-sample.*, got 'cifar'"):
-        config.load_data(RunConfig(data="cifar"))
+        sources.load(RunConfig(data="cifar"))
     with pytest.raises(DataError, match="no such file"):
-        config.load_data(RunConfig(data=str(tmp_path / "none.npy")))
+        sources.load(RunConfig(data=str(tmp_path / "none.npy")))
     path = str(tmp_path / "x.npy")
     np.save(path, np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match=r"x\.npy: not a readable NumPy file"):
-        config.load_data(RunConfig(data=path))
+        sources.load(RunConfig(data=path))
     np.save(path, np.zeros((5, 6)))
     with pytest.raises(ValueError, match=r"^image_shape: expected .* of 6 values, got \(2, 2\)"):
-        config.load_data(RunConfig(data=path, image_shape=(2, 2)))
+        sources.load(RunConfig(data=path, image_shape=(2, 2)))
     np.save(path, np.zeros((1, 6)))
     with pytest.raises(ValueError, match=r"^data: expected at least 2 rows, got 1"):
-        config.load_data(RunConfig(data=path))
+        sources.load(RunConfig(data=path))
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
@@ -238,5 +241,5 @@ def test_files_that_cannot_be_written(tmp_path):
 
 def test_new_folders_are_shared_with_nobody(tmp_path):
     name = str(tmp_path / "runs" / "now")
-    assert [config.new_folder(name) for _ in range(3)] == [name, f"{name}-2", f"{name}-3"]
+    assert [runs.new_folder(name) for _ in range(3)] == [name, f"{name}-2", f"{name}-3"]
     assert sorted(os.listdir(tmp_path / "runs")) == ["now", "now-2", "now-3"]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aaecore._cores import cgroup_cpus, default_num_threads
+from aaecore.backends.cores import cgroup_cpus, default_num_threads
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct"
@@ -88,7 +88,7 @@ def test_without_control_groups(tmp_path):
 @pytest.mark.parametrize(("quota", "expected"), [(0.3, 1), (1.0, 1), (2.9, 2), (NONE, 5), (1000.0, 5)])
 def test_the_quota_limits_the_affinity(monkeypatch, quota, expected):
     monkeypatch.delenv("AAECORE_NUM_THREADS", raising=False)
-    monkeypatch.setattr("aaecore._cores.cgroup_cpus", lambda: quota)
+    monkeypatch.setattr("aaecore.backends.cores.cgroup_cpus", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(5)), raising=False)
     assert default_num_threads() == expected
 

@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 from cases import CASES
 
-from aaecore import AAE, DeviceError, cuda, geometry, get_backend, nvrtc
-from aaecore.cupy_driver import BLOCK, Arena, assign_streams
-from aaecore.dependencies import Access, dependencies, on_longest_chain
-from aaecore.driver import Launch, Node
-from aaecore.ops import OPS, PRECISIONS
+from aaecore import AAE, DeviceError, get_backend
+from aaecore.backends.cuda import backend as cuda
+from aaecore.backends.cuda import kernels, nvrtc
+from aaecore.backends.cuda.cupy_driver import BLOCK, Arena, assign_streams
+from aaecore.backends.cuda.dependencies import Access, dependencies, on_longest_chain
+from aaecore.backends.cuda.driver import Launch, Node
+from aaecore.core.ops import OPS, PRECISIONS
 
 KERNELS = Path(__file__).parent.parent / "kernels"
-CHIP = geometry.Chip(132, "tf32x3")
+CHIP = kernels.Chip(132, "tf32x3")
 
 
 # --- the tables agree with the sources --------------------------------------------------------------------------------
@@ -37,8 +39,8 @@ def test_kernels_have_the_parameters_of_their_ops() -> None:
     parameters = _parameters()
     for op in (op for name, op in OPS.items() if not name.startswith("linear_")):
         expected = [*(a.name for a in op.args), *op.dims, *op.scalars]
-        expected += ["partial"] if op.name in geometry.PARTIAL else []
-        for kernel in [op.name, *[f"{op.name}_sum"] * (op.name in geometry.PARTIAL)]:
+        expected += ["partial"] if op.name in kernels.PARTIAL else []
+        for kernel in [op.name, *[f"{op.name}_sum"] * (op.name in kernels.PARTIAL)]:
             got = parameters[kernel]
             short = {"state": "s", "counter": "rng", "velocity": "velocity"}
             pairs = list(zip(got, expected, strict=True))
@@ -46,15 +48,15 @@ def test_kernels_have_the_parameters_of_their_ops() -> None:
 
 
 def test_every_op_has_kernels_and_every_kernel_an_op() -> None:
-    used = {f"{name}_{math}" for name in geometry.FUSED for math in ("ffma", "tf32", "bf16")}
-    chips = [geometry.Chip(n, fp32, (tile,)) for n in (1, 132) for fp32 in cuda.FP32 for tile in geometry.TILES]
+    used = {f"{name}_{math}" for name in kernels.FUSED for math in ("ffma", "tf32", "bf16")}
+    chips = [kernels.Chip(n, fp32, (tile,)) for n in (1, 132) for fp32 in cuda.FP32 for tile in kernels.TILES]
     for op, cases in CASES.items():
-        used |= {k for chip in chips for case in cases for k, _ in geometry.kernels_of(op, case.dims, chip)}
-    assert used == set(geometry.KERNELS)
+        used |= {k for chip in chips for case in cases for k, _ in kernels.kernels_of(op, case.dims, chip)}
+    assert used == set(kernels.KERNELS)
     text = "".join(p.read_text() for p in KERNELS.glob("*.cu*"))
-    for constant, value in {"PARTS": geometry.PARTS, "MOST": geometry.NARROW}.items():
+    for constant, value in {"PARTS": kernels.PARTS, "MOST": kernels.NARROW}.items():
         assert f"{constant} = {value}" in text
-    assert f"FAN_KERNELS(MATH, suffix, {geometry.ROWS}, {geometry.ROWS})" in text
+    assert f"FAN_KERNELS(MATH, suffix, {kernels.ROWS}, {kernels.ROWS})" in text
 
 
 @pytest.mark.parametrize(
@@ -62,22 +64,22 @@ def test_every_op_has_kernels_and_every_kernel_an_op() -> None:
 )
 def test_a_tile_is_as_large_as_keeps_all_multiprocessors_busy(batch: int, outputs: int, tile: str) -> None:
     dims = {"B": batch, "I": 784, "O": outputs, "act": 0}
-    assert geometry.kernels_of("linear_forward_bf16", dims, CHIP)[0][0] == f"linear_forward_bf16_{tile}"
+    assert kernels.kernels_of("linear_forward_bf16", dims, CHIP)[0][0] == f"linear_forward_bf16_{tile}"
 
 
 def test_nothing_is_launched_for_no_elements() -> None:
-    assert geometry.kernels_of("copy", {"N": 0, "beta": 0}, CHIP) == []
-    assert geometry.kernels_of("random_normal", {"N": 0, "stream": 0}, CHIP) == []
+    assert kernels.kernels_of("copy", {"N": 0, "beta": 0}, CHIP) == []
+    assert kernels.kernels_of("random_normal", {"N": 0, "stream": 0}, CHIP) == []
 
 
 def test_products_that_no_grid_can_make_are_refused() -> None:
     dims = {"B": 9_000_000, "I": 16, "O": 64, "act": 0}
     with pytest.raises(ValueError, match="linear_forward: expected a result of at most 8388480 rows on a GPU, got"):
-        geometry.kernels_of("linear_forward", dims, CHIP)
+        kernels.kernels_of("linear_forward", dims, CHIP)
 
 
 def test_layers_without_inputs_have_no_row_to_read() -> None:
-    assert geometry.fan("linear_forward", {"B": 2, "I": 0, "O": 9, "act": 0}) == ""
+    assert kernels.fan("linear_forward", {"B": 2, "I": 0, "O": 9, "act": 0}) == ""
 
 
 # --- what waits for what ----------------------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ def test_without_a_home_the_temporary_folder_is_used(
 
 
 def test_the_sources_are_installed() -> None:
-    assert {kernel.source for kernel in geometry.KERNELS.values()} <= set(nvrtc.sources())
+    assert {kernel.source for kernel in kernels.KERNELS.values()} <= set(nvrtc.sources())
     included = {name for text in nvrtc.sources().values() for name in re.findall(r'#include "(.*)"', text)}
     assert included - {"cuda_emu.h"} <= set(nvrtc.sources())
 

@@ -13,9 +13,10 @@ import pytest
 from cases import CASES, case_id, make_buffers
 from op_checks import check, poison
 
-from aaecore import cpu, geometry
-from aaecore.geometry import Chip
-from aaecore.ops import OPS
+from aaecore.backends import cpu
+from aaecore.backends.cuda import kernels
+from aaecore.backends.cuda.kernels import Chip
+from aaecore.core.ops import OPS
 
 pytestmark = cuda_devices.needs_device
 KERNELS = Path(__file__).parent.parent / "kernels"
@@ -27,9 +28,9 @@ def chips_of(op: str, dims: Mapping[str, int]) -> dict[str, Chip]:
     """Every way to make a case of the op, by what it is called."""
     if op not in LINEAR:
         return {"": CHIP}
-    if geometry.fan(op, dims):
+    if kernels.fan(op, dims):
         return {"one row": CHIP, "rows": replace(CHIP, multiprocessors=1)}
-    made = {f"tf32x3-{tile}": replace(CHIP, tiles=(tile,)) for tile in geometry.TILES}
+    made = {f"tf32x3-{tile}": replace(CHIP, tiles=(tile,)) for tile in kernels.TILES}
     return made if op.endswith(("_tf32", "_bf16")) else made | {"ffma": replace(CHIP, fp32="ffma")}
 
 

@@ -8,8 +8,10 @@ import pytest
 from training import D, model, rows, same, state, train
 
 import aaecore
-from aaecore import AAE, Trainer, cuda, priors, stepper
-from aaecore.backend import get_backend
+from aaecore import AAE, Trainer, priors
+from aaecore.backends.cuda import backend as cuda
+from aaecore.backends.devices import get_backend
+from aaecore.training import stepper
 
 pytestmark = cuda_devices.needs_device
 POSTERIORS = ("deterministic", "gaussian", "universal")
@@ -158,7 +160,7 @@ def test_device_arrays_in_device_arrays_out(x):
     for given in (x, (255 * x).astype(np.uint8)):
         on_device = cuda_devices.DeviceArray(given)
         z = m.encode(on_device)
-        assert not isinstance(z, aaecore.backend.Buffer)
+        assert not isinstance(z, aaecore.core.backend.Buffer)
         assert np.array_equal(cuda_devices.to_host(z), m.encode(given))
         assert np.array_equal(cuda_devices.to_host(m.reconstruct(on_device)), m.reconstruct(given))
         assert m.evaluate(on_device) == m.evaluate(given)

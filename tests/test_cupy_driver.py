@@ -17,10 +17,11 @@ from fake_cupy import World
 from training import model, rows, same, train
 
 import aaecore
-from aaecore import Trainer, cuda
-from aaecore.cupy_driver import DLPACK_CUDA, CupyDriver
-from aaecore.dependencies import on_longest_chain
-from aaecore.driver import Driver, Node
+from aaecore import Trainer
+from aaecore.backends.cuda import backend as cuda
+from aaecore.backends.cuda.cupy_driver import DLPACK_CUDA, CupyDriver
+from aaecore.backends.cuda.dependencies import on_longest_chain
+from aaecore.backends.cuda.driver import Driver, Node
 
 pytestmark = needs_compiler
 README = Path(__file__).parent.parent / "README.md"

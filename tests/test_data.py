@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aaecore import data
+from aaecore.data import arrays
 from aaecore.errors import DataError
 
 ROWS = np.arange(12, dtype=np.float64).reshape(3, 4) / 11  # not a float32 among them but 0 and 1
@@ -125,7 +126,7 @@ def test_as_matrix_reports_values_that_are_not_finite(value):
 
 @pytest.mark.parametrize("row", [0, 1, 261, 262, 523, 524, 598])
 def test_as_matrix_finds_the_first_bad_value_in_any_block(row):
-    assert data._BLOCK // 1000 == 262  # rows in a block
+    assert arrays._BLOCK // 1000 == 262  # rows in a block
     x = np.zeros((600, 1000), np.float32)
     x[row, 999], x[599, 0] = np.nan, np.inf
     with pytest.raises(ValueError, match=f"2 of 600000 are not, the first is nan at row {row}, column 999"):

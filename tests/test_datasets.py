@@ -97,7 +97,8 @@ def test_sample_loads_from_a_zipped_package(tmp_path):
     """Without a file system path of its own, as importlib.resources promises."""
     with zipfile.ZipFile(tmp_path / "package.zip", "w") as package:
         package.writestr("aaecore/__init__.py", "")
-        for name in ("errors.py", "data.py", "datasets/__init__.py", f"datasets/{datasets.SAMPLE_FILE}"):
+        read = ("files/__init__.py", "files/hdf5.py", "files/idx.py", "files/reading.py")
+        for name in ("errors.py", *read, "datasets/__init__.py", f"datasets/{datasets.SAMPLE_FILE}"):
             package.write(PACKAGE.parent / name, f"aaecore/{name}")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'package.zip')!r}); from aaecore import datasets; "

@@ -7,7 +7,7 @@ import pytest
 from emulator.emulator import EmulatorError
 from emulator_kit import KERNELS, SEEDS, SOURCE, device, driver, f4, i4, launch, line_of, needs_compiler, node, run_test
 
-from aaecore.driver import Launch
+from aaecore.backends.cuda.driver import Launch
 
 pytestmark = needs_compiler
 

@@ -13,7 +13,7 @@ from emulator import build as builder
 from emulator.emulator import BuildError, EmulatedDriver, EmulatorError, asan_environment, build
 from emulator_kit import KERNELS, SEEDS, SOURCE, device, driver, f4, launch, needs_compiler, node
 
-from aaecore.driver import Launch, Node
+from aaecore.backends.cuda.driver import Launch, Node
 
 pytestmark = needs_compiler
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from fused_steps import Sizes, Step
 
-from aaecore import geometry
-from aaecore.driver import Node
-from aaecore.fusion import Fused, fuse
-from aaecore.ops import PRECISIONS, SIGMOID
-from aaecore.plan import Call
+from aaecore.backends.cuda import kernels
+from aaecore.backends.cuda.driver import Node
+from aaecore.backends.cuda.fusion import Fused, fuse
+from aaecore.core.ops import PRECISIONS, SIGMOID
+from aaecore.core.plan import Call
 
 pytestmark = cuda_devices.needs_device
-CHIP = geometry.Chip(132, "tf32x3")
+CHIP = kernels.Chip(132, "tf32x3")
 # One thread's share and several, whole quads and not, every row wide and odd; more rows than multiprocessors.
 SIZES = (
     Sizes(5, 40, 8, 36), Sizes(3, 1001, 7, 1030), Sizes(2, 2052, 4, 1100, beta=1), Sizes(7, 33, 3, 17, act=SIGMOID),
@@ -29,17 +29,17 @@ def _ids(sizes: Sizes) -> str:
     return f"B{sizes.batch}-{sizes.wide}-{sizes.few}-{sizes.wide2}" + "-beta1" * sizes.beta
 
 
-def _fused(step: Step, chip: geometry.Chip = CHIP) -> list[Call | Fused]:
+def _fused(step: Step, chip: kernels.Chip = CHIP) -> list[Call | Fused]:
     return fuse(step.backend.capture(step).calls, chip)
 
 
-def _kernels(step: Step, chip: geometry.Chip = CHIP) -> list[str]:
+def _kernels(step: Step, chip: kernels.Chip = CHIP) -> list[str]:
     return [c.kernel if isinstance(c, Fused) else c.name for c in _fused(step, chip)]
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=_ids)
 @pytest.mark.parametrize(("precision", "suffix"), PRECISIONS.items())
-@pytest.mark.parametrize("pattern", geometry.FUSED)
+@pytest.mark.parametrize("pattern", kernels.FUSED)
 def test_one_kernel_gives_the_bits_of_its_calls(pattern: str, precision: str, suffix: str, sizes: Sizes) -> None:
     backend = cuda_devices.backend()
     step = Step(backend, pattern, suffix, sizes)
@@ -56,7 +56,7 @@ def test_one_kernel_gives_the_bits_of_its_calls(pattern: str, precision: str, su
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("pattern", geometry.FUSED)
+@pytest.mark.parametrize("pattern", kernels.FUSED)
 def test_many_rows_are_left_alone(pattern: str) -> None:
     step = Step(cuda_devices.backend(), pattern, "", Sizes(8, 40, 8, 36))
     assert len(_kernels(step, replace(CHIP, multiprocessors=3))) < len(step.calls)
@@ -123,7 +123,7 @@ def test_calls_keep_their_order_where_it_matters(change: str) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("pattern", geometry.FUSED)
+@pytest.mark.parametrize("pattern", kernels.FUSED)
 def test_no_rows_are_no_launch(pattern: str) -> None:
     step = Step(cuda_devices.backend(), pattern, "", Sizes(0, 40, 8, 40))
     assert _kernels(step) == [name for name, *_ in step.calls]

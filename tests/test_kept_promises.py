@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from aaecore.cpu import compiled
+from aaecore.backends.cpu import compiled
 
 GOLDEN = Path(__file__).parent / "golden" / "gaussian-ring-8-steps.h5"
 V4 = "ef39228d46398d9802ba0473903d21fe44024ff37ad3f2e0031ada3778db2bcc"

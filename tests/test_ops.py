@@ -19,9 +19,10 @@ import pytest
 from cases import CASES, case_id, make_buffers
 from op_checks import Array, Guarded, check, ops_of, poison, written
 
-from aaecore import cpu, reference
-from aaecore.backend import Backend, Buffer
-from aaecore.ops import OPS
+from aaecore.backends import cpu, reference
+from aaecore.core.backend import Backend
+from aaecore.core.memory import Buffer
+from aaecore.core.ops import OPS
 
 compiled = cpu.compiled
 

@@ -17,36 +17,57 @@ from aaecore.kernels import cpu as compiled
 
 PACKAGE = Path(aaecore.__file__).parent
 
-# A module may import those of earlier rows, and within a row those before it.
-LAYERS = [
-    ["_version", "errors", "arguments", "atomic", "ops", "history", "data", "datasets", "checkpoint"],
-    ["plan", "backend", "reference", "_cores", "cpu", "_info"],
-    ["driver", "dependencies", "geometry", "fusion", "places", "nvrtc", "cupy_driver", "cuda"],
-    ["tensor", "functions"],
-    ["optim", "nn", "random", "schedules", "priors", "posteriors"],
-    ["rows", "aae", "stepper", "guard", "callbacks", "state", "trainer"],
-    ["config", "plots", "cli"],
+# A storey may import those before it. Within a room imports may go either way, but never in a circle.
+STOREYS = [
+    ["_version", "errors", "arguments"],
+    ["core", "files"],
+    ["backends", "functions", "datasets"],
+    ["_info", "nn", "optim", "priors", "data"],
+    ["models"],
+    ["training"],
+    ["app"],
 ]
-ORDER = {name: i for i, name in enumerate(n for row in LAYERS for n in row)}
+ROOMS = {room: height for height, rooms in enumerate(STOREYS) for room in rooms}
+NAMES_ALONE = {"callbacks", "posteriors", "schedules"}  # public names of modules that stand in rooms
 
 
-def imports_at_load(tree):
-    """The aaecore modules that a module imports when it is loaded: not those in functions or for type checkers."""
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aaecore."):
-            yield node.module.split(".")[1]
+def module_name(path):
+    """("core", "ops") of aaecore/core/ops.py, and ("core",) of the room's own `__init__`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def test_imports_point_one_way():
-    for path in PACKAGE.glob("*.py"):
-        if path.stem in ("__init__", "__main__"):
+MODULES = {module_name(p): p for p in PACKAGE.rglob("*.py")}
+
+
+def imports(name):
+    """All modules of the package that a module imports: also inside functions and for type checkers only."""
+    path = MODULES[name]
+    package = name if path.stem == "__init__" else name[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(a.name.split(".")[0] == "aaecore" for a in node.names), f"{path}: import it relatively"
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            assert not isinstance(node, ast.ImportFrom) or node.module.split(".")[0] != "aaecore", path
             continue
-        assert path.stem in ORDER, f"{path.name}: give it a place in LAYERS"
-        for name in imports_at_load(ast.parse(path.read_text())):
-            if name != "kernels":
-                assert ORDER[name] < ORDER[path.stem], f"{path.name} imports {name}"
+        base = package[: len(package) - node.level + 1] + tuple((node.module or "").split(".") if node.module else ())
+        for alias in node.names:
+            inner = (*base, alias.name)
+            yield inner if inner in MODULES else base
+
+
+def test_imports_point_down():
+    rooms = {name[0] for name in MODULES if name} - NAMES_ALONE
+    assert rooms == set(ROOMS), "give every room a storey"
+    for name in MODULES:
+        if not name or name[0] in NAMES_ALONE:
+            continue
+        for other in imports(name):
+            if other[:1] == ("kernels",):
+                continue
+            assert other, f"{'.'.join(name)} imports from the package itself, which imports all rooms"
+            same_room = other[0] == name[0]
+            assert same_room or ROOMS[other[0]] < ROOMS[name[0]], f"{'.'.join(name)} imports {'.'.join(other)}"
 
 
 def run(code, **environment):
@@ -128,7 +149,7 @@ def test_a_cpu_that_runs_none_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(compiled, "supported", list)
     monkeypatch.setattr(compiled, "missing", lambda: "sse4.2")
     with pytest.raises(aaecore.DeviceError, match=r"cpu: expected a CPU of level x86-64-v2, this one has no sse4\.2"):
-        aaecore.cpu.CpuBackend("v2")
+        aaecore.backends.cpu.CpuBackend("v2")
 
 
 def test_set_num_threads():

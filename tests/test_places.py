@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from training import model, rows
 
-from aaecore import Trainer, cuda
-from aaecore.backend import Backend, Buffer
-from aaecore.places import in_second_place
-from aaecore.plan import Plan
-from aaecore.reference import ReferenceBackend
+from aaecore import Trainer
+from aaecore.backends.cuda import backend as cuda
+from aaecore.backends.cuda.places import in_second_place
+from aaecore.backends.reference import ReferenceBackend
+from aaecore.core.backend import Backend
+from aaecore.core.memory import Buffer
+from aaecore.core.plan import Plan
 
 ROWS, FEATURES = 4, 3
 STEPS = 4  # of a graph
@@ -78,7 +80,7 @@ def test_a_batch_stays_where_a_buffer_lies_across_its_ends(first: int, last: int
 def test_a_gather_is_no_link_of_the_chain_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
     monkeypatch.setattr(cuda.CudaBackend, "steps_per_graph", STEPS)
-    monkeypatch.setattr("aaecore.stepper.BURST_SECONDS", 1e9)
+    monkeypatch.setattr("aaecore.training.stepper.BURST_SECONDS", 1e9)
     made = []
     monkeypatch.setattr(cuda_devices.driver(), "graph", lambda nodes: made.append(nodes) or (lambda: None))
     Trainer(model(device="cuda"), 8, guard=False).fit(rows()[: 8 * (3 * STEPS + 1)], 1, progress=False)
@@ -95,7 +97,7 @@ def test_a_gather_is_no_link_of_the_chain_of_steps(monkeypatch: pytest.MonkeyPat
 def test_the_last_step_of_a_graph_leaves_its_batch_where_it_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
     monkeypatch.setattr(cuda.CudaBackend, "steps_per_graph", STEPS)
-    monkeypatch.setattr("aaecore.stepper.BURST_SECONDS", 1e9)
+    monkeypatch.setattr("aaecore.training.stepper.BURST_SECONDS", 1e9)
     x = rows()[: 8 * 3 * STEPS]
     last = {}
     for record in (True, False):

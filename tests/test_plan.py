@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from aaecore import AAE, CaptureError, DeviceError, Trainer
-from aaecore.backend import get_backend
-from aaecore.cpu import CpuBackend
+from aaecore.backends.cpu import CpuBackend
+from aaecore.backends.devices import get_backend
 
 DEVICES = ["cpu", "reference"]
 

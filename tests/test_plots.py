@@ -5,9 +5,10 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from aaecore import AAE, plots, priors
-from aaecore.config import Source
-from aaecore.history import History
+from aaecore import AAE, priors
+from aaecore.app import plots
+from aaecore.app.sources import Source
+from aaecore.training.history import History
 
 pytest.importorskip("matplotlib", reason="pictures need the extra: pip install 'aaecore[app]'")
 SHAPE = (4, 5)

@@ -15,9 +15,10 @@ import pytest
 from cases import CASES, Case, case_id, make_buffers
 from numpy.typing import NDArray
 
-from aaecore import cpu, reference
-from aaecore.backend import Backend, get_backend
-from aaecore.ops import OPS
+from aaecore.backends import cpu, reference
+from aaecore.backends.devices import get_backend
+from aaecore.core.backend import Backend
+from aaecore.core.ops import OPS
 
 Array = NDArray[Any]
 

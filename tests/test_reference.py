@@ -14,8 +14,8 @@ import pytest
 from cases import CASES, make_buffers
 from numpy.typing import NDArray
 
-from aaecore import reference
-from aaecore.ops import (
+from aaecore.backends import reference
+from aaecore.core.ops import (
     ACTIVATIONS,
     BETA1,
     BETA2,

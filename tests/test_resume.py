@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from training import StopAt
 
-from aaecore import AAE, CheckpointError, Trainer, callbacks, checkpoint, load, priors, schedules
+from aaecore import AAE, CheckpointError, Trainer, callbacks, load, priors, schedules
+from aaecore.files import checkpoint
 from aaecore.optim import SGD, Adam
 
 D = 9
@@ -208,7 +209,7 @@ def test_a_description_that_does_not_fit(change, message, tmp_path):
 
     def keep(meta):
         kept.update(meta)
-        from aaecore import state
+        from aaecore.training import state
 
         return state.expected(meta)
 

@@ -13,11 +13,11 @@ import pytest
 from training import state
 
 from aaecore import AAE, Trainer, set_num_threads
-from aaecore.aae import Batch
-from aaecore.cpu import get_num_threads
+from aaecore.backends.cpu import get_num_threads
+from aaecore.functions.tensor import Tensor
 from aaecore.kernels import cpu as compiled
+from aaecore.models.aae import Batch
 from aaecore.optim import Adam
-from aaecore.tensor import Tensor
 
 # (inputs, hidden, latent, batch). a to f are sizes of the benchmarks; wide is beyond every boundary at which the
 # kernels share their work differently: more than two blocks of 112 rows, layers of many panels and of few.

@@ -9,8 +9,8 @@ import pytest
 from training import D, model, rows, same, state, train
 
 from aaecore import AAE, CheckpointError, Trainer, callbacks, priors, schedules, set_num_threads
-from aaecore.backend import get_backend
-from aaecore.cpu import get_num_threads
+from aaecore.backends.cpu import get_num_threads
+from aaecore.backends.devices import get_backend
 from aaecore.data import epoch_order
 from aaecore.optim import SGD, Adam
 

@@ -8,10 +8,10 @@ import cuda_devices
 import numpy as np
 import pytest
 
-from aaecore.backend import Buffer
-from aaecore.cuda import CudaBackend
-from aaecore.driver import Node
-from aaecore.geometry import LEAST_PART_ROWS, WEIGHT_PART, Chip, scratch_bytes
+from aaecore.backends.cuda.backend import CudaBackend
+from aaecore.backends.cuda.driver import Node
+from aaecore.backends.cuda.kernels import LEAST_PART_ROWS, WEIGHT_PART, Chip, scratch_bytes
+from aaecore.core.memory import Buffer
 
 pytestmark = cuda_devices.needs_device
 CHIP = Chip(132, "tf32x3")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data import load_hdf5, read_idx, reading
 from ..errors import DataError
+from ..files.hdf5 import load_hdf5
+from ..files.idx import read_idx
+from ..files.reading import reading
 
 __all__ = ["Dataset", "Split", "load"]
 

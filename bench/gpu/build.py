@@ -78,7 +78,7 @@ def extension(folder: Path, packed: Path = pack.FOLDER) -> Row:
 
 def store_packed(names: list[str], architecture: str, packed: Path) -> dict[str, str]:
     """Puts the pack's machine code into the cache; gives, by name, why that of a source could not be taken."""
-    from aaecore import nvrtc
+    from aaecore.backends.cuda import nvrtc
 
     known, left = pack.read(packed).get("kernels", {}), {}
     for name in names:
@@ -92,7 +92,7 @@ def kernels(packed: Path = pack.FOLDER) -> Row:
     """What the pack lacks is compiled, in processes beside each other."""
     import cupy
 
-    from aaecore import nvrtc
+    from aaecore.backends.cuda import nvrtc
 
     runtime = cupy.cuda.runtime
     properties = runtime.getDeviceProperties(runtime.getDevice())
@@ -100,7 +100,7 @@ def kernels(packed: Path = pack.FOLDER) -> Row:
     names = [name for name in nvrtc.sources() if name.endswith(".cu")]
     left = store_packed(names, architecture, packed)
     row: Row = {"part": "kernels", "architecture": architecture, "from the pack": len(names) - len(left)}
-    code = "import sys; from aaecore import nvrtc; nvrtc.cubin(*sys.argv[1:])"
+    code = "import sys; from aaecore.backends.cuda import nvrtc; nvrtc.cubin(*sys.argv[1:])"
     running = {n: subprocess.Popen([sys.executable, "-P", "-c", code, n, architecture]) for n in left}
     failed = [name for name, process in running.items() if process.wait()]
     row |= {"compiled": len(left) - len(failed), "why": next(iter(left.values()))} if left else {}

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from aaecore.backend import Backend, get_backend
-from aaecore.cuda import CudaBackend
-from aaecore.ops import IDENTITY
+from aaecore.backends.cuda.backend import CudaBackend
+from aaecore.backends.devices import get_backend
+from aaecore.core.backend import Backend
+from aaecore.core.ops import IDENTITY
 from gpu import gaps, probe
 from gpu.gaps import Part, row
 from gpu.goals import DRY

@@ -6,7 +6,7 @@ import cuda_devices
 import pytest
 from sizes import Size
 
-from aaecore import cuda
+from aaecore.backends.cuda import backend as cuda
 from gpu.goals import GPU_SIZES
 
 

@@ -24,7 +24,7 @@ from protocol import LR
 from sizes import Size, parse_size
 
 from aaecore import Trainer
-from aaecore.callbacks import Callback
+from aaecore.training.callbacks import Callback
 from gpu.model import make_model
 
 Row = dict[str, Any]

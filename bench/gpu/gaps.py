@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from aaecore import nvrtc
-from aaecore.cuda import CudaBackend
-from aaecore.cupy_driver import MAX_DYNAMIC_SHARED
+from aaecore.backends.cuda import nvrtc
+from aaecore.backends.cuda.backend import CudaBackend
+from aaecore.backends.cuda.cupy_driver import MAX_DYNAMIC_SHARED
 from gpu import probe
 from gpu.gap_probe import SOURCE
 from gpu.model import once

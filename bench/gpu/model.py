@@ -11,7 +11,8 @@ import steps
 from sizes import Size
 
 from aaecore import AAE
-from aaecore.backend import Backend, Buffer
+from aaecore.core.backend import Backend
+from aaecore.core.memory import Buffer
 
 FFMA = "ffma"  # the precision "fp32" made without tensor cores
 BURST = 64  # steps of one call: a multiple of what one graph holds

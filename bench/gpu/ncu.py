@@ -24,8 +24,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from aaecore.cuda import CudaBackend
-from aaecore.driver import Launch, Node
+from aaecore.backends.cuda.backend import CudaBackend
+from aaecore.backends.cuda.driver import Launch, Node
 from gpu.goals import GPU_SIZES
 from gpu.model import make_model, make_step
 from gpu.processes import environment, module

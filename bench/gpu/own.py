@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from aaecore import AAE
-from aaecore.backend import Buffer
+from aaecore.core.memory import Buffer
 from gpu.goals import GPU_SIZES, LARGE, MODE
 from gpu.model import BURST, FFMA, make_model, make_step, once
 

@@ -92,7 +92,7 @@ def extension(python: str, before: Manifest, folder: Path) -> Manifest:
 
 def kernels(folder: Path, architecture: str = ARCHITECTURE) -> Manifest:
     """By source file, its machine code; the longest ones are begun first."""
-    from aaecore import nvrtc
+    from aaecore.backends.cuda import nvrtc
 
     names = sorted(n for n in nvrtc.sources() if n.endswith(".cu"))
     names.sort(key=lambda name: not name.startswith("linear"))

@@ -9,7 +9,7 @@ import matplotlib
 from figures import COLOURS
 from matplotlib.figure import Figure
 
-from aaecore.geometry import FUSED
+from aaecore.backends.cuda.kernels import FUSED
 from gpu.trace import Seen, Times
 
 FAMILIES = ("products", "few inputs or outputs", "weight gradients and Adam", "losses", "others")

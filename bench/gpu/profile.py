@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aaecore.backend import Backend
-from aaecore.cuda import CudaBackend
-from aaecore.driver import Node
-from aaecore.fusion import Fused, fuse
-from aaecore.geometry import kernels_of
-from aaecore.ops import OPS, PRECISIONS
-from aaecore.plan import Call, Plan
+from aaecore.backends.cuda.backend import CudaBackend
+from aaecore.backends.cuda.driver import Node
+from aaecore.backends.cuda.fusion import Fused, fuse
+from aaecore.backends.cuda.kernels import kernels_of
+from aaecore.core.backend import Backend
+from aaecore.core.ops import OPS, PRECISIONS
+from aaecore.core.plan import Call, Plan
 from gpu.goals import GPU_SIZES
 from gpu.model import make_model, make_step, once
 

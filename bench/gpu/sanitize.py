@@ -30,10 +30,11 @@ from sizes import SIZES
 from steps import make_step
 from test_cuda_ops import CHIP, chips_of, rounding_of_tensor_cores
 
-from aaecore import AAE, Trainer, cuda
-from aaecore.fusion import Fused, fuse
-from aaecore.geometry import FUSED, LEAST_PART_ROWS, ROWS, Chip, fan
-from aaecore.ops import PRECISIONS
+from aaecore import AAE, Trainer
+from aaecore.backends.cuda import backend as cuda
+from aaecore.backends.cuda.fusion import Fused, fuse
+from aaecore.backends.cuda.kernels import FUSED, LEAST_PART_ROWS, ROWS, Chip, fan
+from aaecore.core.ops import PRECISIONS
 from gpu.model import is_gpu
 
 Case = tuple[str, int, Chip]

@@ -24,7 +24,7 @@ from typing import Any
 from alternate import ended_after
 from protocol import own_output
 
-from aaecore.cuda import CudaBackend
+from aaecore.backends.cuda.backend import CudaBackend
 from gpu.goals import GPU_SIZES
 from gpu.model import BURST, clock_of, make_model, make_step
 from gpu.processes import environment, module

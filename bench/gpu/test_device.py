@@ -10,8 +10,8 @@ import pytest
 from cases import CASES
 from sizes import Size
 
-from aaecore.geometry import KERNELS, kernels_of
-from aaecore.ops import OPS
+from aaecore.backends.cuda.kernels import KERNELS, kernels_of
+from aaecore.core.ops import OPS
 from gpu import model, sanitize
 
 HERE = Path(__file__).resolve().parent

@@ -12,8 +12,9 @@ import pytest
 import steps
 from sizes import Size
 
-from aaecore import Trainer, cuda
-from aaecore.stepper import Stepper
+from aaecore import Trainer
+from aaecore.backends.cuda import backend as cuda
+from aaecore.training.stepper import Stepper
 from gpu import ceilings, epoch, profile, sanitize
 
 TINY = Size(12, 9, 2, 7)

@@ -12,7 +12,7 @@ import fake_cupy
 import pytest
 from emulator.emulator import EmulatedDriver
 
-from aaecore import nvrtc
+from aaecore.backends.cuda import nvrtc
 from aaecore.kernels import cpu as compiled
 from gpu import build, pack
 

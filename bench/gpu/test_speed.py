@@ -16,8 +16,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from steps import make_step, plan_bytes
 
 from aaecore import DeviceError, get_backend
-from aaecore.backend import Backend
-from aaecore.ops import OPS
+from aaecore.core.backend import Backend
+from aaecore.core.ops import OPS
 from gpu.goals import GPU_SIZES, MODE
 from gpu.model import FFMA, clock_of, is_gpu, make_model
 

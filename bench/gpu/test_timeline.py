@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from aaecore.cuda import CudaBackend
-from aaecore.driver import Launch, Node
+from aaecore.backends.cuda.backend import CudaBackend
+from aaecore.backends.cuda.driver import Launch, Node
 from gpu import picture, timeline
 from gpu.trace import Event, Mismatch, Times, events_of, key, match, node_rows, replays, seen, summary
 

@@ -21,9 +21,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from aaecore.cuda import CudaBackend
-from aaecore.driver import Node
-from aaecore.plan import Plan
+from aaecore.backends.cuda.backend import CudaBackend
+from aaecore.backends.cuda.driver import Node
+from aaecore.core.plan import Plan
 from gpu.goals import GPU_SIZES, LARGE
 from gpu.model import make_model, make_step, once
 from gpu.trace import Event, Mismatch, Seen, events_of, key, node_rows, seen, summary

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from aaecore.driver import Node
+from aaecore.backends.cuda.driver import Node
 
 Row = dict[str, Any]
 Key = tuple[str, tuple[int, int]]  # kernel and grid

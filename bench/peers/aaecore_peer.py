@@ -17,7 +17,7 @@ from gpu.model import BURST, clock_of, make_model
 from steps import make_step
 
 import aaecore
-from aaecore.backend import Buffer
+from aaecore.core.memory import Buffer
 from aaecore.kernels import cpu as compiled
 
 VARIANTS = ("replay", "eager", "trainer", "burst")
@@ -85,7 +85,7 @@ def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
 
 
 def probe(seconds: float) -> float:
-    return compiled.Kernels(aaecore.cpu.default_isa()).fma_rate(seconds)
+    return compiled.Kernels(aaecore.backends.cpu.default_isa()).fma_rate(seconds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What NVRTC makes of the CUDA kernels, without a GPU: registers, memory, occupancy and instructions of each.
 
-As a program: a table of the kernels on an architecture, and with --budgets what aaecore/geometry.py should allow them.
+As a program: a table of the kernels on an architecture, and with --budgets what `aaecore.backends.cuda.kernels` should
+allow them.
 
     python tests/cuda_check/cubins.py sm_90a
 """
@@ -23,9 +24,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from aaecore import nvrtc
+from aaecore.backends.cuda import nvrtc
+from aaecore.backends.cuda.kernels import KERNELS
 from aaecore.errors import DeviceError
-from aaecore.geometry import KERNELS
 
 INSTALL = "pip install 'aaecore[cuda13x]' nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm"
 TENSOR_CORES = ("bf16", "tf32", "tf32x3")  # arithmetics that need sm_80

@@ -16,7 +16,7 @@ from pathlib import Path
 import cubins
 import pytest
 
-from aaecore import geometry
+from aaecore.backends.cuda.kernels import KERNELS, TILES
 
 FOLDER = Path(__file__).parents[2] / "kernels"
 TILED = r"linear_\w+_(ffma|tf32|tf32x3|bf16)_(small|medium|large)"
@@ -99,7 +99,7 @@ def kernels(compilation: cubins.Compilation, arch: str) -> list[cubins.Compiled]
 
 
 def test_kernels_are_those_of_the_table(kernels: list[cubins.Compiled], arch: str) -> None:
-    expected = {name: geometry.KERNELS[name].source for name in cubins.expected(arch)}
+    expected = {name: KERNELS[name].source for name in cubins.expected(arch)}
     assert {k.name: k.source for k in kernels} == expected
     assert len(kernels) == len(expected)  # none in two sources
 
@@ -110,7 +110,7 @@ def test_tensor_cores_are_left_out_before_sm_80(compilation: cubins.Compilation)
 
 
 def _tensor_sources() -> set[str]:
-    return {k.source for k in geometry.KERNELS.values() if set(k.source[:-3].split("_")) & set(cubins.TENSOR_CORES)}
+    return {k.source for k in KERNELS.values() if set(k.source[:-3].split("_")) & set(cubins.TENSOR_CORES)}
 
 
 def test_nothing_is_spilled(kernels: list[cubins.Compiled]) -> None:
@@ -119,11 +119,11 @@ def test_nothing_is_spilled(kernels: list[cubins.Compiled]) -> None:
 
 
 def test_launch_bounds_are_the_threads_launched(kernels: list[cubins.Compiled]) -> None:
-    assert {k.name: k.threads for k in kernels} == {k.name: geometry.KERNELS[k.name].threads for k in kernels}
+    assert {k.name: k.threads for k in kernels} == {k.name: KERNELS[k.name].threads for k in kernels}
 
 
 def test_registers_are_within_budget(kernels: list[cubins.Compiled]) -> None:
-    budgets = {k.name: (k.registers, geometry.KERNELS[k.name].registers) for k in kernels}
+    budgets = {k.name: (k.registers, KERNELS[k.name].registers) for k in kernels}
     assert not {name: of for name, of in budgets.items() if of[0] > of[1]}, "registers used, allowed"
 
 
@@ -133,7 +133,7 @@ def test_shared_memory_is_what_a_block_may_have(kernels: list[cubins.Compiled], 
 
 
 def test_occupancy_is_within_budget(kernels: list[cubins.Compiled]) -> None:
-    budgets = {k.name: (k.blocks, geometry.KERNELS[k.name].blocks) for k in kernels}
+    budgets = {k.name: (k.blocks, KERNELS[k.name].blocks) for k in kernels}
     assert not {name: of for name, of in budgets.items() if of[0] < of[1]}, "blocks a multiprocessor holds, wanted"
 
 
@@ -172,7 +172,7 @@ def test_panels_are_copied_in_quads(kernels: list[cubins.Compiled], arch: str) -
     wrong = {}
     for k in kernels:
         if found := re.fullmatch(TILED, k.name):
-            tile = geometry.TILES[found[2]]
+            tile = TILES[found[2]]
             copies = 2 * (tile.rows + tile.columns) * tile.depth // 4 // (32 * tile.warps)
             counted = k.count(r"STS\.128") if arch == "sm_75" else k.count(r"LDGSTS\.E\.(\w+\.)*128")
             if not copies <= counted <= (1.5 * copies if arch == "sm_75" else copies):
@@ -185,7 +185,7 @@ def test_products_are_those_of_one_chunk(kernels: list[cubins.Compiled]) -> None
     wrong = {}
     for k in kernels:
         if found := re.fullmatch(TILED, k.name):
-            math, tile = found[1], geometry.TILES[found[2]]
+            math, tile = found[1], TILES[found[2]]
             volume = tile.rows * tile.columns * tile.depth // tile.warps
             if math == "ffma":  # the epilogue has some in its four quads: division, roots, Adam
                 least = volume // 32
@@ -222,7 +222,7 @@ def test_table(compilation: cubins.Compilation) -> None:
     """Look at it with pytest -s."""
     text = cubins.table(compilation.kernels("sm_90a"))
     print(f"\n{text}")
-    assert len(text.splitlines()) == len(geometry.KERNELS) + 1
+    assert len(text.splitlines()) == len(KERNELS) + 1
     assert cubins.budgets(compilation.kernels("sm_90a"))
 
 

@@ -20,11 +20,21 @@ from emulator.emulator import EmulatedDriver, EmulatorError, unavailable
 from fused_steps import Sizes, Step
 from training import rows, train
 
-from aaecore import cuda
-from aaecore.driver import Driver, Node
-from aaecore.fusion import Fused, fuse
-from aaecore.geometry import ALONG, FUSED, KERNELS, LEAST_PART_ROWS, NARROW, TILES, Chip, kernels_of, scratch_bytes
-from aaecore.ops import OPS, PRECISIONS
+from aaecore.backends.cuda import backend as cuda
+from aaecore.backends.cuda.driver import Driver, Node
+from aaecore.backends.cuda.fusion import Fused, fuse
+from aaecore.backends.cuda.kernels import (
+    ALONG,
+    FUSED,
+    KERNELS,
+    LEAST_PART_ROWS,
+    NARROW,
+    TILES,
+    Chip,
+    kernels_of,
+    scratch_bytes,
+)
+from aaecore.core.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 

@@ -16,9 +16,9 @@ from cases import Case, make_buffers
 from emulator.emulator import EmulatedDriver, Line, unavailable
 from fused_steps import Sizes, Step
 
-from aaecore.cuda import CudaBackend
-from aaecore.geometry import ALONG, FUSED, TILES, Chip, kernels_of
-from aaecore.ops import OPS, PRECISIONS
+from aaecore.backends.cuda.backend import CudaBackend
+from aaecore.backends.cuda.kernels import ALONG, FUSED, TILES, Chip, kernels_of
+from aaecore.core.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 

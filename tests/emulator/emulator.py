@@ -1,4 +1,4 @@
-"""A device whose kernels run on the CPU: the Driver of aaecore/driver.py over the library that `build` makes."""
+"""A device whose kernels run on the CPU: the `Driver` of the CUDA backend over the library that `build` makes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from aaecore.driver import Launch, Node
+from aaecore.backends.cuda.driver import Launch, Node
 
 from .build import BuildError, Mode, asan_environment, build, unavailable
 

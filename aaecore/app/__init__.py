@@ -1,0 +1,1 @@
+"""The command line: runs, their configuration, data, tables and pictures."""

@@ -1,0 +1,51 @@
+"""The data of a run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import data, datasets
+from ..errors import DataError
+from ..files.arrays import KINDS, as_rows, load_array
+from .config import RunConfig
+from .images import check_image_shape, is_image
+
+
+class Source(NamedTuple):
+    """What a run trains on: rows (N, features), the labels of the test rows and the shape of an image where known."""
+
+    train: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray | None
+    image_shape: tuple[int, ...] | None
+
+
+def load(config: RunConfig) -> Source:
+    """The data of a run; of a file a tenth of the rows, drawn with the run's seed, is kept for testing.
+
+    Raises:
+        ValueError, TypeError, DataError: there is no such data, or it cannot be used.
+    """
+    if config.data in datasets.NAMES:
+        named = _load_named(config.data)
+        return Source(named.train.x, named.test.x, named.test.y, named.image_shape)
+    expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
+    rows = load_array(config.data, config.dataset, name="data", expected=expected)
+    shape = config.image_shape or (rows.shape[1:] if is_image(rows.shape[1:]) else None)
+    x = data.as_matrix(as_rows(rows), "data")
+    if len(x) < 2:
+        raise ValueError(f"data: expected at least 2 rows, got {len(x)}")
+    if shape is not None:
+        check_image_shape(shape, x.shape[1])
+    order = data.epoch_order(len(x), config.seed, 0)
+    kept = max(1, len(x) // 10)
+    return Source(x[np.sort(order[kept:])], x[np.sort(order[:kept])], None, shape)
+
+
+def _load_named(name: str) -> datasets.Dataset:
+    try:
+        return datasets.load(name, dtype="uint8")
+    except DataError as error:  # a configuration has no folder=
+        raise DataError(str(error).replace("give folder=... or set", "set")) from None

@@ -1,0 +1,1 @@
+"""GPUs: kernels compiled by NVRTC, launched through CuPy, replayed as CUDA graphs."""

@@ -1,0 +1,265 @@
+"""The CUDA half of the op table: which kernels an op launches, on what grid, and what each kernel may use of a chip.
+
+A kernel takes the arguments of its op, in the order of the table: the addresses of the buffers, the dims as int32, the
+scalars as doubles. Kernels in `FUSED` take those of several ops, one op after the other. An op with scratch memory
+(`scratch_bytes`) launches two kernels: the second makes of what the first has left there what the op is to give. Both
+get the address of the scratch after the arguments of the op, but for `WEIGHT_PART`: x, dy, the scratch, B, I, O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from ...core.ops import OPS, PRECISIONS
+
+Dims = Mapping[str, int]
+Grid = tuple[int, int]
+
+PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/loss.cu
+PARTIAL: Final = ("half_squared_error", "bce_logits", "sum_squares")  # sums of parts, which a second kernel adds
+WEIGHT_PART: Final = "linear_backward_weight_part"  # a weight gradient of a part of the batch
+LEAST_PART_ROWS: Final = 512  # of the batch, of such a part
+MOST_WEIGHT_PARTS: Final = 8
+NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cuh; MOST there
+ROWS: Final = 4  # of the batch that a block of kernels/skinny.cuh makes where every multiprocessor has so many
+FUSED: Final = ("forward_forward", "forward_copy", "backward_backward", "forward_loss_backward")  # of fusion.py
+FLOAT: Final = 4  # bytes
+MOST_BLOCKS: Final = 65535  # that CUDA allows in the second direction of a grid
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel is launched with, and its budget: no stack and no spilled registers anywhere, and these."""
+
+    source: str  # the file in kernels/
+    threads: int  # of a block; the bound in the source is the same
+    shared: int = 0  # bytes of dynamic shared memory
+    registers: int = 30  # of a thread at most, on every architecture
+    blocks: int = 4  # on a multiprocessor at least, on every architecture; by registers, threads and shared memory
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile of a matrix product, as in kernels/tile.cuh."""
+
+    rows: int
+    columns: int
+    depth: int  # of the reduction, at a time
+    warps: int
+    slices: int  # of the reduction, among the warps
+    stages: int
+
+    def shared(self, along: tuple[bool, bool], pads: tuple[int, int]) -> int:
+        """Bytes for the panels of all stages or the finished sums; `along`: how the two operands lie; `pads` of panels
+        along and across the reduction."""
+        stage = 0
+        for lines, is_along in zip((self.rows, self.columns), along, strict=True):
+            outer, inner = (lines, self.depth) if is_along else (self.depth, lines)
+            stage += outer * (inner + pads[0 if is_along else 1])
+        return FLOAT * max(self.stages * stage, self.slices * self.rows * (self.columns + 8))
+
+
+TILES: Final = MappingProxyType(
+    {
+        "large": Tile(128, 128, 16, 8, 1, 4),
+        "medium": Tile(64, 64, 32, 4, 1, 3),
+        "small": Tile(32, 32, 64, 4, 4, 3),
+    }
+)
+PADS: Final = MappingProxyType({"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)})  # kernels/math.cuh
+ALONG: Final = MappingProxyType(
+    {
+        "linear_forward": (True, True),
+        "linear_backward_input": (True, False),
+        "linear_backward_weight": (False, False),
+        "linear_backward_weight_adam": (False, False),
+    }
+)
+# Registers of a thread, and blocks on a multiprocessor of the smallest chip (an H100 holds up to four), by arithmetic
+# and tile: what NVRTC 13.0 takes at most on any architecture, and 5 % more.
+_BUDGETS: Final = {
+    ("ffma", "medium"): (134, 1),
+    ("tf32x3", "small"): (160, 1), ("tf32x3", "medium"): (246, 1), ("tf32x3", "large"): (255, 1),
+    ("tf32", "small"): (92, 1), ("tf32", "medium"): (134, 1), ("tf32", "large"): (128, 1),
+    ("bf16", "small"): (95, 1), ("bf16", "medium"): (138, 1), ("bf16", "large"): (128, 1),
+}  # fmt: skip
+
+
+_MORE_REGISTERS: Final = {
+    "adam_step": 50, "bce_logits": 42, "half_squared_error": 42, "random_mixture": 57,
+    "random_hypersphere": 42, "random_swiss_roll": 31,
+}  # fmt: skip
+
+
+def _linear_kernels() -> dict[str, Kernel]:
+    made = {}
+    for (math, tile), (registers, blocks) in _BUDGETS.items():
+        source = "linear.cu" if math == "ffma" else f"linear_{math}.cu"
+        kernels = {op: (along, registers) for op, along in ALONG.items()}
+        if math != "ffma":
+            kernels[WEIGHT_PART] = (False, False), min(255, registers + 18)
+        for op, (along, most) in kernels.items():
+            shared = TILES[tile].shared(along, PADS[math])
+            made[f"{op}_{math}_{tile}"] = Kernel(source, 32 * TILES[tile].warps, shared, most, blocks)
+    for math in ("ffma", "tf32", "bf16"):
+        source = "skinny.cu" if math == "ffma" else f"skinny_{math}.cu"
+        for op in ("linear_forward", "linear_backward_input"):
+            for shape in ("fan_in", "fan_out"):
+                made[f"{op}_{math}_{shape}"] = Kernel(source, 256, registers=101, blocks=2)
+                made[f"{op}_{math}_{shape}{ROWS}"] = Kernel(source, 256, registers=128, blocks=2)
+        made |= {f"{name}_{math}": Kernel(source, 256, registers=128, blocks=2) for name in FUSED}
+    return made
+
+
+def _simple_kernels() -> dict[str, Kernel]:
+    """Those of all other ops, named after them."""
+    sources = {
+        "loss.cu": "activation_backward half_squared_error bce_logits gaussian_sample "
+        "gaussian_sample_backward sum_squares",
+        "data.cu": "copy_columns copy fill scale gather_rows_u8 gather_rows cursor_advance log_value take_rate",
+        "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
+        "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
+        "random_categorical rng_advance",
+    }
+    made = {
+        name: Kernel(source, _threads(name), registers=_MORE_REGISTERS.get(name, Kernel.registers))
+        for source, names in sources.items()
+        for name in names.split()
+    }
+    made["adversarial_bce"] = Kernel("loss.cu", 1024, registers=35, blocks=1)  # one block makes all of it
+    made |= {f"{name}_sum": Kernel("loss.cu", 32, registers=46) for name in PARTIAL}
+    sums = [f"{op}_sum{2**n}" for op in ("linear_backward_weight", "linear_backward_weight_adam") for n in (1, 2, 3)]
+    return made | {name: Kernel("linear_sum.cu", 256, registers=54) for name in sums}
+
+
+def _threads(op: str) -> int:
+    if op in _BY_ROW:
+        return 64
+    return 256 if op in _ELEMENTS or op in PARTIAL else 1
+
+
+# Elements of an op that has a thread for each, or for four.
+_ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
+    **dict.fromkeys(("activation_backward", "copy", "fill", "scale", "sgd_step"), lambda d: d["N"]),
+    **dict.fromkeys(("adam_step", "random_uniform", "random_normal"), lambda d: -(-d["N"] // 4)),
+    **dict.fromkeys(("gather_rows_u8", "gather_rows"), lambda d: d["B"] * d["N"]),
+    **dict.fromkeys(("gaussian_sample", "gaussian_sample_backward"), lambda d: d["B"] * d["Z"]),
+    "copy_columns": lambda d: d["B"] * d["cols"],
+}
+_BY_ROW: Final = ("random_mixture", "random_swiss_roll", "random_hypersphere", "random_categorical")
+
+KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType(_linear_kernels() | _simple_kernels())
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What the choice of kernels depends on.
+
+    `fp32` is the arithmetic of float32 products, "tf32x3" or "ffma"; `tiles` are those to choose from, largest first.
+    """
+
+    multiprocessors: int
+    fp32: str
+    tiles: tuple[str, ...] = tuple(TILES)
+
+
+def _blocks(n: int, size: int) -> int:
+    return -(-n // size)
+
+
+def _tile(op: str, math: str, rows: int, columns: int, chip: Chip, most_parts: int = 1) -> tuple[str, Grid, int]:
+    """The largest tile that gives three of four multiprocessors a block, else the smallest; its grid, and into how many
+    parts of the reduction each tile is divided for that."""
+    for name in ("medium",) if math == "ffma" else chip.tiles:
+        x, y, parts = _blocks(columns, TILES[name].columns), _blocks(rows, TILES[name].rows), 1
+        while 2 * parts <= most_parts and 4 * x * y * parts < 3 * chip.multiprocessors:
+            parts *= 2
+        if 4 * x * y * parts >= 3 * chip.multiprocessors:
+            break
+    if y * parts > MOST_BLOCKS:
+        most = MOST_BLOCKS * TILES[name].rows
+        raise ValueError(f"{op}: expected a result of at most {most} rows on a GPU, got {rows}")
+    return name, (x, y * parts), parts
+
+
+_LINEAR: Final = {kind + suffix: (kind, precision) for kind in ALONG for precision, suffix in PRECISIONS.items()}
+
+
+def has_few_rows(batch: int, chip: Chip) -> bool:
+    """Whether layers of few outputs or inputs give every row of the batch a block."""
+    return 0 < batch < ROWS * chip.multiprocessors
+
+
+def fan(op: str, d: Dims) -> str:
+    """Which kernels of kernels/skinny.cuh a linear op has: "fan_in" (to few numbers of a row), "fan_out" (from few), or
+    "", none."""
+    few, many = {"linear_forward": ("O", "I"), "linear_backward_input": ("I", "O")}.get(_LINEAR[op][0], ("", ""))
+    if not few:
+        return ""
+    return "fan_in" if d[few] <= NARROW else "fan_out" if 0 < d[many] <= NARROW else ""
+
+
+def skinny_math(op: str) -> str:
+    """The arithmetic of those kernels: tensor cores would have little to do."""
+    precision = _LINEAR[op][1]
+    return "ffma" if precision == "fp32" else precision
+
+
+def _linear(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
+    kind, precision = _LINEAR[op]
+    if shape := fan(op, d):
+        rows = 1 if has_few_rows(d["B"], chip) else ROWS
+        return [(f"{kind}_{skinny_math(op)}_{shape}{rows if rows > 1 else ''}", (_blocks(d["B"], rows), 1))]
+    if kind.startswith("linear_backward_weight"):
+        return _weight_gradient(op, d, chip)
+    math = chip.fp32 if precision == "fp32" else precision
+    tile, grid, _ = _tile(op, math, d["B"], d["O" if kind == "linear_forward" else "I"], chip)
+    return [(f"{kind}_{math}_{tile}", grid)]
+
+
+def _weight_tile(op: str, d: Dims, chip: Chip) -> tuple[str, Grid, int]:
+    """The arithmetic and the tile of a weight gradient, their grid, and the parts of the batch that it is made in."""
+    math = chip.fp32 if _LINEAR[op][1] == "fp32" else _LINEAR[op][1]
+    most = 1 if math == "ffma" else min(MOST_WEIGHT_PARTS, d["B"] // LEAST_PART_ROWS)
+    tile, grid, parts = _tile(op, math, d["O"], d["I"], chip, most)
+    return f"{math}_{tile}", grid, parts
+
+
+def _weight_gradient(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
+    """One kernel, or that of parts of a long batch and the one that adds them."""
+    kind, (suffix, grid, parts) = _LINEAR[op][0], _weight_tile(op, d, chip)
+    if parts == 1:
+        return [(f"{kind}_{suffix}", grid)]
+    threads = KERNELS[f"{kind}_sum{parts}"].threads
+    blocks = _blocks(_blocks(d["O"] * d["I"], 4), threads) + _blocks(d["O"], threads)
+    return [(f"{WEIGHT_PART}_{suffix}", grid), (f"{kind}_sum{parts}", (blocks, 1))]
+
+
+def scratch_bytes(op: str, dims: Dims, chip: Chip) -> int:
+    """Of device memory that a launch of an op leaves parts of its sums in; 0 if it needs none."""
+    if op in PARTIAL:
+        return 8 * PARTS
+    if not op.startswith("linear_backward_weight"):
+        return 0
+    parts = _weight_tile(op, dims, chip)[2]
+    return FLOAT * parts * (dims["O"] * dims["I"] + dims["O"]) if parts > 1 else 0
+
+
+def kernels_of(op: str, dims: Dims, chip: Chip) -> list[tuple[str, Grid]]:
+    """The kernels of one launch of an op, in order, each with its grid; none where there is nothing to do."""
+    if any(arg.role != "in" and arg.size(dims) == 0 for arg in OPS[op].args):
+        return []
+    if op in _LINEAR:
+        return _linear(op, dims, chip)
+    threads = KERNELS[op].threads
+    if op in PARTIAL:
+        quads = _blocks(dims["N"] * dims.get("B", 1), 4)
+        return [(op, (min(PARTS, _blocks(quads, threads)), 1)), (f"{op}_sum", (1, 1))]
+    if op in _ELEMENTS:
+        return [(op, (_blocks(_ELEMENTS[op](dims), threads), 1))]
+    if op in _BY_ROW:
+        return [(op, (_blocks(dims["B"], threads), 1))]
+    return [(op, (1, 1))]

@@ -1,0 +1,1 @@
+"""The waist: the op table, memory, launches, recorded steps. It knows no device, no gradient and no model."""

@@ -1,0 +1,211 @@
+"""The op table: the one contract between the library and its kernels.
+
+Everything numerical is ``backend.launch(name, buffers, dims, scalars)``. A row of this table says which buffers an op
+takes (in this order), what it does with each, and how many elements of which kind it must hold; `Backend.launch`
+checks that, the kernels check nothing. The same name is the NumPy function in `backends/reference.py`, the CPU kernel in
+``kernels/*.hpp``, the row of shapes in ``tests/cases.py`` and the benchmark.
+
+Shape letters: B batch rows, I inputs, O outputs, Z latent size, N elements, C components or classes, M rows stored.
+
+Roles: ``in`` is read, ``out`` is overwritten and never read, ``inout`` is both, and ``beta`` is ``out`` when the
+integer argument ``beta`` is 0 and ``inout`` (accumulate) when it is 1.
+
+Kinds: ``real`` is the backend's floating type (float32, or float64 in the reference); ``weight`` is ``real`` in the
+layout the backend keeps weights in (logical shape (out, in)); the others are NumPy dtypes and the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+# Activations, by the code that kernels receive. Their derivatives are functions of the OUTPUT, so no input is kept.
+IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH = range(5)
+ACTIVATIONS: Final[Mapping[str, int]] = MappingProxyType(
+    {"identity": IDENTITY, "relu": RELU, "leaky_relu": LEAKY_RELU, "sigmoid": SIGMOID, "tanh": TANH}
+)
+
+# The optimizer state buffer (8 x float64): what changes from step to step lives in memory, never in an argument.
+STEP, LR, BETA1, BETA2, EPS, GRAD_SCALE, STEP_SIZE, INV_SQRT_BC2 = range(8)
+STATE_SIZE: Final = 8
+MOMENTUM: Final = BETA1  # SGD keeps its momentum where Adam keeps beta1
+
+# Precisions of the linear layers, and what the names of their ops end in.
+PRECISIONS: Final[Mapping[str, str]] = MappingProxyType({"fp32": "", "tf32": "_tf32", "bf16": "_bf16"})
+
+
+@dataclass(frozen=True)
+class Arg:
+    """One buffer of an op: its role, how many elements (a product of dims and integers) and of which kind."""
+
+    name: str
+    role: str  # in | out | inout | beta
+    shape: tuple[str | int, ...]
+    kind: str = "real"  # real | weight | float64 | int64 | uint64 | uint8
+
+    def size(self, dims: Mapping[str, int]) -> int:
+        """Number of elements, from the dims of a launch."""
+        n = 1
+        for d in self.shape:
+            n *= dims[d] if isinstance(d, str) else d
+        return n
+
+
+@dataclass(frozen=True)
+class Op:
+    """A row of the table. `dims` and `scalars` name the integer and floating arguments, in order."""
+
+    name: str
+    args: tuple[Arg, ...]
+    dims: tuple[str, ...]
+    scalars: tuple[str, ...] = ()
+    flops: Callable[[Mapping[str, int]], int] = lambda d: 0
+    valid: Callable[[Mapping[str, int]], bool] = lambda d: True  # what the sizes of the buffers do not say
+
+    def bytes(self, dims: Mapping[str, int]) -> int:
+        """Bytes that must move at least: every operand once, and twice where it is read and written."""
+        total = 0
+        for arg in self.args:
+            touched = 2 if arg.role == "inout" or (arg.role == "beta" and dims["beta"]) else 1
+            total += touched * arg.size(dims) * ITEMSIZE[arg.kind]
+        return total
+
+
+ITEMSIZE: Final[Mapping[str, int]] = MappingProxyType(
+    {"real": 4, "weight": 4, "float64": 8, "int64": 8, "uint64": 8, "uint8": 1}
+)
+
+
+def _gemm(d: Mapping[str, int]) -> int:
+    return 2 * d["B"] * d["I"] * d["O"]
+
+
+def _per(dim: str, count: int) -> Callable[[Mapping[str, int]], int]:
+    return lambda d: count * d[dim]
+
+
+def _in(name: str, *shape: str | int, kind: str = "real") -> Arg:
+    return Arg(name, "in", shape, kind)
+
+
+def _out(name: str, *shape: str | int, kind: str = "real") -> Arg:
+    return Arg(name, "out", shape, kind)
+
+
+def _inout(name: str, *shape: str | int, kind: str = "real") -> Arg:
+    return Arg(name, "inout", shape, kind)
+
+
+def _beta(name: str, *shape: str | int, kind: str = "real") -> Arg:
+    return Arg(name, "beta", shape, kind)
+
+
+_STATE_IN = _in("state", STATE_SIZE, kind="float64")
+_STATE_INOUT = _inout("state", STATE_SIZE, kind="float64")
+_RNG = _in("rng", 2, kind="uint64")  # {seed, counter}
+
+
+# fmt: off
+def _linear_ops(suffix: str) -> tuple[Op, ...]:
+    """Linear layers: y = act(x W^T + b). With bf16 x, W and dy are rounded to bfloat16 as they are read, to nearest,
+    ties to even; with tf32 to 11 significant bits, ties away from zero. Products are summed in `real`, and what is
+    stored, and the biases, stay `real`."""
+    return (
+        Op("linear_forward" + suffix,
+           (_in("x", "B", "I"), _in("weight", "O", "I", kind="weight"), _in("bias", "O"), _out("y", "B", "O")),
+           ("B", "I", "O", "act"), ("slope",), flops=_gemm),
+        # dx = beta dx + (dy W) * act'(x), where x is the layer's input, the output of the activation before it.
+        Op("linear_backward_input" + suffix,
+           (_in("dy", "B", "O"), _in("weight", "O", "I", kind="weight"), _in("x", "B", "I"), _beta("dx", "B", "I")),
+           ("B", "I", "O", "act", "beta"), ("slope",), flops=_gemm),
+        # dW = beta dW + dy^T x, db = beta db + sum over the batch of dy.
+        Op("linear_backward_weight" + suffix,
+           (_in("x", "B", "I"), _in("dy", "B", "O"), _beta("dweight", "O", "I", kind="weight"), _beta("dbias", "O")),
+           ("B", "I", "O", "beta"), flops=_gemm),
+        # The same gradient, given to Adam where it is made; it never reaches memory.
+        Op("linear_backward_weight_adam" + suffix,
+           (_in("x", "B", "I"), _in("dy", "B", "O"),
+            _inout("weight", "O", "I", kind="weight"), _inout("m_weight", "O", "I", kind="weight"),
+            _inout("v_weight", "O", "I", kind="weight"),
+            _inout("bias", "O"), _inout("m_bias", "O"), _inout("v_bias", "O"), _STATE_IN),
+           ("B", "I", "O"), flops=lambda d: _gemm(d) + 12 * d["I"] * d["O"]),
+    )
+
+
+_TABLE = (
+    *(op for suffix in PRECISIONS.values() for op in _linear_ops(suffix)),
+    # dx = beta dx + dy * act'(y): for gradients that did not come out of a linear layer.
+    Op("activation_backward", (_in("dy", "N"), _in("y", "N"), _beta("dx", "N")), ("N", "act", "beta"), ("slope",),
+       flops=_per("N", 3)),
+    # --- losses: value and gradient in one pass; sums over features, means over the batch ---------
+    # loss = weight / (2 B) sum (y - target)^2; dy is the gradient before the activation `act` that made y.
+    Op("half_squared_error", (_in("y", "B", "N"), _in("target", "B", "N"), _out("dy", "B", "N"), _out("loss", 1)),
+       ("B", "N", "act"), ("slope", "weight"), flops=lambda d: 6 * d["B"] * d["N"]),
+    # loss = weight / B sum [max(l, 0) - l t + log(1 + exp(-|l|))], gradient weight / B (sigmoid(l) - t).
+    Op("bce_logits", (_in("logits", "B", "N"), _in("target", "B", "N"), _out("dlogits", "B", "N"), _out("loss", 1)),
+       ("B", "N"), ("weight",), flops=lambda d: 30 * d["B"] * d["N"]),
+    # Rows below `real` have target 1, the others 0; the mean over each group, added.
+    Op("adversarial_bce", (_in("logits", "B"), _out("dlogits", "B"), _out("loss", 1)), ("B", "real"), ("weight",),
+       valid=lambda d: 0 <= d["real"] <= d["B"],
+       flops=_per("B", 30)),
+    # --- the Gaussian posterior: params = [mean | log variance], z = mean + exp(log variance / 2) e
+    Op("gaussian_sample", (_in("params", "B", 2, "Z"), _in("eps", "B", "Z"), _out("z", "B", "Z")), ("B", "Z"),
+       flops=lambda d: 20 * d["B"] * d["Z"]),
+    Op("gaussian_sample_backward",
+       (_in("dz", "B", "Z"), _in("params", "B", 2, "Z"), _in("eps", "B", "Z"), _beta("dparams", "B", 2, "Z")),
+       ("B", "Z", "beta"), flops=lambda d: 20 * d["B"] * d["Z"]),
+    # --- moving data ------------------------------------------------------------------------------
+    # dst[:, dst_at : dst_at + cols] = beta dst[...] + src[:, src_at : src_at + cols]; only those columns are touched.
+    Op("copy_columns", (_in("src", "B", "src_cols"), _inout("dst", "B", "dst_cols")),
+       ("B", "cols", "src_cols", "src_at", "dst_cols", "dst_at", "beta"),
+       valid=lambda d: 0 <= d["src_at"] <= d["src_cols"] - d["cols"] and 0 <= d["dst_at"] <= d["dst_cols"] - d["cols"]),
+    Op("copy", (_in("src", "N"), _beta("dst", "N")), ("N", "beta"), flops=lambda d: d["N"] * d["beta"]),
+    Op("fill", (_out("x", "N"),), ("N",), ("value",)),
+    Op("scale", (_inout("x", "N"),), ("N",), ("factor",), flops=_per("N", 1)),
+    # out[r] = source[index[cursor + r]] * scale for r < B; `P` is the length of index, `M` the rows of source.
+    Op("gather_rows_u8",
+       (_in("source", "M", "N", kind="uint8"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),
+        _out("out", "B", "N")), ("M", "N", "P", "B"), ("scale",), flops=lambda d: d["B"] * d["N"]),
+    Op("gather_rows",
+       (_in("source", "M", "N"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),
+        _out("out", "B", "N")), ("M", "N", "P", "B"), ("scale",), flops=lambda d: d["B"] * d["N"]),
+    Op("cursor_advance", (_inout("cursor", 1, kind="int64"),), ("by",)),
+    # log[at modulo M, column] = value: what step `at` of a burst leaves to be read, in a table of M rows.
+    Op("log_value", (_in("value", 1), _in("at", 1, kind="int64"), _inout("log", "M", "N")), ("M", "N", "column"),
+       valid=lambda d: d["M"] > 0 and d["column"] < d["N"]),
+    # lr = rates[at modulo M, column]: what step `at` of a burst was given.
+    Op("take_rate", (_in("rates", "M", "N", kind="float64"), _in("at", 1, kind="int64"), _STATE_INOUT),
+       ("M", "N", "column"), valid=lambda d: d["M"] > 0 and d["column"] < d["N"]),
+    # --- optimizers -------------------------------------------------------------------------------
+    # step += 1; grad_scale = 1; step_size = lr / (1 - beta1^step); inv_sqrt_bc2 = 1 / sqrt(1 - beta2^step), in double.
+    Op("adam_advance", (_STATE_INOUT,), ()),
+    Op("adam_step", (_inout("p", "N"), _in("g", "N"), _inout("m", "N"), _inout("v", "N"), _STATE_IN), ("N",),
+       flops=_per("N", 12)),
+    # velocity = momentum velocity + g; p -= lr velocity (PyTorch's convention, no dampening).
+    Op("sgd_advance", (_STATE_INOUT,), ()),
+    Op("sgd_step", (_inout("p", "N"), _in("g", "N"), _inout("velocity", "N"), _STATE_IN), ("N",), flops=_per("N", 4)),
+    Op("sum_squares", (_in("x", "N"), _beta("total", 1, kind="float64")), ("N", "beta"), flops=_per("N", 2)),
+    # grad_scale = min(1, max_norm / (sqrt(total) + 1e-6))
+    Op("clip_scale", (_in("total", 1, kind="float64"), _STATE_INOUT), (), ("max_norm",)),
+    # --- random numbers: Philox4x32-10, key = seed, counter = (block, stream, step) ---------------------------------
+    Op("random_uniform", (_RNG, _out("out", "N")), ("N", "stream"), ("low", "high"), flops=_per("N", 40)),
+    Op("random_normal", (_RNG, _out("out", "N")), ("N", "stream"), ("mean", "std"), flops=_per("N", 80)),
+    # A component by its cumulative weight, then mean + factor n, n standard normal, factor lower triangular.
+    Op("random_mixture",
+       (_RNG, _in("cumulative", "C"), _in("means", "C", "Z"), _in("factors", "C", "Z", "Z"), _out("out", "B", "Z")),
+       ("B", "Z", "C", "stream"), flops=lambda d: d["B"] * d["Z"] * (80 + 2 * d["Z"])),
+    # t = turns_from + (turns_to - turns_from) sqrt(u); out = radius t / turns_to (cos, sin)(2 pi t) + noise n.
+    Op("random_swiss_roll", (_RNG, _out("out", "B", 2)), ("B", "stream"), ("turns_from", "turns_to", "radius", "noise"),
+       flops=_per("B", 200)),
+    Op("random_hypersphere", (_RNG, _out("out", "B", "Z")), ("B", "Z", "stream"), ("radius",),
+       flops=lambda d: 84 * d["B"] * d["Z"]),
+    Op("random_categorical", (_RNG, _in("cumulative", "C"), _out("out", "B", "C")), ("B", "C", "stream"),
+       flops=lambda d: d["B"] * (40 + d["C"])),
+    # counter += 1: after it, the same launches give new numbers.
+    Op("rng_advance", (_inout("rng", 2, kind="uint64"),), ()),
+)
+# fmt: on
+
+OPS: Final[Mapping[str, Op]] = MappingProxyType({op.name: op for op in _TABLE})

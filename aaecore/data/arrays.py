@@ -1,0 +1,107 @@
+"""Checked input: arrays from the user."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+_BLOCK = 1 << 18  # values looked at together while searching for a bad one: a 256 KiB mask
+
+
+def as_matrix(
+    x: Any, name: str = "x", *, features: int | None = None, unit_range: bool = False, non_empty: bool = True
+) -> np.ndarray:
+    """User data as a C-contiguous 2-D array of uint8 (kept: images 0..255) or float32 (everything else).
+
+    Args:
+        x: array-like (rows, features) of real numbers: any integer, bool or float dtype, byte order and strides.
+            Integers other than uint8 are plain numbers: they are converted, not scaled.
+        name: the argument's name in error messages.
+        features: the number of columns wanted, or None for any.
+        unit_range: demand values in [0, 1]; uint8 always passes, since it stands for 0..1 in steps of 1/255.
+        non_empty: demand at least one row and one column.
+
+    Returns:
+        The very memory of `x` where nothing has to change (read-only stays read-only), otherwise a copy.
+
+    Raises:
+        TypeError: `x` does not hold real numbers (object, string, complex, masked, ...).
+        ValueError: wrong shape, no rows, values outside [0, 1], or not finite in float32 (NaN, infinity, overflow).
+    """
+    given = _as_numbers(x, name)
+    if given.ndim != 2:
+        raise ValueError(f"{name} must be 2-D, (rows, features), got shape {given.shape}")
+    if features is not None and given.shape[1] != features:
+        raise ValueError(f"{name} must have {features} features (columns), got {given.shape[1]}: shape {given.shape}")
+    if non_empty and given.size == 0:
+        raise ValueError(f"{name} must have at least one row and one column, got shape {given.shape}")
+    if given.dtype == np.uint8:
+        return np.require(given, requirements=("C", "A"))
+    with np.errstate(all="ignore"):  # an overflow becomes infinity, which is reported below
+        matrix = np.require(given, np.float32, ("C", "A"))
+    if matrix.size:
+        _check_values(matrix, given, name, unit_range)
+    return matrix
+
+
+def as_labels(y: Any, name: str, n: int) -> np.ndarray:
+    """Labels as an int64 array (n,); floats are taken where every one is a whole number.
+
+    Raises:
+        TypeError: `y` does not hold real numbers.
+        ValueError: the shape is not (n,), or a value is not a whole number within int64.
+    """
+    given = _as_numbers(y, name)
+    if given.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},), one label for each row, got shape {given.shape}")
+    with np.errstate(all="ignore"):  # what does not survive the conversion is found by comparing
+        labels = np.require(given, np.int64, ("C", "A"))
+    wrong = np.flatnonzero(labels != given)
+    if wrong.size:
+        raise ValueError(
+            f"{name} must hold whole numbers within int64; {wrong.size} of {n} are not, "
+            f"the first is {given[wrong[0]]} at position {wrong[0]}"
+        )
+    return labels
+
+
+def _as_numbers(x: Any, name: str) -> np.ndarray:
+    if isinstance(x, np.ndarray) and hasattr(x, "filled"):  # np.asarray would silently uncover the masked values
+        raise TypeError(f"{name} must be a plain array, got a masked one; fill it first: {name}.filled(value)")
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:  # ragged lists, arrays of a device
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be an array of numbers, got {type(x).__name__}: {error}") from error
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must be an array of real numbers, got {type(x).__name__} of dtype {array.dtype}")
+    return array
+
+
+def _check_values(matrix: np.ndarray, given: np.ndarray, name: str, unit_range: bool) -> None:
+    low, high = float(matrix.min()), float(matrix.max())  # both pass NaN on, and neither needs a temporary
+    if not (math.isfinite(low) and math.isfinite(high)):
+        count, row, column = _find_non_finite(matrix)
+        raise ValueError(
+            f"{name} must hold finite float32 values (up to 3.4e38); {count} of {matrix.size} are not, "
+            f"the first is {given[row, column]} at row {row}, column {column}"
+        )
+    if unit_range and (low < 0 or high > 1):
+        raise ValueError(
+            f"{name} must lie in [0, 1], got values from {low} to {high}; scale it, or pass images as uint8 0..255"
+        )
+
+
+def _find_non_finite(matrix: np.ndarray) -> tuple[int, int, int]:
+    """How many values are not finite, and the row and column of the first, a block of rows at a time."""
+    rows = max(1, _BLOCK // matrix.shape[1])
+    count, first = 0, (-1, -1)
+    for start in range(0, len(matrix), rows):
+        bad = ~np.isfinite(matrix[start : start + rows])
+        if count == 0 and bad.any():
+            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+            first = (start + int(row), int(column))
+        count += int(np.count_nonzero(bad))
+    return count, *first

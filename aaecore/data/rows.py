@@ -1,0 +1,81 @@
+"""The rows of data that a user gives: a NumPy array, or memory of the device, seen as a buffer.
+
+What comes from the host goes back to it as NumPy arrays; what comes from the device stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core.backend import Backend
+from ..core.memory import Buffer
+from ..functions.tensor import Tensor
+from .arrays import as_matrix
+
+Rows = np.ndarray | Buffer
+CHUNK = 1024  # rows at a time, so that memory does not grow with the data
+
+
+def as_rows(
+    backend: Backend, x: Any, name: str, features: int, *, unit_range: bool = False, pixels: bool = True
+) -> Rows:
+    """`x` (N, features) as float32 or uint8 rows: `data.as_matrix`, or without a copy if it is an array of the device.
+
+    uint8 rows stand for 0..1 in steps of 1/255. Without `pixels` there are none: whole numbers are plain numbers on the
+    host, and no array of the device. The values of a device array are not checked, since looking at them would wait
+    for the device.
+
+    Raises:
+        TypeError: not real numbers, or a device array of another dtype. ValueError: wrong shape or values.
+    """
+    if isinstance(x, Buffer) and x.backend is backend:
+        return x  # checked before
+    if not backend.has(x):
+        matrix = as_matrix(x, name, features=features, unit_range=unit_range)
+        return matrix if pixels else matrix.astype(np.float32, copy=False)
+    try:
+        rows = backend.adopt(x)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    if rows.kind != "real" and not (pixels and rows.kind == "uint8"):
+        expected = f"{backend.real} or uint8" if pixels else f"{backend.real}"
+        raise TypeError(f"{name}: expected a device array of {expected}, got {rows.kind}")
+    if len(rows.shape) != 2 or rows.shape[1] != features or len(rows) == 0:
+        raise ValueError(f"{name} must have shape (rows, {features}), at least one row, got {rows.shape}")
+    return rows
+
+
+def to_floats(backend: Backend, rows: Rows, start: int = 0, stop: int | None = None) -> Buffer:
+    """Rows `start` to `stop` as a float buffer on the device; uint8 is scaled by 1/255. A copy, unless it is there."""
+    part = rows.rows(start, len(rows) if stop is None else stop) if isinstance(rows, Buffer) else rows[start:stop]
+    if isinstance(part, np.ndarray):
+        if part.dtype != np.uint8:
+            return backend.from_host(part)
+        part = backend.wrap(part, "uint8")
+    if part.kind != "uint8":
+        return part
+    out = backend.empty(part.shape)
+    n, features = part.shape
+    index, cursor = backend.wrap(np.arange(n), "int64"), backend.wrap(np.zeros(1, np.int64), "int64")
+    backend.launch("gather_rows_u8", (part, index, cursor, out), (n, features, n, n), (1 / 255,))
+    return out
+
+
+def map_chunks(backend: Backend, function: Callable[[Tensor], Tensor], rows: Rows, features: int) -> Any:
+    """`function` of all rows, a chunk at a time: (N, features) float32, where the rows are."""
+    out = (
+        backend.empty((len(rows), features))
+        if isinstance(rows, Buffer)
+        else np.empty((len(rows), features), np.float32)
+    )
+    for start in range(0, len(rows), CHUNK):
+        stop = min(start + CHUNK, len(rows))
+        result = function(Tensor(to_floats(backend, rows, start, stop)))
+        if isinstance(out, Buffer):
+            backend.copy(out.rows(start, stop), result.buffer)
+        else:
+            out[start:stop] = result.numpy()
+    return backend.array(out) if isinstance(out, Buffer) else out

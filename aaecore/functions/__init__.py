@@ -1,0 +1,16 @@
+"""Differentiable functions. Each launches its forward pass when called and its backward pass when walked.
+
+Tensors are (batch, features). Losses are scalars of shape (1,): a sum over features and a mean over the batch, times
+`weight`; the loss and its gradient are made in one pass.
+"""
+
+from .gaussian import gaussian_sample
+from .joining import concat
+from .linear import activation_code, linear
+from .losses import adversarial_bce, bce_with_logits, half_squared_error
+from .tensor import Function, Parameter, Tensor, backward
+
+__all__ = [
+    "Function", "Parameter", "Tensor", "activation_code", "adversarial_bce", "backward", "bce_with_logits", "concat",
+    "gaussian_sample", "half_squared_error", "linear",
+]  # fmt: skip

@@ -1,0 +1,42 @@
+"""The values of parameters by name, in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..core.backend import Backend
+from ..functions.tensor import Parameter
+
+
+def state_dict(parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """Host copies of named parameters."""
+    return {name: p.numpy() for name, p in parameters.items()}
+
+
+def _as_real(array: np.ndarray, backend: Backend) -> np.ndarray:
+    return array.astype(backend.real, copy=False) if array.dtype.kind in "fiu" else array
+
+
+def load_state_dict(parameters: Mapping[str, Parameter], values: Mapping[str, np.ndarray]) -> None:
+    """Copies `values` into the parameters of the same names; nothing is changed unless everything fits.
+
+    Raises:
+        ValueError: names are missing or unknown, a shape differs, or a value is not finite.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"state_dict: expected a mapping of names to arrays, got {type(values).__name__}")
+    missing, unknown = sorted(set(parameters) - set(values)), sorted(set(values) - set(parameters))
+    if missing or unknown:
+        raise ValueError(f"state_dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite and is found below
+        arrays = {name: _as_real(np.asarray(value), parameters[name].backend) for name, value in values.items()}
+    for name, array in arrays.items():
+        if array.shape != parameters[name].shape:
+            raise ValueError(f"state_dict: {name} must have shape {parameters[name].shape}, got {array.shape}")
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            real = parameters[name].backend.real
+            raise ValueError(f"state_dict: {name} must hold real numbers that are finite in {real}, got others")
+    for name, array in arrays.items():
+        parameters[name].backend.upload(parameters[name].buffer, array)

@@ -1,0 +1,214 @@
+"""The priors of the paper, and others that are drawn on the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..arguments import count, number
+from ..core.backend import Backend
+from ..core.memory import Buffer
+from ..core.random import Generator
+from .prior import Draw, Prior
+
+
+@dataclass(frozen=True)
+class Normal(Prior):
+    """N(mean, std^2) in every dimension. The paper uses std 5 for MNIST."""
+
+    std: float = 1.0
+    mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        number("std", self.std, 0.0, open_low=True)
+        number("mean", self.mean, -math.inf, open_low=True)
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        return lambda generator, n: generator.normal((n, latent_dim), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Uniform(Prior):
+    """U[low, high) in every dimension."""
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("low", self.low, -math.inf, open_low=True)
+        number("high", self.high, self.low, open_low=True)
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        return lambda generator, n: generator.uniform((n, latent_dim), self.low, self.high)
+
+
+def _cumulative(weights: np.ndarray) -> np.ndarray:
+    """Cumulative probabilities, ending in exactly 1."""
+    total = np.cumsum(weights, dtype=np.float64)
+    return total / total[-1]
+
+
+def _array(name: str, value: Any, ndim: int) -> np.ndarray:
+    array = np.asarray(value, np.float64)
+    if array.ndim != ndim or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers in {ndim} dimensions, got shape {array.shape}")
+    return array
+
+
+def _weights(name: str, value: Any) -> np.ndarray:
+    weights = _array(name, value, 1)
+    if (weights < 0).any() or weights.sum() <= 0:
+        raise ValueError(f"{name}: expected numbers >= 0 with a positive sum, got {value!r}")
+    return weights
+
+
+@dataclass(frozen=True)
+class GaussianMixture(Prior):
+    """A mixture of C Gaussians.
+
+    Args:
+        means: (C, dim).
+        covariances: (C, dim, dim), symmetric positive definite.
+        weights: (C,) >= 0, any positive sum; equal by default.
+    """
+
+    means: Sequence[Sequence[float]]
+    covariances: Sequence[Sequence[Sequence[float]]]
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        means, covariances = _array("means", self.means, 2), _array("covariances", self.covariances, 3)
+        if covariances.shape != (*means.shape, means.shape[1]):
+            expected = (*means.shape, means.shape[1])
+            raise ValueError(f"covariances: expected shape {expected} for means {means.shape}, got {covariances.shape}")
+        weights = _weights("weights", np.ones(len(means)) if self.weights is None else self.weights)
+        if len(weights) != len(means):
+            raise ValueError(f"weights: expected {len(means)} numbers, got {len(weights)}")
+        if not np.allclose(covariances, covariances.transpose(0, 2, 1)):
+            raise ValueError("covariances: expected symmetric matrices")
+        try:
+            np.linalg.cholesky(covariances)
+        except np.linalg.LinAlgError:
+            raise ValueError("covariances: expected positive definite matrices") from None
+        for name, array in (("means", means), ("covariances", covariances), ("weights", weights)):
+            object.__setattr__(self, name, array.tolist())
+
+    @classmethod
+    def ring(
+        cls, components: int = 10, radius: float = 7.0, radial_std: float = 2.5, tangential_std: float = 0.5
+    ) -> GaussianMixture:
+        """2-D Gaussians on a circle, each stretched along its radius: the flower of figure 2 of the paper.
+
+        The defaults reach r = 15, as the figure's axes do; the paper gives no numbers.
+        """
+        components = count("components", components)
+        number("radius", radius, 0.0)
+        number("radial_std", radial_std, 0.0, open_low=True)
+        number("tangential_std", tangential_std, 0.0, open_low=True)
+        angles = 2 * np.pi * np.arange(components) / components
+        axes = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (C, 2), unit vectors along the radius
+        normals = np.stack([-axes[:, 1], axes[:, 0]], axis=1)
+        radial, tangential = np.einsum("ci,cj->cij", axes, axes), np.einsum("ci,cj->cij", normals, normals)
+        covariances = radial_std**2 * radial + tangential_std**2 * tangential
+        return cls((radius * axes).tolist(), covariances.tolist())
+
+    @property
+    def fixed_dim(self) -> int:  # type: ignore[override]
+        return len(self.means[0])
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        means = np.asarray(self.means)
+        tables = [_cumulative(np.asarray(self.weights)), means, np.linalg.cholesky(np.asarray(self.covariances))]
+        buffers = [backend.from_host(t) for t in tables]
+
+        def draw(generator: Generator, n: int) -> Buffer:
+            out = backend.empty((n, latent_dim))
+            dims = (n, latent_dim, len(means), generator.stream())
+            backend.launch("random_mixture", (generator.state, *buffers, out), dims)
+            return out
+
+        return draw
+
+
+@dataclass(frozen=True)
+class SwissRoll(Prior):
+    """A 2-D spiral, uniform along its length up to the square root: turn t = from + (to - from) sqrt(u), u uniform.
+
+    Args:
+        turns: where the roll begins and ends, in turns around the origin.
+        radius: distance from the origin at the end; the paper's figure 4 reaches 15.
+        noise: standard deviation added in both dimensions.
+    """
+
+    turns: tuple[float, float] = (0.0, 2.0)
+    radius: float = 15.0
+    noise: float = 0.0
+    fixed_dim: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if len(self.turns) != 2:
+            raise ValueError(f"turns: expected two numbers, got {self.turns!r}")
+        number("turns[0]", self.turns[0], 0.0)
+        number("turns[1]", self.turns[1], self.turns[0], open_low=True)
+        number("radius", self.radius, 0.0, open_low=True)
+        number("noise", self.noise, 0.0)
+        object.__setattr__(self, "turns", tuple(self.turns))
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        def draw(generator: Generator, n: int) -> Buffer:
+            out = backend.empty((n, 2))
+            scalars = (*self.turns, self.radius, self.noise)
+            backend.launch("random_swiss_roll", (generator.state, out), (n, generator.stream()), scalars)
+            return out
+
+        return draw
+
+
+@dataclass(frozen=True)
+class Hypersphere(Prior):
+    """Uniform on the sphere of the given radius."""
+
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("radius", self.radius, 0.0, open_low=True)
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        def draw(generator: Generator, n: int) -> Buffer:
+            out = backend.empty((n, latent_dim))
+            dims = (n, latent_dim, generator.stream())
+            backend.launch("random_hypersphere", (generator.state, out), dims, (self.radius,))
+            return out
+
+        return draw
+
+
+@dataclass(frozen=True)
+class Categorical(Prior):
+    """One-hot codes. `weights` gives the probabilities of the classes up to a factor; None means equal ones."""
+
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _weights("weights", self.weights).tolist())
+
+    @property
+    def fixed_dim(self) -> int | None:  # type: ignore[override]
+        return None if self.weights is None else len(self.weights)
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        cumulative = backend.from_host(_cumulative(np.asarray(self.weights or np.ones(latent_dim))))
+
+        def draw(generator: Generator, n: int) -> Buffer:
+            out = backend.empty((n, latent_dim))
+            backend.launch(
+                "random_categorical", (generator.state, cumulative, out), (n, latent_dim, generator.stream())
+            )
+            return out
+
+        return draw

@@ -1,0 +1,44 @@
+"""A prior from what a user gives, or from its description in a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .built_in import Categorical, GaussianMixture, Hypersphere, Normal, SwissRoll, Uniform
+from .host import CallablePrior, HostSampler
+from .prior import Prior
+
+PRIORS: dict[str, type[Prior]] = {
+    c.__name__: c for c in (Normal, Uniform, GaussianMixture, SwissRoll, Hypersphere, Categorical)
+}
+
+
+def as_prior(prior: Prior | HostSampler) -> Prior:
+    """A `Prior` as it is, a callable wrapped.
+
+    Raises:
+        TypeError: neither.
+    """
+    if isinstance(prior, Prior):
+        return prior
+    if callable(prior) and not isinstance(prior, type):
+        return CallablePrior(prior)
+    raise TypeError(f"prior: expected a Prior or a callable f(n, rng), got {prior!r}")
+
+
+def from_config(config: dict[str, Any]) -> Prior:
+    """The prior that `Prior.config` described.
+
+    Raises:
+        ValueError: unknown type or options; a callable, which cannot be stored.
+    """
+    options = dict(config)
+    kind = options.pop("type", None)
+    if kind == "callable":
+        raise ValueError(f"prior: {options.get('name')!r} was a callable, which a file cannot hold; pass it as prior=")
+    if kind not in PRIORS:
+        raise ValueError(f"prior: expected type to be one of {', '.join(PRIORS)}, got {kind!r}")
+    try:
+        return PRIORS[kind](**options)
+    except TypeError as error:
+        raise ValueError(f"prior: wrong options for {kind}: {error}") from None

@@ -1,0 +1,61 @@
+"""A prior that a function of the user draws, on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import arguments
+from ..arguments import FLOAT32_MAX
+from ..core.backend import Backend
+from ..core.memory import Buffer
+from ..core.random import Generator
+from ..errors import CaptureError
+from .prior import Draw, Prior
+
+HostSampler = Callable[[int, "np.random.Generator"], Any]  # in quotes: numpy.random is slow to import
+
+
+@dataclass(frozen=True)
+class CallablePrior(Prior):
+    """A user's ``f(n, rng)``. It is called once per step, with a generator that is a function of (seed, step)."""
+
+    function: HostSampler
+    host: ClassVar[bool] = True
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        def draw(generator: Generator, n: int) -> Buffer:
+            if backend.recording:
+                raise CaptureError(
+                    "prior: a callable draws on the host; give the recorded step its samples as an input"
+                )
+            seed, counter = (int(v) for v in backend.to_host(generator.state))
+            return backend.from_host(self.draw(n, latent_dim, seed, counter, generator.stream()))
+
+        return draw
+
+    def draw(self, n: int, latent_dim: int, seed: int, counter: int, stream: int = 0) -> np.ndarray:
+        """Calls the function and checks what it returns.
+
+        The words of its generator are Philox4x64 with key (seed, counter), from block 2^192 (1 + stream) on: other ones
+        than those that order the rows.
+
+        Raises:
+            ValueError: another shape than (n, latent_dim), or values that are not finite real numbers.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[arguments.seed(seed), counter], counter=[0, 0, 0, 1 + stream]))
+        z = np.asarray(self.function(n, rng))
+        if z.shape != (n, latent_dim) or z.dtype.kind not in "fiu":
+            raise ValueError(
+                f"prior: the callable must return real numbers of shape {(n, latent_dim)}, got {z.dtype} {z.shape}"
+            )
+        bad = int((~(np.abs(z) <= FLOAT32_MAX)).sum())
+        if bad:
+            raise ValueError(f"prior: the callable returned {bad} values that are NaN or infinite in float32")
+        return z
+
+    def config(self) -> dict[str, Any]:
+        return {"type": "callable", "name": getattr(self.function, "__name__", type(self.function).__name__)}

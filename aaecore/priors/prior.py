@@ -1,0 +1,49 @@
+"""What a prior p(z) is: something that draws codes on a backend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..backends.devices import get_backend
+from ..core.backend import Backend
+from ..core.memory import Buffer
+from ..core.random import Generator
+
+Draw = Callable[[Generator, int], Buffer]  # (generator, n) -> (n, latent_dim) on the generator's backend
+
+
+class Prior(ABC):
+    """A distribution over codes. `fixed_dim` is its dimension where it has only one."""
+
+    fixed_dim: ClassVar[int | None] = None
+    host: ClassVar[bool] = False  # drawn by Python on the host, so not inside a recorded step
+
+    def bind(self, backend: Backend, latent_dim: int) -> Draw:
+        """A sampler on `backend` of codes with `latent_dim` features.
+
+        Raises:
+            ValueError: the prior has another dimension.
+        """
+        if self.fixed_dim not in (None, latent_dim):
+            raise ValueError(
+                f"prior: {type(self).__name__} has dimension {self.fixed_dim}, but latent_dim is {latent_dim}"
+            )
+        return self._bind(backend, latent_dim)
+
+    @abstractmethod
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw: ...
+
+    def sample(self, n: int, latent_dim: int | None = None, seed: int = 0) -> np.ndarray:
+        """(n, latent_dim) float64 samples on the host, a function of the seed; for looking at a prior."""
+        backend = get_backend("reference")
+        draw = self.bind(backend, latent_dim or self.fixed_dim or 2)
+        return backend.to_host(draw(Generator(backend, seed), n))
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` makes an equal prior of: {"type": ..., fields}."""
+        return {"type": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
