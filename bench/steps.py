@@ -10,8 +10,7 @@ from aaecore import AAE, priors
 from aaecore.core.memory import Buffer
 from aaecore.core.ops import OPS
 from aaecore.core.plan import Plan
-from aaecore.functions.tensor import Tensor
-from aaecore.models.aae import Batch
+from aaecore.models.batch import Batch
 from aaecore.optim import Adam
 
 
@@ -25,14 +24,12 @@ def make_step(model: AAE, batch: int) -> tuple[Callable[[], None], Buffer, Buffe
     """(the launches of one step, its input x (batch, features), its three losses), with optimizers of its own."""
     backend = model.backend
     x, losses = backend.empty((batch, model.input_dim)), backend.zeros((len(model.phases),))
-    phases = [(phase, Adam(phase.parameters)) for phase in model.phases]
+    optimizers = [Adam(model.moved(phase)) for phase in model.phases]
 
     def step() -> None:
-        shared = Batch(Tensor(x), Tensor(model.draw_prior(model.generator, batch)))
-        for i, (phase, optimizer) in enumerate(phases):
-            loss = phase.loss(shared)
-            optimizer.advance()
-            loss.backward(optimizer)
+        for i, (_, loss) in enumerate(model.step(Batch({"x": x}, model.draws, {}, model.generator))):
+            optimizers[i].advance()
+            loss.backward(optimizers[i])
             backend.launch("copy", (loss.buffer, losses.rows(i, i + 1)), (1, 0))
         model.generator.advance()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import aaecore
-from aaecore.app import cli, config, sources
+from aaecore.app import cli, config, runs, sources
 from aaecore.backends.cpu import get_num_threads, set_num_threads
 from aaecore.training.callbacks import Callback
 
@@ -71,7 +71,7 @@ def test_train_writes_the_run_folder(finished):
     trained = aaecore.Trainer.resume(f"{finished}/checkpoint.h5")
     assert trained.model.latent_dim == 3
     assert {name: o.config()["betas"][0] for name, o in trained.optimizers.items()} == BETA1
-    assert trained.base_lr == config.RATES
+    assert trained.base_lr == {phase.name: phase.rate for phase in aaecore.AAE.phases}
     assert trained.history["validation"][-1] == trained.model.evaluate(sources.load(options).test)
     second = aaecore.Trainer.resume(f"{finished}/checkpoint_2d.h5")
     assert (second.model.latent_dim, second.epoch) == (2, 1)
@@ -158,7 +158,7 @@ def test_an_error_leaves_the_run_to_overwrite(tmp_path, images, capsys):
     assert cli.run([*run, images]) == 0
     before = content(tmp_path / "run", "checkpoint.h5")
     np.save(path, np.arange(40.0).reshape(40, 1))
-    (first, *_) = sources.load(config.RunConfig(data=path)).test[:, 0]
+    (first, *_) = sources.load(config.of(aaecore.AAE)(data=path)).test[:, 0]
     x = np.zeros((40, 20))
     x[int(first)] = 2  # not in [0, 1], and in the rows for testing only
     np.save(path, x)
@@ -181,7 +181,6 @@ def test_a_run_finds_its_data_from_another_folder(tmp_path, images, monkeypatch)
         (["--data", "cifar"], "data: expected one of mnist-sample"),
         (["--data", "two\nlines.npy"], "two lines.npy: no such file"),
         (["--prior", "ring"], "prior: GaussianMixture has dimension 2, but latent_dim is 8"),
-        (["--posterior", "laplace"], "posterior: expected one of deterministic, gaussian, universal, got 'laplace'"),
         (["--two-dimensional-prior", "normal:-1"], "two_dimensional_prior: 'normal:-1': std"),
         (["--device", "tpu"], "tpu"),
         (["none.toml"], "No such file or directory: 'none.toml'"),
@@ -369,7 +368,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, images, monk
 
 @pytest.mark.parametrize(("step", "kept"), [(2, None), (5, 3)])
 def test_a_second_ctrl_c_promises_no_more_than_there_is(tmp_path, images, monkeypatch, capsys, step, kept):
-    monkeypatch.setattr(cli, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
 
     class StopAtOnce(Callback):
         def on_step_end(self, trainer, losses):

@@ -217,7 +217,7 @@ def test_a_header_is_part_of_the_files_that_include_it():
 ASAN = """
 import numpy as np
 from emulator.emulator import EmulatedDriver
-from aaecore.driver import Launch
+from aaecore.backends.cuda.driver import Launch
 
 text = '''
 #include "device.cuh"

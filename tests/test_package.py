@@ -20,6 +20,7 @@ PACKAGE = Path(aaecore.__file__).parent
 # A storey may import those before it. Within a room imports may go either way, but never in a circle.
 STOREYS = [
     ["_version", "errors", "arguments"],
+    ["options"],
     ["core", "files"],
     ["backends", "functions", "datasets"],
     ["_info", "nn", "optim", "priors", "data"],
@@ -68,6 +69,15 @@ def test_imports_point_down():
             assert other, f"{'.'.join(name)} imports from the package itself, which imports all rooms"
             same_room = other[0] == name[0]
             assert same_room or ROOMS[other[0]] < ROOMS[name[0]], f"{'.'.join(name)} imports {'.'.join(other)}"
+
+
+def test_no_imports_in_a_circle():
+    graph = {name: {other for other in imports(name) if other in MODULES and other != name} for name in MODULES}
+    left = dict(graph)
+    while free := [name for name, others in left.items() if not others & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"a circle among {sorted('.'.join(name) for name in left)}"
 
 
 def run(code, **environment):

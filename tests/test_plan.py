@@ -82,7 +82,7 @@ def test_nested_capture_and_errors_leave_the_backend_usable(backend):
 def test_host_random_numbers_while_recording():
     model = AAE(6, 2, (4,), prior=lambda n, rng: rng.standard_normal((n, 2)))
     with pytest.raises(CaptureError, match="callable draws on the host"):
-        model.backend.capture(lambda: model.draw_prior(model.generator, 3))
+        model.backend.capture(lambda: model.draws["z"](model.generator, 3))
 
 
 def test_a_tensor_cannot_be_read_while_recording():

@@ -8,6 +8,7 @@ import pytest
 from aaecore import AAE, priors
 from aaecore.app import plots
 from aaecore.app.sources import Source
+from aaecore.models.model import Phase
 from aaecore.training.history import History
 
 pytest.importorskip("matplotlib", reason="pictures need the extra: pip install 'aaecore[app]'")
@@ -104,16 +105,19 @@ def test_scatter_without_labels_and_with_another_prior(x):
 
 
 def test_loss_curves():
-    row = {"step": 5, "discriminator": 1.0, "lr_discriminator": 0.1}
+    row = {"step": 5, "discriminator": 1.0, "generator": 0.7, "lr_discriminator": 0.1}
     rows = [{"epoch": e, **row, "reconstruction": 9.0 / e, "validation": 1.0 * e} for e in (1, 2, 3)]
-    left, right = plots.loss_curves(History(rows)).axes
+    left, right = plots.loss_curves(History(rows), AAE.phases).axes
     curves = {line.get_label(): line.get_xydata().tolist() for line in left.lines}
     assert curves == {"training": [[1, 9], [2, 4.5], [3, 3]], "test": [[1, 1], [2, 2], [3, 3]]}
-    assert [line.get_label() for line in right.lines] == ["discriminator", "in equilibrium"]
-    assert right.lines[1].get_ydata()[0] == pytest.approx(2 * np.log(2))
+    equilibrium = "in equilibrium"
+    assert [line.get_label() for line in right.lines] == ["discriminator", equilibrium, "generator", equilibrium]
+    assert [line.get_ydata()[0] for line in right.lines[1::2]] == pytest.approx([2 * np.log(2), np.log(2)])
     assert (left.get_xlabel(), right.get_xlabel()) == ("epoch", "epoch")
+    alone = plots.loss_curves(History(rows), (Phase("reconstruction", ()),))
+    assert [axes.get_title() for axes in alone.axes] == ["Reconstruction"]
     with pytest.raises(ValueError, match="history: expected at least one epoch, got none"):
-        plots.loss_curves(History())
+        plots.loss_curves(History(), AAE.phases)
 
 
 def test_the_pictures_of_a_run(x):

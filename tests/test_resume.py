@@ -211,7 +211,7 @@ def test_a_description_that_does_not_fit(change, message, tmp_path):
         kept.update(meta)
         from aaecore.training import state
 
-        return state.expected(meta)
+        return state.expected(meta, Trainer)
 
     make().save(path)
     tensors, meta = checkpoint.read(path, keep)

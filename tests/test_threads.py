@@ -14,9 +14,8 @@ from training import state
 
 from aaecore import AAE, Trainer, set_num_threads
 from aaecore.backends.cpu import get_num_threads
-from aaecore.functions.tensor import Tensor
 from aaecore.kernels import cpu as compiled
-from aaecore.models.aae import Batch
+from aaecore.models.batch import Batch
 from aaecore.optim import Adam
 
 # (inputs, hidden, latent, batch). a to f are sizes of the benchmarks; wide is beyond every boundary at which the
@@ -68,12 +67,11 @@ def recorded(size, precision):
     inputs, hidden, latent, batch = SIZES[size]
     model = AAE(inputs, latent, hidden, precision=precision, seed=1)
     x = model.backend.from_host(np.random.default_rng(0).random((batch, inputs), np.float32))
-    optimizers = [Adam(phase.parameters) for phase in model.phases]
+    optimizers = [Adam(model.moved(phase)) for phase in model.phases]
 
     def step():
-        shared = Batch(Tensor(x), Tensor(model.draw_prior(model.generator, batch)))
-        for phase, optimizer in zip(model.phases, optimizers, strict=True):
-            loss = phase.loss(shared)
+        seen = Batch({"x": x}, model.draws, {}, model.generator)
+        for (_, loss), optimizer in zip(model.step(seen), optimizers, strict=True):
             optimizer.advance()
             loss.backward(optimizer)
         model.generator.advance()

@@ -316,7 +316,7 @@ def test_bad_fit_arguments(x):
         trainer.fit(x, 1, callbacks=[3], progress=False)
     with pytest.raises(ValueError, match="monitor: 'validation' needs"):
         trainer.fit(x, 1, callbacks=[callbacks.EarlyStopping()], progress=False)
-    with pytest.raises(TypeError, match="model: expected an AAE, got str"):
+    with pytest.raises(TypeError, match="model: expected a Model, got str"):
         Trainer("model")
     with pytest.raises(CheckpointError, match="checkpoint: expected a path in an existing folder"):
         trainer.fit(x, 1, progress=False, checkpoint="nowhere/a.h5")

@@ -9,22 +9,23 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..data import as_matrix
+from ..data.table import Column
 from ..files import atomic
+from ..models.autoencoder import Autoencoder
+from ..models.model import Model, Phase
 from ..priors import Normal
+from ..training.history import History
 from .images import check_image_shape
 from .sources import Source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from ..models.aae import AAE
-    from ..training.history import History
 
 PICTURES = ("reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png")  # of a run
 RECONSTRUCTED, SAMPLED, SCATTERED = 30, 100, 5000  # rows in them
@@ -33,10 +34,22 @@ INCHES = 0.55  # side of one image in a grid
 # Paul Tol's "muted" scheme, which readers with any common colour blindness can tell apart, and black for a tenth class.
 COLOURS = ("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499", "#000000")
 MARKERS = "os^Dv"  # a second way to tell classes apart
-CHANCE = {"discriminator": 2 * np.log(2), "generator": np.log(2)}  # losses where D cannot tell codes from the prior
 
 
-def reconstructions(model: AAE, x: np.ndarray, image_shape: Sequence[int], *, columns: int = 10) -> Figure:
+@runtime_checkable
+class Generative(Protocol):
+    """A model that has samples of what it learned."""
+
+    def columns(self) -> dict[str, Column]:
+        """The columns of its data."""
+        ...
+
+    def sample(self, n: int) -> np.ndarray:
+        """(n, features) new rows."""
+        ...
+
+
+def reconstructions(model: Autoencoder, x: np.ndarray, image_shape: Sequence[int], *, columns: int = 10) -> Figure:
     """Images x (N, features), float or uint8, each above its reconstruction.
 
     Raises:
@@ -51,13 +64,13 @@ def reconstructions(model: AAE, x: np.ndarray, image_shape: Sequence[int], *, co
     for row, start in zip(axes, range(0, len(x), columns), strict=True):
         part = slice(start, start + columns)
         pair = np.stack([originals[part], model.reconstruct(x[part])])
-        height = _show_images(row, model, pair, image_shape)
+        height = _show_images(row, pair, image_shape, grey=_grey(model))
         row.set_yticks([height * 0.5, height * 1.5], ["original", "reconstruction"])
     axes[0].set_title("Originals and their reconstructions")
     return figure
 
 
-def samples(model: AAE, n: int, image_shape: Sequence[int]) -> Figure:
+def samples(model: Generative, n: int, image_shape: Sequence[int]) -> Figure:
     """n decoded samples of the prior, in a grid that is about square.
 
     Raises:
@@ -66,15 +79,16 @@ def samples(model: AAE, n: int, image_shape: Sequence[int]) -> Figure:
     columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
     drawn = model.sample(n)
-    blank = np.full((rows * columns - n, model.input_dim), np.nan, np.float32)
+    blank = np.full((rows * columns - n, drawn.shape[1]), np.nan, np.float32)
+    tiles = np.concatenate([drawn, blank]).reshape(rows, columns, -1)
     figure = _figure(columns * INCHES + 0.3, rows * INCHES + 0.5)
     axes = figure.subplots()
-    _show_images(axes, model, np.concatenate([drawn, blank]).reshape(rows, columns, -1), image_shape)
+    _show_images(axes, tiles, image_shape, grey=_grey(model))
     axes.set_title("Samples from the prior")
     return figure
 
 
-def manifold(model: AAE, image_shape: Sequence[int], n: int = 20) -> Figure:
+def manifold(model: Autoencoder, image_shape: Sequence[int], n: int = 20) -> Figure:
     """What an n x n grid of percentiles of a 2-D Gaussian prior decodes to: figure 2 of the paper.
 
     Raises:
@@ -88,7 +102,8 @@ def manifold(model: AAE, image_shape: Sequence[int], n: int = 20) -> Figure:
     codes = np.stack(np.meshgrid(z, z[::-1]), axis=-1)  # (n, n, 2): z1 grows to the right, z2 upwards
     figure = _figure(n * INCHES * 0.7 + 0.8, n * INCHES * 0.7 + 0.9)
     axes = figure.subplots()
-    tile = _show_images(axes, model, model.decode(codes.reshape(-1, 2)).reshape(n, n, -1), image_shape, gap=0)
+    decoded = model.decode(codes.reshape(-1, 2)).reshape(n, n, -1)
+    tile = _show_images(axes, decoded, image_shape, grey=_grey(model), gap=0)
     ticks = sorted({0, n // 4, n // 2, 3 * n // 4, n - 1})
     width = tile * image_shape[1] / image_shape[0]
     axes.set_xticks([(i + 0.5) * width for i in ticks], [f"{z[i]:.1f}" for i in ticks])
@@ -97,7 +112,7 @@ def manifold(model: AAE, image_shape: Sequence[int], n: int = 20) -> Figure:
     return figure
 
 
-def latent_scatter(model: AAE, x: np.ndarray, y: np.ndarray | None = None) -> Figure:
+def latent_scatter(model: Autoencoder, x: np.ndarray, y: np.ndarray | None = None) -> Figure:
     """The 2-D codes of x (N, features), coloured by the labels y (N,) if given, with the prior's 2-sigma circle.
 
     Raises:
@@ -129,31 +144,35 @@ def latent_scatter(model: AAE, x: np.ndarray, y: np.ndarray | None = None) -> Fi
     return figure
 
 
-def loss_curves(history: History) -> Figure:
-    """The losses by epoch: reconstruction on the left, the adversarial game and its equilibrium on the right.
+def loss_curves(history: History, phases: Sequence[Phase]) -> Figure:
+    """The losses by epoch: of games and their equilibrium on the right, if there are any, and of all else on the left.
 
     Raises:
         ValueError: the history has no rows.
     """
     if not len(history):
         raise ValueError("history: expected at least one epoch, got none")
-    figure = _figure(9.0, 4.2)
-    left, right = figure.subplots(1, 2)
+    games = [phase for phase in phases if phase.game]
+    alone = [phase.name for phase in phases if not phase.game]
+    figure = _figure(9.0 if games and alone else 4.8, 4.2)
+    shown = figure.subplots(1, 2 if games and alone else 1, squeeze=False)[0]
     epochs = history["epoch"]
-    marker = "o" if len(epochs) < 30 else ""
-    names = {"reconstruction": "training", "validation": "test"}
-    others = [c for c in history.columns if c not in ("epoch", "step", *names) and not c.startswith("lr_")]
-    for i, (column, label) in enumerate(names.items()):
-        if column in history.columns:
-            left.plot(epochs, history[column], color=COLOURS[i], marker=marker, markersize=3, label=label)
-    for i, column in enumerate(others):
-        right.plot(epochs, history[column], color=COLOURS[i], marker=marker, markersize=3, label=column)
-        if column in CHANCE:
-            right.axhline(CHANCE[column], color=COLOURS[i], linestyle=":", label="in equilibrium")
-    left.set(title="Reconstruction", ylabel="loss per example")
-    right.set(title="Adversarial losses", ylabel="binary cross-entropy (nats)")
-    right.set_ylim(bottom=0)
-    for axes in (left, right):
+    style: dict[str, Any] = {"marker": "o" if len(epochs) < 30 else "", "markersize": 3}
+    if alone:
+        names = {name: "training" if len(alone) == 1 else name for name in alone} | {"validation": "test"}
+        for i, (column, label) in enumerate(names.items()):
+            if column in history.columns:
+                shown[0].plot(epochs, history[column], color=COLOURS[i], label=label, **style)
+        title = alone[0].capitalize() if len(alone) == 1 else "Losses"
+        shown[0].set(title=title, ylabel="loss per example")
+    for i, phase in enumerate(games):
+        shown[-1].plot(epochs, history[phase.name], color=COLOURS[i], label=phase.name, **style)
+        if phase.equilibrium is not None:
+            shown[-1].axhline(phase.equilibrium, color=COLOURS[i], linestyle=":", label="in equilibrium")
+    if games:
+        shown[-1].set(title="Adversarial losses", ylabel="binary cross-entropy (nats)")
+        shown[-1].set_ylim(bottom=0)
+    for axes in shown:
         axes.set_xlabel("epoch")
         axes.locator_params(axis="x", integer=True)
         axes.grid(alpha=0.3)
@@ -161,13 +180,15 @@ def loss_curves(history: History) -> Figure:
     return figure
 
 
-def of_run(models: Sequence[AAE], history: History, source: Source) -> dict[str, Callable[[], Figure]]:
+def of_run(models: Sequence[Model], history: History, source: Source) -> dict[str, Callable[[], Figure]]:
     """What draws those of PICTURES that suit a run: its models, of which the first has the history, and its data."""
     model, shape = models[0], source.image_shape
-    flat = next((m for m in models if m.latent_dim == 2), None)
+    coders = [m for m in models if isinstance(m, Autoencoder)]
+    flat = next((m for m in coders if m.latent_dim == 2), None)
     figures: dict[str, Callable[[], Figure]] = {}
-    if shape:
-        figures["reconstructions.png"] = lambda: reconstructions(model, source.test[:RECONSTRUCTED], shape)
+    if shape and isinstance(model, Autoencoder):
+        figures["reconstructions.png"] = lambda: reconstructions(coders[0], source.test[:RECONSTRUCTED], shape)
+    if shape and isinstance(model, Generative):
         figures["samples.png"] = lambda: samples(model, SAMPLED, shape)
     if shape and flat is not None and isinstance(flat.prior, Normal):
         figures["manifold.png"] = lambda: manifold(flat, shape)
@@ -175,7 +196,7 @@ def of_run(models: Sequence[AAE], history: History, source: Source) -> dict[str,
         labels = None if source.test_labels is None else source.test_labels[:SCATTERED]
         figures["latent.png"] = lambda: latent_scatter(flat, source.test[:SCATTERED], labels)
     if len(history):
-        figures["losses.png"] = lambda: loss_curves(history)
+        figures["losses.png"] = lambda: loss_curves(history, model.phases)
     return figures
 
 
@@ -199,7 +220,7 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _check_2d(model: AAE) -> None:
+def _check_2d(model: Autoencoder) -> None:
     if model.latent_dim != 2:
         raise ValueError(f"model: expected a 2-D code, got latent_dim {model.latent_dim}")
 
@@ -212,9 +233,20 @@ def _colour(i: int, classes: int) -> Any:
     return matplotlib.colormaps["cividis"](i / (classes - 1))
 
 
-def _show_images(axes: Axes, model: AAE, images: np.ndarray, shape: Sequence[int], *, gap: int = 2) -> float:
-    """Draws (R, C, features) images side by side on `axes`; NaN is blank. Gives the height of one, with its gap."""
-    check_image_shape(shape, model.input_dim)
+def _grey(model: Generative) -> tuple[float, float] | None:
+    """What is black and what is white in the data of a model, if it says so."""
+    unit = model.columns()["x"].kind == "unit" or getattr(model, "output", None) == "sigmoid"
+    return (0.0, 1.0) if unit else None
+
+
+def _show_images(
+    axes: Axes, images: np.ndarray, shape: Sequence[int], *, grey: tuple[float, float] | None, gap: int = 2
+) -> float:
+    """Draws (R, C, features) images side by side on `axes`; NaN is blank. Gives the height of one, with its gap.
+
+    `grey` is what is drawn black and white; the darkest and the lightest value by default.
+    """
+    check_image_shape(shape, images.shape[-1])
     rows, columns = images.shape[:2]
     height, width, *colours = shape
     tiles = images.reshape(rows, columns, height, width, *[c for c in colours if c == 3])
@@ -224,7 +256,7 @@ def _show_images(axes: Axes, model: AAE, images: np.ndarray, shape: Sequence[int
     tiles = np.pad(tiles, edges, constant_values=np.nan if tiles.ndim == 4 else 1.0)
     mosaic = tiles.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap), *tiles.shape[4:])
     mosaic = mosaic[: mosaic.shape[0] - gap, : mosaic.shape[1] - gap]
-    low, high = (0.0, 1.0) if model.output == "sigmoid" else (np.nanmin(mosaic), np.nanmax(mosaic))
+    low, high = grey or (np.nanmin(mosaic), np.nanmax(mosaic))
     extent = (0, mosaic.shape[1], mosaic.shape[0], 0)
     axes.imshow(mosaic, cmap="gray", vmin=low, vmax=high, interpolation="nearest", extent=extent)
     axes.set(xticks=[], yticks=[])

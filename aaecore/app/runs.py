@@ -1,9 +1,128 @@
-"""Folders of runs."""
+"""A run: a folder with config.toml, one checkpoint and one history per model, and pictures."""
 
 from __future__ import annotations
 
 import os
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
 from itertools import count
+from typing import Any, NamedTuple
+
+from ..data.table import LABEL
+from ..errors import CheckpointError
+from ..files import atomic, checkpoint
+from ..models.model import Model, Phase
+from ..optim import Adam
+from ..options import declared
+from ..priors import PRIOR
+from ..training.trainer import MakeOptimizer, Trainer
+from . import config, spelling
+from .config import RunConfig
+from .sources import Source
+
+CONFIG = "config.toml"
+CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
+HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
+SAVE_EVERY = 10.0  # seconds of training between two checkpoints
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+class Part(NamedTuple):
+    """One of the models that a run trains."""
+
+    file: str
+    epochs: int
+    options: Mapping[str, Any]  # as in a file, where they differ from those of the run
+    prior_key: str = "prior"  # the key of the file that names its prior
+
+    def title(self, model: Model) -> str:
+        """What people call it: by the size of its code, where it has one."""
+        latent_dim = getattr(model, "latent_dim", None)
+        return type(model).__name__ if latent_dim is None else f"{latent_dim}-D model"
+
+
+def parts(options: RunConfig, source: Source) -> list[Part]:
+    """The models of a run: the one it is about and, for images, one with a code that can be drawn."""
+    found = [Part(CHECKPOINT, options.epochs, {})]
+    of_model = options.of_model()
+    if options.two_dimensional and source.image_shape and of_model.get("latent_dim", 2) != 2:
+        own = {"latent_dim": 2} | ({"prior": options.two_dimensional_prior} if "prior" in of_model else {})
+        found.append(Part(CHECKPOINT_2D, options.two_dimensional_epochs, own, "two_dimensional_prior"))
+    return found
+
+
+def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
+    """A trainer at the beginning, after a look at the data."""
+    model = new_model(options, part, source)
+    for rows in (source.train, source.test):
+        model.check_data(rows, "data")
+    steps = -(-len(source.train) // options.batch_size)
+    schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
+    makers = {phase.name: _maker(phase, options) for phase in model.phases}
+    size = options.labelled_batch_size
+    return Trainer(model, options.batch_size, labelled_batch_size=size, optimizers=makers, schedule=schedule)
+
+
+def _maker(phase: Phase, options: RunConfig) -> MakeOptimizer:
+    # A short memory of the adversarial gradients keeps the two sides of a game from circling around each other.
+    beta1 = options.adversarial_beta1 if phase.game else 0.9
+    return partial(Adam, lr=options.lr[phase.name], betas=(beta1, 0.999))
+
+
+def new_model(options: RunConfig, part: Part, source: Source) -> Model:
+    """The model of a part, freshly initialised."""
+    made = {**options.of_model(), **part.options}
+    for name, key in declared(options.trains).items():
+        if key.metadata["kind"] is PRIOR:
+            made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
+        if key.metadata["of_data"]:
+            made[name] = source.tells(name)
+    return options.trains(**made)
+
+
+def fit(folder: str, trainer: Trainer, source: Source, part: Part, rows_of: str) -> float:
+    """Trains to the end, with checkpoints; gives the seconds that it took."""
+    begun = time.monotonic()
+    if trainer.epoch >= part.epochs:
+        return time.monotonic() - begun
+    print(f"training the {part.title(trainer.model)} on {len(source.train)} rows of {rows_of}", file=sys.stderr)
+    history, file = os.path.join(folder, HISTORIES[part.file]), os.path.join(folder, part.file)
+    labels = source.train_labels if LABEL in trainer.model.columns() else None
+    held_out: Any = source.test if labels is None else (source.test, source.test_labels)
+    measures = type(trainer.model).validate is not Model.validate
+    try:
+        trainer.fit(
+            source.train, part.epochs, y=labels, validation=held_out if measures else None, checkpoint=file,
+            checkpoint_interval=SAVE_EVERY,
+        )  # fmt: skip
+    except (KeyboardInterrupt, Terminated):
+        print(_farewell(folder, file, trainer.steps), file=sys.stderr)
+        raise
+    finally:
+        if len(trainer.history):
+            trainer.history.to_csv(history)
+    return time.monotonic() - begun
+
+
+def _farewell(folder: str, file: str, steps: int) -> str:
+    """What was reached and what is kept of it: a second signal ends training without a checkpoint."""
+    try:
+        saved = checkpoint.peek(file)["position"]["steps"] if os.path.exists(file) else None
+    except (CheckpointError, LookupError, TypeError):
+        saved = None
+    kept = "there is no checkpoint of this model" if saved is None else f"the last checkpoint is of step {saved}"
+    said = [f"stopped after step {steps}", *([kept] if saved != steps else [])]
+    if os.path.exists(os.path.join(folder, CHECKPOINT)):
+        said.append(f"continue with: aaecore resume {folder}")
+    return "; ".join(said)
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
 
 
 def new_folder(name: str) -> str:
@@ -17,3 +136,39 @@ def new_folder(name: str) -> str:
         else:
             break
     return folder
+
+
+def folder_of(path: str) -> str:
+    """The folder of the run that a folder or one of its checkpoints stands for.
+
+    Raises:
+        ValueError: it stands for none.
+    """
+    if os.path.isdir(path):
+        return path
+    if os.path.basename(path) in HISTORIES and os.path.isfile(path):
+        return os.path.dirname(path) or "."
+    raise ValueError(f"RUN_OR_CHECKPOINT: expected the folder of a run or its {CHECKPOINT}, got {path!r}")
+
+
+def checkpoint_of(path: str) -> str:
+    """The checkpoint that a folder or a checkpoint stands for."""
+    return os.path.join(path, CHECKPOINT) if os.path.isdir(path) else path
+
+
+def read_config(folder: str) -> RunConfig:
+    """The configuration of the run in a folder.
+
+    Raises:
+        ValueError: there is none, or a bad one.
+    """
+    path = os.path.join(folder, CONFIG)
+    if not os.path.exists(path):
+        raise ValueError(f"{folder}: expected the folder of a run or a checkpoint in it, but it has no {CONFIG}")
+    return config.read(path)
+
+
+def write_config(folder: str, options: RunConfig) -> None:
+    """Writes the configuration of a run into its folder."""
+    text = config.to_toml(config.with_absolute_data(options))
+    atomic.write(os.path.join(folder, CONFIG), text.encode())

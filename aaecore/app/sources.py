@@ -14,12 +14,25 @@ from .images import check_image_shape, is_image
 
 
 class Source(NamedTuple):
-    """What a run trains on: rows (N, features), the labels of the test rows and the shape of an image where known."""
+    """What a run trains on: rows (N, features), their labels and the shape of an image where known."""
 
     train: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray | None
     image_shape: tuple[int, ...] | None
+    train_labels: np.ndarray | None = None
+
+    def tells(self, option: str) -> int:
+        """The value of an option that the data have.
+
+        Raises:
+            ValueError: these do not have it.
+        """
+        if option == "input_dim":
+            return self.train.shape[1]
+        if option == "classes" and self.train_labels is not None:
+            return int(self.train_labels.max()) + 1
+        raise ValueError(f"data: expected data with {option}, got rows without labels")
 
 
 def load(config: RunConfig) -> Source:
@@ -30,7 +43,7 @@ def load(config: RunConfig) -> Source:
     """
     if config.data in datasets.NAMES:
         named = _load_named(config.data)
-        return Source(named.train.x, named.test.x, named.test.y, named.image_shape)
+        return Source(named.train.x, named.test.x, named.test.y, named.image_shape, named.train.y)
     expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
     rows = load_array(config.data, config.dataset, name="data", expected=expected)
     shape = config.image_shape or (rows.shape[1:] if is_image(rows.shape[1:]) else None)
@@ -39,7 +52,7 @@ def load(config: RunConfig) -> Source:
         raise ValueError(f"data: expected at least 2 rows, got {len(x)}")
     if shape is not None:
         check_image_shape(shape, x.shape[1])
-    order = data.epoch_order(len(x), config.seed, 0)
+    order = data.epoch_order(len(x), config.of_model()["seed"], 0)
     kept = max(1, len(x) // 10)
     return Source(x[np.sort(order[kept:])], x[np.sort(order[:kept])], None, shape)
 

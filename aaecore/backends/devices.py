@@ -23,4 +23,8 @@ def get_backend(device: str = "cpu") -> Backend:
         from .cuda import backend as cuda
 
         return cuda.CudaBackend(cuda.make_driver(device))
+    if isinstance(device, str) and device.startswith("shapes:"):  # float32 or float64: of no use to users
+        from .shapes import ShapesBackend
+
+        return ShapesBackend(device.removeprefix("shapes:"))
     raise ValueError(f"device: expected 'cpu', 'cuda', 'cuda:<number>' or 'reference', got {device!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,10 @@ class Memory:
         buffer = self.empty(np.shape(array), kind)
         self.upload(buffer, array)
         return buffer
+
+    def generated(self, shape: tuple[int, ...], make: Callable[[], np.ndarray], kind: str = "real") -> Buffer:
+        """A new buffer of what `make` gives; it is not called for memory that holds no numbers."""
+        return self.from_host(make(), kind)
 
     def wrap(self, array: np.ndarray, kind: str = "real") -> Buffer:
         """A buffer over the array's own memory where dtype and layout allow it, else over a copy."""

@@ -51,7 +51,7 @@ class Tensor:
 
     def backward(
         self,
-        optimizer: Optimizer | None = None,
+        optimizer: Mover | None = None,
         *,
         parameters: Iterable[Parameter] | None = None,
         accumulate: bool = False,
@@ -75,8 +75,8 @@ class Parameter(Tensor):
         return self.grad
 
 
-class Optimizer(Protocol):
-    """What a backward pass asks of an optimizer: `aaecore.optim.Optimizer` is one."""
+class Mover(Protocol):
+    """What a backward pass asks of an optimizer: those of `aaecore.optim` are some."""
 
     @property
     def parameters(self) -> Sequence[Parameter]:
@@ -125,9 +125,7 @@ def _key(tensor: Tensor) -> int:
 class Gradients:
     """The gradients of one backward pass: who needs one, where it is, and whether the next contribution adds to it."""
 
-    def __init__(
-        self, order: Sequence[Function], optimizer: Optimizer | None, wanted: set[int], accumulate: bool
-    ) -> None:
+    def __init__(self, order: Sequence[Function], optimizer: Mover | None, wanted: set[int], accumulate: bool) -> None:
         self.optimizer = optimizer
         self.wanted = wanted  # keys of what gets a gradient: the leaves asked for and all that lead to them
         self.accumulate = accumulate
@@ -240,7 +238,7 @@ def _topological(losses: Sequence[Tensor]) -> list[Function]:
 
 def backward(
     losses: Sequence[Tensor],
-    optimizer: Optimizer | None = None,
+    optimizer: Mover | None = None,
     *,
     parameters: Iterable[Parameter] | None = None,
     accumulate: bool = False,

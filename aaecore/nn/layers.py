@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from ..core.backend import Backend
 from ..functions.linear import LEAKY_SLOPE, activation_code, linear, precision_suffix
 from ..functions.tensor import Parameter, Tensor
+from .module import Module
+
+
+def _uniform(rng: np.random.Generator, bound: float, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.uniform(-bound, bound, shape)
 
 
 class Linear:
@@ -38,15 +44,17 @@ class Linear:
         precision_suffix(precision, backend)
         self.activation, self.precision = activation, precision
         bound = 1.0 / math.sqrt(inputs)
-        self.weight = Parameter(backend.from_host(rng.uniform(-bound, bound, (outputs, inputs)), "weight"))
-        self.bias = Parameter(backend.from_host(rng.uniform(-bound, bound, outputs)))
+        self.weight, self.bias = (
+            Parameter(backend.generated(shape, partial(_uniform, rng, bound, shape), kind))
+            for shape, kind in (((outputs, inputs), "weight"), ((outputs,), "real"))
+        )
 
     def __call__(self, x: Tensor, activation: str | None = None) -> Tensor:
         """`activation` replaces that of the layer, for once."""
         return linear(x, self.weight, self.bias, activation or self.activation, LEAKY_SLOPE, self.precision)
 
 
-class MLP:
+class MLP(Module):
     """Fully connected layers: `sizes` are the features from input to output, layers are numbered from 0.
 
     Args:
@@ -80,11 +88,6 @@ class MLP:
         for layer in self.layers[:-1]:
             x = layer(x)
         return self.layers[-1](x, output)
-
-    @property
-    def parameters(self) -> list[Parameter]:
-        """Weights and biases in the order of the layers."""
-        return [p for layer in self.layers for p in (layer.weight, layer.bias)]
 
     def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
         """{"<prefix>0.weight": ..., "<prefix>0.bias": ...}."""

@@ -4,11 +4,11 @@
 """
 
 from .built_in import Categorical, GaussianMixture, Hypersphere, Normal, SwissRoll, Uniform
-from .choose import PRIORS, as_prior, from_config
+from .choose import PRIOR, PRIORS, as_prior, from_config
 from .host import CallablePrior, HostSampler
 from .prior import Draw, Prior
 
 __all__ = [
-    "PRIORS", "CallablePrior", "Categorical", "Draw", "GaussianMixture", "HostSampler", "Hypersphere", "Normal",
-    "Prior", "SwissRoll", "Uniform", "as_prior", "from_config",
+    "PRIOR", "PRIORS", "CallablePrior", "Categorical", "Draw", "GaussianMixture", "HostSampler", "Hypersphere",
+    "Normal", "Prior", "SwissRoll", "Uniform", "as_prior", "from_config",
 ]  # fmt: skip

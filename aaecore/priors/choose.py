@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..options import Kind
 from .built_in import Categorical, GaussianMixture, Hypersphere, Normal, SwissRoll, Uniform
 from .host import CallablePrior, HostSampler
 from .prior import Prior
@@ -42,3 +43,6 @@ def from_config(config: dict[str, Any]) -> Prior:
         return PRIORS[kind](**options)
     except TypeError as error:
         raise ValueError(f"prior: wrong options for {kind}: {error}") from None
+
+
+PRIOR = Kind("a Prior or a callable f(n, rng)", lambda name, prior: as_prior(prior))

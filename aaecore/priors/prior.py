@@ -29,11 +29,15 @@ class Prior(ABC):
         Raises:
             ValueError: the prior has another dimension.
         """
+        self.check_dim(latent_dim)
+        return self._bind(backend, latent_dim)
+
+    def check_dim(self, latent_dim: int) -> None:
+        """Raises ValueError if the prior has another dimension."""
         if self.fixed_dim not in (None, latent_dim):
             raise ValueError(
                 f"prior: {type(self).__name__} has dimension {self.fixed_dim}, but latent_dim is {latent_dim}"
             )
-        return self._bind(backend, latent_dim)
 
     @abstractmethod
     def _bind(self, backend: Backend, latent_dim: int) -> Draw: ...

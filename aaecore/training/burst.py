@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +16,8 @@ class Burst(NamedTuple):
 
     batch: int  # rows of each step
     rates: np.ndarray  # (steps, phases) float64: the learning rates
-    x: Rows | None = None  # (batch, input_dim) floats; without it every step takes the next rows of the data
-    z: Rows | None = None  # (batch, latent_dim): the prior's sample; without it every step draws its own
+    dials: np.ndarray  # (steps, dials) float64: the model's scalars of each step
+    given: Mapping[str, Rows] = MappingProxyType({})  # inputs by name; a step fetches or draws what is not among them
 
     @property
     def steps(self) -> int:
@@ -24,8 +26,8 @@ class Burst(NamedTuple):
     @property
     def nbytes(self) -> int:
         """What its arrays of data hold."""
-        return (0 if self.x is None else self.x.nbytes) + (0 if self.z is None else self.z.nbytes)
+        return sum(rows.nbytes for rows in self.given.values())
 
     def first(self, steps: int) -> Burst:
         """Its beginning, a burst of its own."""
-        return self._replace(rates=self.rates[:steps])
+        return self._replace(rates=self.rates[:steps], dials=self.dials[:steps])

@@ -7,34 +7,32 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from ..arguments import count
-
-if TYPE_CHECKING:
-    from .history import Losses, Row
-    from .trainer import Trainer
+from .history import Losses, Row
+from .progress import Run
 
 
 class Callback:
     """Override what you need. Returning True from an `on_..._end` stops training after that step, burst or epoch."""
 
-    def on_train_begin(self, trainer: Trainer) -> None:
+    def on_train_begin(self, trainer: Run) -> None:
         """`fit` starts."""
 
-    def on_step_end(self, trainer: Trainer, losses: Losses) -> bool | None:
+    def on_step_end(self, trainer: Run, losses: Losses) -> bool | None:
         """One step was made, with these losses. Where steps are small this makes them slower; see `on_burst_end`."""
 
-    def on_burst_end(self, trainer: Trainer, losses: Losses) -> bool | None:
+    def on_burst_end(self, trainer: Run, losses: Losses) -> bool | None:
         """Some steps were made, 20 ms of them or a single one, the last with these losses.
 
         Unless a callback overrides `on_step_end`, steps run in such bursts, without Python in between.
         """
 
-    def on_epoch_end(self, trainer: Trainer, row: Row) -> bool | None:
+    def on_epoch_end(self, trainer: Run, row: Row) -> bool | None:
         """One epoch was made; `row` is its line of the history."""
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_train_end(self, trainer: Run) -> None:
         """`fit` ends, also by an error."""
 
     @property
@@ -57,11 +55,11 @@ class EarlyStopping(Callback):
     def __post_init__(self) -> None:
         count("patience", self.patience)
 
-    def on_train_begin(self, trainer: Trainer) -> None:
+    def on_train_begin(self, trainer: Run) -> None:
         if self.monitor == "validation" and not trainer.validating:
             raise ValueError("monitor: 'validation' needs fit(..., validation=...), which was not given")
 
-    def on_epoch_end(self, trainer: Trainer, row: Row) -> bool:
+    def on_epoch_end(self, trainer: Run, row: Row) -> bool:
         if self.monitor not in row:
             raise ValueError(f"monitor: expected one of {', '.join(row)}, got {self.monitor!r}")
         values = [r[self.monitor] for r in trainer.history.rows if self.monitor in r]
@@ -83,10 +81,10 @@ class Progress(Callback):
         self._drawn = 0.0
         self._begun = time.monotonic()
 
-    def on_train_begin(self, trainer: Trainer) -> None:
+    def on_train_begin(self, trainer: Run) -> None:
         self._begun = time.monotonic()
 
-    def on_burst_end(self, trainer: Trainer, losses: Losses) -> None:
+    def on_burst_end(self, trainer: Run, losses: Losses) -> None:
         if self.live and time.monotonic() - self._drawn > 0.1:
             self._drawn = time.monotonic()
             done = trainer.position / trainer.rows
@@ -96,18 +94,18 @@ class Progress(Callback):
             # Cut: a line that wraps could not be drawn over.
             self._write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
 
-    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+    def on_epoch_end(self, trainer: Run, row: Row) -> None:
         shown = {k: v for k, v in row.items() if k not in ("epoch", "step") and not k.startswith("lr_")}
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         seconds = time.monotonic() - self._begun
         start = "\r\033[K" if self.live else ""
         self._write(f"{start}{self._epoch(trainer, int(row['epoch']))}  {text}  {seconds:.1f} s\n")
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_train_end(self, trainer: Run) -> None:
         if self.live:
             self._write("\r\033[K")
 
-    def _epoch(self, trainer: Trainer, epoch: int) -> str:
+    def _epoch(self, trainer: Run, epoch: int) -> str:
         total = str(trainer.epochs)
         return f"epoch {epoch:>{len(total)}}/{total}"
 

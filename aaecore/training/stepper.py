@@ -1,87 +1,90 @@
 """Makes training steps: records one for each batch size, then replays it in bursts that need nothing from the host.
 
-Whatever changes from step to step is on the device: the position in the data, the random counter, the optimizers'
-states, and two tables with a row for each step of a burst: the learning rates it takes and the losses it leaves.
+Whatever changes from step to step is on the device: the positions in the data, the random counter, the optimizers'
+states, and tables with a row for each step of a burst: the learning rates and dials it takes and the losses it leaves.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from ..core.memory import Buffer
-from ..data.rows import Rows
-from ..functions.tensor import Tensor
-from ..models.aae import AAE, Batch, Phase
-from ..optim import Optimizer, clip_grad_norm
+from ..data.table import Stream, Table
+from ..functions.tensor import Mover, backward
+from ..models.batch import Batch
+from ..models.model import Model
+from ..optim import Clipped
 from .burst import Burst
+from .progress import Run
 
 BURST_SECONDS = 0.02  # how long a burst should last: signals, callbacks and the progress bar wait for its end
-MAX_BURST = 1000  # steps of a burst at most: the rows of the two tables
+MAX_BURST = 1000  # steps of a burst at most: the rows of the tables
 MAX_PLANS = 16  # steps kept for batch sizes seen before; each owns its activations
 
 
 @dataclass
 class _Recorded:
-    """A step for one batch size: what runs it n times, its x, and the prior's sample if it is given one."""
+    """A step for one batch size: what runs it n times, and its inputs by name."""
 
     run: Callable[[int], None]
-    x: Buffer
-    z: Buffer | None
+    inputs: dict[str, Buffer]
+    batch: Batch
     seconds: float = 1.0  # that one step took in the last burst; until then, long enough to begin with a single step
 
 
 class Stepper:
-    """Makes the steps of a trainer: `record` once and replay, or launch op by op, with the same bits.
+    """Makes the steps of a run: records one and replays it, or launches op by op, with the same bits."""
 
-    `optimizers` are those of the phases by name; `clip_norm` None does not clip.
-    """
-
-    def __init__(
-        self,
-        model: AAE,
-        phases: Sequence[Phase],
-        optimizers: Mapping[str, Optimizer],
-        clip_norm: float | None,
-        record: bool,
-    ) -> None:
-        self.model, self.backend = model, model.backend
-        self.phases, self.optimizers = phases, optimizers
-        self.clip_norm, self.record = clip_norm, record
-        self.last_x: Buffer | None = None  # the batch of the last step
-        self.cursor = self.backend.zeros((1,), "int64")  # rows of the epoch used so far
-        self._source: Buffer | None = None
-        self._order: Buffer | None = None
+    def __init__(self, run: Run) -> None:
+        self.model, self.backend, self.record = run.model, run.backend, run.record
+        self.labelled_batch_size = run.labelled_batch_size
+        clip = run.clip_norm
+        self.optimizers = run.optimizers
+        self.movers: dict[str, Mover] = {
+            name: optimizer if clip is None else Clipped(optimizer, clip) for name, optimizer in run.optimizers.items()
+        }
+        self.last: Batch | None = None  # of the last step
+        self.cursors = {name: self.backend.zeros((1,), "int64") for name in self.model.streams}  # rows used so far
+        self._columns: dict[str, Buffer] = {}
+        self._orders: dict[str, Buffer] = {}
         self._at = self.backend.zeros((1,), "int64")  # the row of the tables that the next step uses
-        self._rates = self.backend.zeros((MAX_BURST, len(phases)), "float64")
-        self._log = self.backend.zeros((MAX_BURST, len(phases)))
+        phases = len(self.model.phases)
+        self._rates = self.backend.zeros((MAX_BURST, phases), "float64")
+        self._log = self.backend.zeros((MAX_BURST, phases))
+        self._dials = _Dials(self.model, self._at)
         self._given: np.ndarray | None = None  # the array that the first rows of `_rates` came from
-        self._recorded: dict[tuple[int, bool, bool], _Recorded] = {}
+        self._recorded: dict[tuple[int, frozenset[str]], _Recorded] = {}
 
-    def bind(self, x: Rows) -> None:
-        """Takes the rows of x (N, input_dim), float32 or uint8, for the bursts that bring none."""
-        source = x if isinstance(x, Buffer) else self.backend.wrap(x, "uint8" if x.dtype == np.uint8 else "real")
-        if self._source is not None and source.is_same(self._source):
+    def bind(self, table: Table, lengths: Mapping[str, int]) -> None:
+        """Takes the data for the bursts that bring none, and how many rows each stream gives in an epoch."""
+        columns = {name: rows if isinstance(rows, Buffer) else self._wrap(rows) for name, rows in table.columns.items()}
+        there = self._columns.keys() == columns.keys() and all(b.is_same(self._columns[k]) for k, b in columns.items())
+        if there and lengths == {name: len(order) for name, order in self._orders.items()}:
             return  # what was recorded for it is still right
-        self._recorded = {key: step for key, step in self._recorded.items() if key[1]}  # those of other data go
-        self._source = source
-        self._order = self.backend.empty((len(x),), "int64")
+        # What was recorded for other data goes.
+        self._recorded = {key: step for key, step in self._recorded.items() if not self._fetched(key[1])}
+        self._columns = columns
+        self._orders = {name: self.backend.empty((n,), "int64") for name, n in lengths.items()}
 
-    def begin_epoch(self, order: np.ndarray, position: int) -> None:
-        """Sets the order (N,) of the rows, and how many of them are used already."""
-        assert self._order is not None
-        self.backend.upload(self._order, order)
-        self.backend.upload(self.cursor, np.array([position]))
+    def _wrap(self, rows: np.ndarray) -> Buffer:
+        return self.backend.wrap(rows, "uint8" if rows.dtype == np.uint8 else "real")
+
+    def begin_epoch(self, orders: Mapping[str, np.ndarray], used: Mapping[str, int]) -> None:
+        """Sets the order of the rows of each stream, and how many of them are used already."""
+        for name, order in orders.items():
+            self.backend.upload(self._orders[name], order)
+            self.backend.upload(self.cursors[name], np.array([used[name]]))
 
     def pace(self, batch: int) -> int:
         """How many steps on the bound data a burst may have, by the time that the last one took."""
-        if self.model.prior.host:
+        if any(prior.host for prior, _ in self.model.priors().values()):
             return 1
-        seconds = self._step_for(batch, x_given=False, z_given=False).seconds
+        seconds = self._step_for(batch, frozenset()).seconds
         return max(1, min(MAX_BURST, int(BURST_SECONDS / seconds)))
 
     def run(self, burst: Burst) -> np.ndarray:
@@ -91,51 +94,61 @@ class Stepper:
         step.run(burst.steps)
         losses = self.backend.to_host(self._log.rows(0, burst.steps)).astype(np.float64)
         step.seconds = max(time.perf_counter() - begun, 1e-9) / burst.steps
-        self.last_x = step.x  # not before: an interrupt leaves what may be no batch yet
+        self.last = step.batch  # not before: an interrupt leaves what may be no batch yet
         return losses
 
     def start(self, burst: Burst) -> Callable[[], list[float]]:
         """Makes the steps of a burst without waiting for them; gives a function that fetches the losses of the last."""
         step = self._prepare(burst)
         step.run(burst.steps)
-        self.last_x = step.x
+        self.last = step.batch
         last = self.backend.clone(self._log.rows(burst.steps - 1, burst.steps))
         return lambda: self.backend.to_host(last)[0].astype(np.float64).tolist()
 
     def _prepare(self, burst: Burst) -> _Recorded:
         """The step of a burst, everything that it reads put in place."""
-        step = self._step_for(burst.batch, burst.x is not None, burst.z is not None)
+        step = self._step_for(burst.batch, frozenset(burst.given))
         self.backend.clear(self._at)
         if self._given is not burst.rates:
-            self._give(burst.rates)
-        for target, given in ((step.x, burst.x), (step.z, burst.z)):
-            if target is None or given is None:
-                continue
+            self._given = None  # until the upload is complete: an interrupt may come before
+            table = np.zeros(self._rates.shape)
+            table[: burst.steps] = burst.rates
+            self.backend.upload(self._rates, table)
+            self._given = burst.rates
+        self._dials.give(burst.dials)
+        for name, given in burst.given.items():
             if isinstance(given, Buffer):
-                self.backend.copy(target, given)
+                self.backend.copy(step.inputs[name], given)
             else:
-                self.backend.upload(target, given)
+                self.backend.upload(step.inputs[name], given)
         return step
 
-    def _give(self, rates: np.ndarray) -> None:
-        """Puts the rates into the first rows of their table."""
-        self._given = None  # until the upload is complete: an interrupt may come before
-        table = np.zeros(self._rates.shape)
-        table[: len(rates)] = rates
-        self.backend.upload(self._rates, table)
-        self._given = rates
+    def _inputs(self) -> Iterator[tuple[str, str, str, Stream]]:
+        """The columns of all streams: the name as an input, the column, the stream's name, the stream."""
+        for name, stream in self.model.streams.items():
+            for column in stream.columns:
+                yield f"{name}.{column}" if name else column, column, name, stream
 
-    def _step_for(self, batch: int, x_given: bool, z_given: bool) -> _Recorded:
-        """The step for a batch size, and for who gives x and the prior's sample."""
-        key = (batch, x_given, z_given)
-        if key not in self._recorded:
+    def _fetched(self, given: frozenset[str]) -> list[tuple[str, str, str]]:
+        """The inputs that a step takes from the bound data: name, column, stream."""
+        return [(key, column, name) for key, column, name, _ in self._inputs() if key not in given]
+
+    def _step_for(self, batch: int, given: frozenset[str]) -> _Recorded:
+        """The step for a batch size, and for which inputs are given."""
+        if (batch, given) not in self._recorded:
             if len(self._recorded) >= MAX_PLANS:
                 del self._recorded[next(iter(self._recorded))]
-            x = self.backend.empty((batch, self.model.input_dim))
-            z = self.backend.empty((batch, self.model.latent_dim)) if z_given else None
-            launch = partial(self._launch, x, z, from_data=not x_given)
-            self._recorded[key] = _Recorded(self._repeated(launch), x, z)
-        return self._recorded[key]
+            columns, priors = self.model.columns(), self.model.priors()
+            shapes = {
+                key: (self.labelled_batch_size if stream.labelled else batch, columns[column].features)
+                for key, column, _, stream in self._inputs()
+            }
+            shapes |= {name: (batch, dim) for name, (_, dim) in priors.items() if name in given}
+            inputs = {name: self.backend.empty(shape) for name, shape in shapes.items()}
+            seen = Batch(inputs, self.model.draws, self._dials.values, self.model.generator)
+            launch = partial(self._launch, inputs, seen, self._fetched(given))
+            self._recorded[batch, given] = _Recorded(self._repeated(launch), inputs, seen)
+        return self._recorded[batch, given]
 
     def _repeated(self, launch: Callable[[], None]) -> Callable[[int], None]:
         """What makes the step n times."""
@@ -149,30 +162,67 @@ class Stepper:
 
         return run
 
-    def _launch(self, x: Buffer, z: Buffer | None, *, from_data: bool) -> None:
+    def _launch(self, inputs: Mapping[str, Buffer], batch: Batch, fetched: list[tuple[str, str, str]]) -> None:
         """The launches of one step, run or recorded."""
-        model, launch = self.model, self.backend.launch
-        batch = x.shape[0]
-        model.generator.restart()
-        if from_data:
-            assert self._source is not None
-            assert self._order is not None
-            op, scale = ("gather_rows_u8", 1 / 255) if self._source.kind == "uint8" else ("gather_rows", 1.0)
-            dims = (*self._source.shape, self._order.size, batch)
-            launch(op, (self._source, self._order, self.cursor, x), dims, (scale,))
-        shared = Batch(Tensor(x), Tensor(z if z is not None else model.draw_prior(model.generator, batch)))
-        for i, phase in enumerate(self.phases):
-            loss, optimizer = phase.loss(shared), self.optimizers[phase.name]
-            launch("take_rate", (self._rates, self._at, optimizer.state), (*self._rates.shape, i))
-            optimizer.advance()
-            if self.clip_norm is None:
-                loss.backward(optimizer)
-            else:
-                loss.backward(parameters=optimizer.parameters)
-                clip_grad_norm(optimizer, self.clip_norm)
-                optimizer.step()
-            launch("log_value", (loss.buffer, self._at, self._log), (*self._log.shape, i))
+        launch, rng = self.backend.launch, self.model.generator
+        rng.restart()
+        for key, column, stream in fetched:
+            self._gather(column, stream, inputs[key])
+        self._dials.fetch()
+        names = [phase.name for phase in self.model.phases]
+        made = []
+        for i, (phase, *losses) in enumerate(self.model.step(batch)):
+            made.append(phase)
+            if made != names[: i + 1]:
+                break
+            launch("take_rate", (self._rates, self._at, self.optimizers[phase].state), (*self._rates.shape, i))
+            self.optimizers[phase].advance()
+            backward(losses, self.movers[phase])
+            for loss in losses[1:]:
+                launch("copy", (loss.buffer, losses[0].buffer), (1, 1))
+            launch("log_value", (losses[0].buffer, self._at, self._log), (*self._log.shape, i))
+        if made != names:
+            raise ValueError(f"step: expected it to yield the phases {', '.join(names)}, got {', '.join(made)}")
         launch("cursor_advance", (self._at,), (1,))
-        model.generator.advance()
-        if from_data:
-            launch("cursor_advance", (self.cursor,), (batch,))
+        rng.advance()
+        for stream in dict.fromkeys(stream for *_, stream in fetched):
+            rows = next(len(inputs[key]) for key, _, name in fetched if name == stream)
+            launch("cursor_advance", (self.cursors[stream],), (rows,))
+
+    def _gather(self, column: str, stream: str, out: Buffer) -> None:
+        """Fetches the next rows of a column; bytes of numbers are scaled to 0..1, those of labels are 0 or 1."""
+        source, order = self._columns[column], self._orders[stream]
+        is_bytes = source.kind == "uint8"
+        scale = 1 / 255 if is_bytes and self.model.columns()[column].kind != "label" else 1.0
+        dims = (*source.shape, order.size, out.shape[0])
+        op = "gather_rows_u8" if is_bytes else "gather_rows"
+        self.backend.launch(op, (source, order, self.cursors[stream], out), dims, (scale,))
+
+
+class _Dials:
+    """The dials of a burst in a table on the device, and those of the running step, each (1,)."""
+
+    def __init__(self, model: Model, at: Buffer) -> None:
+        names, self.backend, self._at = list(model.dials()), model.backend, at
+        self.values: dict[str, Buffer] = {}
+        self._given: np.ndarray | None = None
+        if names:
+            self._table = self.backend.zeros((MAX_BURST, len(names)))
+            self._rows = self.backend.from_host(np.arange(MAX_BURST), "int64")
+            self._row = self.backend.zeros((1, len(names)))
+            self.values = {name: self._row.flat().rows(i, i + 1) for i, name in enumerate(names)}
+
+    def give(self, dials: np.ndarray) -> None:
+        """Puts the dials of the next steps (steps, dials) into the table."""
+        if self.values and self._given is not dials:
+            self._given = None
+            table = np.zeros(self._table.shape)
+            table[: len(dials)] = dials
+            self.backend.upload(self._table, table)
+            self._given = dials
+
+    def fetch(self) -> None:
+        """Launches what brings those of the running step."""
+        if self.values:
+            dims = (*self._table.shape, MAX_BURST, 1)
+            self.backend.launch("gather_rows", (self._table, self._rows, self._at, self._row), dims, (1.0,))

@@ -1,6 +1,6 @@
 """The training loop: bursts of steps, epochs, the guard's hooks, checkpoints, history, stopping.
 
-The trainer knows phases (a loss, the parameters it moves, their optimizer) and nothing of what they mean.
+The trainer knows phases (a loss, the networks it moves, their optimizer) and nothing of what they mean.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ import numpy as np
 from .. import priors
 from ..arguments import count, number
 from ..core.memory import Buffer
-from ..data import epoch_order
 from ..data.rows import Rows, as_rows, to_floats
+from ..data.table import LABEL, Table, as_table, stream_order
 from ..errors import CheckpointError
-from ..functions.tensor import Parameter, Tensor
-from ..models.aae import AAE, Batch
+from ..functions.tensor import Parameter
+from ..models.model import Model, from_description
 from ..optim import OPTIMIZERS, Adam, Optimizer, schedules
 from . import state
 from .burst import Burst
 from .callbacks import Callback, Progress
 from .guard import Rollback
 from .history import History, Losses, Row
+from .progress import Run
+from .rates import Rates
 from .signals import StopSignals
 from .stepper import Stepper
 
@@ -35,13 +37,14 @@ Path = str | os.PathLike[str]
 MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
 
 
-class Trainer:
-    """Trains an `AAE`.
+class Trainer(Run):
+    """Trains a model.
 
     Args:
         model: what to train.
         batch_size: rows of a mini-batch; the last one of an epoch may be smaller.
         lr: learning rate of Adam in every phase, or one per phase: {"reconstruction": 1e-3, ...}.
+        labelled_batch_size: rows with a label that a step takes besides, of models that want some.
         optimizers: instead of `lr`, per phase a function of the parameters: {"generator": partial(SGD, lr=0.1)}.
         schedule: a function of the step that scales the learning rates; see `aaecore.schedules`.
         clip_norm: upper bound of the global norm of each phase's gradients; None does not clip and fuses the
@@ -57,84 +60,95 @@ class Trainer:
 
     def __init__(
         self,
-        model: AAE,
+        model: Model,
         batch_size: int = 100,
         lr: float | Mapping[str, float] = 1e-3,
         *,
+        labelled_batch_size: int = 100,
         optimizers: Mapping[str, MakeOptimizer] | None = None,
         schedule: schedules.Schedule | None = None,
         clip_norm: float | None = None,
         guard: bool = True,
         record: bool = True,
     ) -> None:
-        if not isinstance(model, AAE):
-            raise TypeError(f"model: expected an AAE, got {type(model).__name__}")
+        if not isinstance(model, Model):
+            raise TypeError(f"model: expected a Model, got {type(model).__name__}")
         if schedule is not None and not callable(schedule):
             raise TypeError(f"schedule: expected a function of the step, got {schedule!r}")
-        self.model, self.backend = model, model.backend
-        self.batch_size = count("batch_size", batch_size)
-        self.phases = model.phases
-        self.names = tuple(phase.name for phase in self.phases)
-        self.optimizers = self._make_optimizers(lr, optimizers)
-        self.base_lr = {name: optimizer.lr for name, optimizer in self.optimizers.items()}
-        self.schedule = schedule if schedule is not None else schedules.Constant()
-        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0.0, open_low=True)
-        self.guard, self.record = guard, record
-        self.history = History()
-        self.steps = 0  # made so far
-        self.epoch = 0  # completed so far
-        self.epochs = 0  # asked for by the running fit
-        self.position = 0  # rows of the current epoch used so far
-        self.rows = 0  # rows of the data of the last fit
-        self._sums = np.zeros(len(self.phases))  # of the current epoch: losses times rows
-        self.validating = False  # whether the running fit measures the loss on validation data
-        self._stepper = Stepper(model, self.phases, self.optimizers, self.clip_norm, record)
-        self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors,
-        self._rates_made = np.empty((0, len(self.phases)))  # and the table that was made of them
-        self._rollback = Rollback(self._state(), self._host_state, self._set_host_state, self._run)
+        batch_size, labelled = count("batch_size", batch_size), count("labelled_batch_size", labelled_batch_size)
+        clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0.0, open_low=True)
+        super().__init__(
+            model, _make_optimizers(model, lr, optimizers), batch_size=batch_size, labelled_batch_size=labelled,
+            schedule=schedule if schedule is not None else schedules.Constant(), clip_norm=clip_norm, guard=guard,
+            record=record,
+        )  # fmt: skip
+        self._stepper = Stepper(self)
+        self._rates = Rates(self)
+        kept = [*state.buffers(self).values(), *self._stepper.cursors.values()]
+        self._rollback = Rollback(kept, self._host_state, self._set_host_state, self._run)
         self._loads_seen = model.loads
-
-    def _make_optimizers(
-        self, lr: float | Mapping[str, float], makers: Mapping[str, MakeOptimizer] | None
-    ) -> dict[str, Optimizer]:
-        for name, given in (("lr", lr), ("optimizers", makers)):
-            if isinstance(given, Mapping) and (unknown := sorted(set(given) - set(self.names))):
-                raise ValueError(f"{name}: expected phases among {', '.join(self.names)}, got {', '.join(unknown)}")
-        made = {}
-        for phase in self.phases:
-            rate = lr.get(phase.name, 1e-3) if isinstance(lr, Mapping) else lr
-            maker = (makers or {}).get(phase.name, partial(Adam, lr=rate))
-            optimizer = maker(phase.parameters) if callable(maker) else None
-            if type(optimizer) not in OPTIMIZERS.values() or set(optimizer.parameters) != set(phase.parameters):
-                raise ValueError(
-                    f"optimizers: {phase.name} must be a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
-                    f"parameters it is given, such as functools.partial(Adam, lr=1e-3); got {maker!r}"
-                )
-            made[phase.name] = optimizer
-        return made
 
     # --- one step ---------------------------------------------------------------------------------
 
-    def step(self, x: Any, *, z_prior: Any = None) -> Losses:
-        """One training step on x (B, input_dim), float or uint8; `z_prior` (B, latent_dim) replaces the prior's sample.
+    def step(self, x: Any, *, y: Any = None, labelled: tuple[Any, Any] | None = None, z_prior: Any = None) -> Losses:
+        """One training step on x (B, features), float or uint8.
 
-        On a GPU both may be arrays of the device. Without the guard, a step on such an x does not wait for the device;
-        its losses are fetched when they are looked at.
+        Args:
+            x: the batch. On a GPU it and `z_prior` may be arrays of the device. Without the guard, a step on such an x
+                does not wait for the device; its losses are fetched when they are looked at.
+            y: (B,) its labels, of models that take them for every row.
+            labelled: rows and their labels, `labelled_batch_size` of them, of models that take some besides.
+            z_prior: (B, latent_dim), instead of the prior's sample.
 
         Raises:
             ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good.
         """
-        rows = self.model.check_data(x, "x")
-        latent_dim = self.model.latent_dim
-        z = None if z_prior is None else as_rows(self.backend, z_prior, "z_prior", latent_dim, pixels=False)
-        if z is not None and len(z) != len(rows):
-            raise ValueError(f"z_prior: expected shape {(len(rows), latent_dim)}, got {(len(z), latent_dim)}")
-        z = self._host_sample(len(rows)) if z is None else self._kept(z)
-        burst = Burst(len(rows), self._rates(1), self._kept(rows), z)
-        if self.guard or not isinstance(rows, Buffer):
+        table = self._table(x, y)
+        given = {name: self._floats(table, name) for name in self.model.streams[""].columns}
+        given |= {**self._labelled(labelled), **self._samples(len(table), z_prior)}
+        burst = Burst(len(table), *self._rates.of_next(1), given)
+        if self.guard or not isinstance(table.columns["x"], Buffer):
             return Losses(self.names, self._make(burst)[-1].tolist())
         self.steps += 1
         return Losses(self.names, self._stepper.start(burst))
+
+    def _table(self, x: Any, y: Any = None, name: str = "") -> Table:
+        return as_table(self.backend, self.model.columns(), x, y, name, type(self.model).__name__)
+
+    def _floats(self, table: Table, column: str) -> Rows:
+        """A column of a table as the input of one step."""
+        rows = table.columns[column]
+        return self._kept(rows.astype(np.float32) if column == LABEL and isinstance(rows, np.ndarray) else rows)
+
+    def _samples(self, batch: int, z_prior: Any = None) -> dict[str, Rows]:
+        """The samples of priors that a step does not draw itself: given ones, and those that only the host can draw."""
+        model, samples = self.model, dict[str, Rows]()
+        wanted = model.priors()
+        if z_prior is not None and "z" not in wanted:
+            raise ValueError(f"z_prior: expected None, since {type(model).__name__} has no prior of codes")
+        for name, (prior, dim) in wanted.items():
+            if name == "z" and z_prior is not None:
+                rows = as_rows(self.backend, z_prior, "z_prior", dim, pixels=False)
+                if len(rows) != batch:
+                    raise ValueError(f"z_prior: expected shape {(batch, dim)}, got {(len(rows), dim)}")
+                samples[name] = self._kept(rows)
+            elif isinstance(prior, priors.CallablePrior):
+                samples[name] = prior.draw(batch, dim, model.seed, model.generator.counter)
+        return samples
+
+    def _labelled(self, pair: tuple[Any, Any] | None) -> dict[str, Rows]:
+        """The inputs of the streams of labelled rows."""
+        streams = {name: stream for name, stream in self.model.streams.items() if stream.labelled}
+        if (pair is None) != (not streams):
+            wanted = "(x, y), since it takes labelled rows besides" if streams else "None, since it takes none"
+            raise ValueError(f"labelled: {type(self.model).__name__} expected {wanted}, got {pair!r}")
+        if pair is None:
+            return {}
+        table, size = self._table(*pair, "labelled"), self.labelled_batch_size
+        if len(table.labelled) != len(table) or len(table) != size:
+            came = f"{len(table)} rows, {len(table.labelled)} of them with one"
+            raise ValueError(f"labelled: expected {size} rows (labelled_batch_size), all with a label, got {came}")
+        return {f"{name}.{c}": self._floats(table, c) for name, stream in streams.items() for c in stream.columns}
 
     def _kept(self, rows: Rows) -> Rows:
         """Rows as floats, copied if the guard may have to repeat the step."""
@@ -143,26 +157,6 @@ class Trainer:
             return self.backend.clone(floats) if self.guard and rows.kind == "real" else floats
         rows = rows.astype(np.float32) * np.float32(1 / 255) if rows.dtype == np.uint8 else rows
         return np.array(rows, self.backend.real)
-
-    def _rates(self, steps: int) -> np.ndarray:
-        """(steps, phases): the learning rates of the next steps. Where they are the same again, so is the array."""
-        if self.base_lr.keys() != self.optimizers.keys():
-            raise ValueError(f"base_lr: expected the phases {', '.join(self.names)}, got {', '.join(self.base_lr)}")
-        base = [self.base_lr[name] for name in self.names]
-        factors = [self.schedule(step) for step in range(self.steps, self.steps + steps)]
-        if self._rates_of != (base, factors):
-            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error with a name, below
-                rates = np.multiply.outer(np.array(factors, np.float64), np.array(base, np.float64))
-            for extreme in (rates.min(), rates.max()):
-                number("lr", float(extreme), 0.0)
-            self._rates_of, self._rates_made = (base, factors), rates
-        return self._rates_made
-
-    def _host_sample(self, batch: int) -> np.ndarray | None:
-        """The sample of a prior that only the host can draw."""
-        if not isinstance(self.model.prior, priors.CallablePrior):
-            return None
-        return self.model.prior.draw(batch, self.model.latent_dim, self.model.seed, self.model.generator.counter)
 
     def _make(self, burst: Burst) -> np.ndarray:
         """Makes steps; gives their losses, (steps, phases). If one is not finite, goes back to before it and raises."""
@@ -185,12 +179,12 @@ class Trainer:
         """Makes steps and counts them; what the guard repeats."""
         losses = self._stepper.run(burst)
         self.steps += burst.steps
-        if burst.x is None:
+        if "x" not in burst.given:
             self.position += burst.batch * burst.steps
             # Added in order, one step after the other: the sums do not depend on where bursts end.
             totals = losses * burst.batch
-            totals[0] += self._sums
-            self._sums = np.add.accumulate(totals)[-1]
+            totals[0] += self.sums
+            self.sums = np.add.accumulate(totals)[-1]
         return losses
 
     # --- many steps -------------------------------------------------------------------------------
@@ -200,6 +194,7 @@ class Trainer:
         x: Any,
         epochs: int,
         *,
+        y: Any = None,
         validation: Any = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
@@ -212,7 +207,9 @@ class Trainer:
             x: (N, input_dim), float32 (taken without a copy) or uint8 (scaled by 1/255 as it is used). A GPU keeps
                 all of it in its memory; an array that is there already is taken without a copy.
             epochs: the total; more than `self.epoch`.
-            validation: rows whose mean reconstruction loss is added to the history.
+            y: (N,) integers, the labels of models that take some; -1 is no label, as in scikit-learn.
+            validation: rows like x, or a pair (x, y), that the model measures itself on after every epoch, for the
+                history: an autoencoder its mean reconstruction loss.
             callbacks: see `aaecore.callbacks`.
             progress: draw a bar on a terminal, print a line per epoch elsewhere (to standard error).
             checkpoint: file to save to after every epoch, on SIGINT and SIGTERM, and before an error of the numbers.
@@ -225,28 +222,26 @@ class Trainer:
             ValueError, TypeError: bad arguments. FloatingPointError: a loss is not finite; the weights are those of the
             last good step. CheckpointError: `checkpoint` cannot be written.
         """
-        x = self.model.check_data(x, "x")
+        table, held_out = self._data(x, y), self._validation(validation)
         made = self.epoch
         epochs = count("epochs", epochs, made + 1, expected=f"an integer > {made}, the epochs made so far")
-        if validation is not None:
-            validation = self.model.check_data(validation, "validation")
-        if self.position and len(x) != self.rows:
-            raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(x)}")
+        if self.position and len(table) != self.rows:
+            raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(table)}")
         if wrong := [c for c in callbacks if not isinstance(c, Callback)]:
             raise TypeError(f"callbacks: expected objects of Callback, got {wrong[0]!r}")
         number("checkpoint_interval", checkpoint_interval, 0.0)
         if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
             raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
-        self.epochs, self.validating = epochs, validation is not None
+        self.epochs, self.validating = epochs, held_out is not None
         self._snapshot()  # while the data of the steps so far are still bound
-        self.rows = len(x)
-        self._stepper.bind(x)
+        self.rows = len(table)
+        self._stepper.bind(table, self._stream_rows())
         listeners = [*callbacks, *([Progress()] if progress else [])]
         with StopSignals() as stop:
             try:
                 for c in listeners:
                     c.on_train_begin(self)
-                self._epochs(validation, listeners, stop, checkpoint, checkpoint_interval)
+                self._epochs(table, held_out, listeners, stop, checkpoint, checkpoint_interval)
             except FloatingPointError:
                 if checkpoint is not None:
                     self.save(checkpoint)  # of the last good step
@@ -258,7 +253,8 @@ class Trainer:
 
     def _epochs(
         self,
-        validation: Rows | None,
+        table: Table,
+        validation: Table | None,
         listeners: Sequence[Callback],
         stop: StopSignals,
         path: Path | None,
@@ -266,21 +262,55 @@ class Trainer:
     ) -> None:
         going, saved = True, time.monotonic()
         while going:
+            self._begin_epoch(table)
             going = self._one_epoch(validation, listeners, stop) and not stop.received and self.epoch < self.epochs
             if path is not None and (not going or time.monotonic() - saved >= interval):
                 self.save(path)
                 saved = time.monotonic()
 
-    def _one_epoch(self, validation: Rows | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
-        """Makes the rest of the current epoch; False if training should stop."""
-        self._stepper.begin_epoch(epoch_order(self.rows, self.model.seed, self.epoch), self.position)
+    def _data(self, x: Any, y: Any) -> Table:
+        """The table to train on."""
+        table = self._table(x, y)
+        wants_labels = any(LABEL in stream.columns for stream in self.model.streams.values())
+        if wants_labels and not len(table.labelled):
+            expected = f"a label for at least one row, since {type(self.model).__name__} learns from labels"
+            raise ValueError(f"y: expected {expected}, got {'None' if y is None else 'only -1'}")
+        return table
+
+    def _validation(self, given: Any) -> Table | None:
+        """The table to measure on after every epoch: of rows, or of a pair of rows and labels."""
+        if given is None:
+            return None
+        if type(self.model).validate is Model.validate:
+            raise ValueError(f"validation: expected None, since {type(self.model).__name__} measures nothing on it")
+        x, y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        return self._table(x, y, "validation")
+
+    def _stream_rows(self) -> dict[str, int]:
+        """How many rows each stream gives in an epoch."""
+        labelled = -(-self.rows // self.batch_size) * self.labelled_batch_size
+        return {name: labelled if stream.labelled else self.rows for name, stream in self.model.streams.items()}
+
+    def _begin_epoch(self, table: Table) -> None:
+        """Puts the rows of every stream in order, and goes to where the epoch is."""
+        seed, rows, streams = self.model.seed, self._stream_rows(), self.model.streams
+        orders = {
+            name: stream_order(table, stream, i, rows[name], seed, self.epoch)
+            for i, (name, stream) in enumerate(streams.items())
+        }
+        labelled = -(-self.position // self.batch_size) * self.labelled_batch_size
+        used = {name: labelled if stream.labelled else self.position for name, stream in streams.items()}
+        self._stepper.begin_epoch(orders, used)
         self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
+
+    def _one_epoch(self, validation: Table | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
+        """Makes the rest of the current epoch; False if training should stop."""
         going, step_by_step = True, any(c.wants_every_step for c in listeners)
         while going and self.position < self.rows:
             left = self.rows - self.position
             batch = min(self.batch_size, left)
             steps = 1 if step_by_step else min(self._stepper.pace(batch), left // batch)
-            burst = Burst(batch, self._rates(steps), z=self._host_sample(batch))
+            burst = Burst(batch, *self._rates.of_next(steps), self._samples(batch))
             losses = Losses(self.names, self._make(burst)[-1].tolist())
             wishes = [c.on_step_end(self, losses) for c in listeners] if step_by_step else []
             wishes += [c.on_burst_end(self, losses) for c in listeners]
@@ -292,46 +322,40 @@ class Trainer:
         wishes = [c.on_epoch_end(self, row) for c in listeners]
         return going and not any(wishes)
 
-    def _end_epoch(self, validation: Rows | None) -> Row:
-        means = (self._sums / self.rows).tolist()
+    def _end_epoch(self, validation: Table | None) -> Row:
+        means = (self.sums / self.rows).tolist()
         row: Row = {"epoch": self.epoch + 1, "step": self.steps, **dict(zip(self.names, means, strict=True))}
         if validation is not None:
-            row["validation"] = self.model.evaluate(validation)
+            row |= self.model.validate(validation)
         row |= {f"lr_{name}": optimizer.lr for name, optimizer in self.optimizers.items()}
         self.history.rows.append(row)
         self.epoch += 1
         self.position = 0
-        self._sums = np.zeros(len(self.phases))
+        self.sums = np.zeros(len(self.phases))
         return row
 
     # --- the guard --------------------------------------------------------------------------------
 
-    def _state(self) -> list[Buffer]:
-        """Every device buffer that a step changes and the next one reads."""
-        moments = [b for o in self.optimizers.values() for table in o.moments.values() for b in table.values()]
-        states = [o.state for o in self.optimizers.values()]
-        weights = [p.buffer for p in self.model.parameters.values()]
-        return [*weights, *moments, *states, self.model.generator.state, self._stepper.cursor]
-
     def _host_state(self) -> tuple[int, int, np.ndarray]:
-        return self.steps, self.position, self._sums
+        return self.steps, self.position, self.sums
 
     def _set_host_state(self, state: tuple[int, int, np.ndarray]) -> None:
-        self.steps, self.position, self._sums = state
+        self.steps, self.position, self.sums = state
 
     def _is_good(self) -> bool:
         """Whether the weights are finite, and the first loss that they give on the last batch."""
         if not self.backend.all_finite([p.buffer for p in self.model.parameters.values()]):
             return False
-        if self._stepper.last_x is None:
+        if self._stepper.last is None:
             return True
-        x = Tensor(self._stepper.last_x)
-        return math.isfinite(float(self.phases[0].loss(Batch(x, x))))
+        self.model.generator.restart()
+        _, *losses = next(iter(self.model.step(self._stepper.last)))
+        return all(math.isfinite(float(loss)) for loss in losses)
 
     def _check_state(self) -> None:
         if self.guard and not self._is_good():
             bad = {id(p) for p in self.model.parameters.values() if not self.backend.all_finite([p.buffer])}
-            named = (phase.name for phase in self.phases if any(id(p) in bad for p in phase.parameters))
+            named = (phase.name for phase in self.phases if any(id(p) in bad for p in self.model.moved(phase)))
             self._fail("weights gone bad", next(named, self.names[-1]), 1)
 
     def _snapshot(self) -> None:
@@ -344,7 +368,7 @@ class Trainer:
     def _fail(self, what: str, phase: str, last: int) -> None:
         """Takes the `last` steps back, or more, and raises: the first of them went wrong."""
         step = self.steps - last + 1
-        self._stepper.last_x = None  # the batch may be what is bad
+        self._stepper.last = None  # the batch may be what is bad
         undone = self._rollback.undo(last, self._is_good)
         rates = "unknown" if undone is None else ", ".join(map("{} {:g}".format, self.names, undone))
         raise FloatingPointError(
@@ -385,22 +409,49 @@ class Trainer:
         """
         from ..files import checkpoint
 
-        tensors, meta = checkpoint.read(path, state.expected)
+        tensors, meta = checkpoint.read(path, partial(state.expected, make=cls))
         state.check_callables(meta, prior, schedule)
         if device is not None:
             meta["model"]["device"] = device
         try:
-            trainer = cls(AAE.from_config(meta["model"], prior=prior), **state.options(meta, schedule))
+            trainer = cls(from_description(meta["model"], prior=prior), **state.options(meta, schedule))
             state.restore(trainer, tensors, meta)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{os.fspath(path)}: the description does not fit a trainer: {error}") from error
         return trainer
 
 
-def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, device: str | None = None) -> AAE:
+def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, device: str | None = None) -> Model:
     """The model of a checkpoint, ready to encode, decode and sample; on another `device` than it was, if given.
 
     Raises:
         CheckpointError, ValueError, DeviceError: as `Trainer.resume`.
     """
     return Trainer.resume(path, prior=prior, schedule=schedules.Constant(), device=device).model
+
+
+def _make_optimizers(
+    model: Model, lr: float | Mapping[str, float], makers: Mapping[str, MakeOptimizer] | None
+) -> dict[str, Optimizer]:
+    """An optimizer for each phase.
+
+    Raises:
+        ValueError, TypeError: phases that the model does not have, or something that makes no optimizer.
+    """
+    names = [phase.name for phase in model.phases]
+    for argument, given in (("lr", lr), ("optimizers", makers)):
+        if isinstance(given, Mapping) and (unknown := sorted(set(given) - set(names))):
+            raise ValueError(f"{argument}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
+    made = {}
+    for phase in model.phases:
+        parameters = model.moved(phase)
+        rate = lr.get(phase.name, 1e-3) if isinstance(lr, Mapping) else lr
+        maker = (makers or {}).get(phase.name, partial(Adam, lr=rate))
+        optimizer = maker(parameters) if callable(maker) else None
+        if type(optimizer) not in OPTIMIZERS.values() or set(optimizer.parameters) != set(parameters):
+            raise ValueError(
+                f"optimizers: {phase.name} must be a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
+                f"parameters it is given, such as functools.partial(Adam, lr=1e-3); got {maker!r}"
+            )
+        made[phase.name] = optimizer
+    return made

@@ -1,0 +1,52 @@
+"""The table that a run ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..models.autoencoder import Autoencoder
+from ..training.trainer import Trainer
+from .sources import Source
+
+
+def print_table(source: Source, trainers: Sequence[Trainer], titles: Sequence[str], seconds: Sequence[float]) -> None:
+    """Prints what was reached, a column for each model."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *titles)
+    for name, cell in _rows(source, trainers[0]).items():
+        table.add_row(name, *(cell(trainer) for trainer in trainers))
+    table.add_row("training, seconds", *(f"{s:.1f}" for s in seconds))
+    Console().print(table)
+
+
+def _rows(source: Source, first: Trainer) -> dict[str, Callable[[Trainer], str]]:
+    """What the table says of a model, by the name of the row."""
+    rows: dict[str, Callable[[Trainer], str]] = {}
+    if isinstance(first.model, Autoencoder):
+        rows |= {
+            "reconstruction loss, training data": lambda t: f"{_autoencoder(t).evaluate(source.train):.1f}",
+            "reconstruction loss, test data": lambda t: f"{_autoencoder(t).evaluate(source.test):.1f}",
+            "codes of test data: mean, std": lambda t: _spread(_autoencoder(t).encode(source.test)),
+            "prior: mean, std": lambda t: _spread(_autoencoder(t).sample_prior(10000)),
+        }
+    for phase in first.phases:
+        known = phase.equilibrium
+        if known is not None or not isinstance(first.model, Autoencoder):
+            title = f"{phase.name} loss" + (f" (equilibrium {known:.2f})" if known is not None else "")
+            rows[title] = lambda t, name=phase.name: f"{t.history.rows[-1][name]:.2f}"  # type: ignore[misc]
+    rows["parameters"] = lambda t: f"{sum(v.size for v in t.model.state_dict().values()):,}"
+    rows["steps"] = lambda t: str(t.steps)
+    return rows
+
+
+def _autoencoder(trainer: Trainer) -> Autoencoder:
+    assert isinstance(trainer.model, Autoencoder)
+    return trainer.model
+
+
+def _spread(z: np.ndarray) -> str:
+    return f"{z.mean():.2f}, {z.std(axis=0).mean():.2f}"

@@ -1,0 +1,116 @@
+"""The data of a run as one table: its columns, the streams of rows that a step takes, and who has a label.
+
+The columns lie on the device once. A stream is an order of the rows, a position in it and a number of rows a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arguments import choice
+from ..core.backend import Backend
+from .arrays import as_labels
+from .order import epoch_order
+from .rows import Rows, as_rows
+
+KINDS = ("numbers", "unit", "label")
+LABEL = "y"  # the column that labels are in
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the data: `features` of it, and what they are.
+
+    `kind` is "numbers", "unit" (in [0, 1], or bytes that stand for 0..1) or "label" (one-hot, all zero without one).
+    """
+
+    features: int
+    kind: str = "numbers"
+
+    def __post_init__(self) -> None:
+        choice("kind", self.kind, KINDS)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows that every step takes of some columns.
+
+    They are of all rows, once an epoch, or of the `labelled` ones, which come round as often as they are needed.
+    """
+
+    columns: tuple[str, ...]
+    labelled: bool = False
+
+
+class Table:
+    """Checked columns of equal length by name, and the rows that have a label."""
+
+    def __init__(self, columns: Mapping[str, Rows], labelled: np.ndarray) -> None:
+        self.columns = dict(columns)
+        self.labelled = labelled  # positions, ascending
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+def as_table(backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, name: str = "", who: str = "") -> Table:
+    """`x` (N, features) and labels `y` (N,) as a table; -1 is no label, and None none at all.
+
+    Args:
+        backend: where the data will be.
+        columns: what the table must have.
+        x: numbers, see `rows.as_rows`.
+        y: integers, if there is a column of labels.
+        name: of the argument that both came in, if they came together.
+        who: wants the table, for the message about labels that nobody takes.
+
+    Raises:
+        ValueError, TypeError: bad data, or labels where no column takes them.
+    """
+    at_x, at_y = (f"{name}[0]", f"{name}[1]") if name and y is not None else (name or "x", "y")
+    column = columns["x"]
+    rows = as_rows(backend, x, at_x, column.features, unit_range=column.kind == "unit")
+    label = columns.get(LABEL)
+    if label is None:
+        if y is not None:
+            raise ValueError(f"{at_y}: expected None, since {who or 'this model'} takes no labels, got {_shape(y)}")
+        return Table({"x": rows}, np.empty(0, np.int64))
+    labels = np.full(len(rows), -1) if y is None else check_labels(y, at_y, len(rows), label.features)
+    one_hot = (labels[:, None] == np.arange(label.features)).view(np.uint8)
+    return Table({"x": rows, LABEL: one_hot}, np.flatnonzero(labels >= 0))
+
+
+def check_labels(y: Any, name: str, rows: int, classes: int) -> np.ndarray:
+    """`y` as int64 (rows,), each -1 for no label or a class below `classes`.
+
+    Raises:
+        ValueError, TypeError: another length, no integers, or classes that there are not.
+    """
+    labels = as_labels(y, name, rows)
+    wrong = np.flatnonzero((labels < -1) | (labels >= classes))
+    if wrong.size:
+        expected = f"classes from 0 to {classes - 1}, or -1 for no label"
+        raise ValueError(f"{name}: expected {expected}, got {labels[wrong[0]]} at row {wrong[0]}")
+    return labels
+
+
+def _shape(y: Any) -> str:
+    return f"labels of shape {np.shape(y)}"
+
+
+def stream_order(table: Table, stream: Stream, number: int, rows: int, seed: int, epoch: int) -> np.ndarray:
+    """The `rows` rows that a stream gives in one epoch: a pure function of its arguments, int64.
+
+    A stream of all rows has the order of `data.epoch_order`. One of labelled rows goes round them, in a new order every
+    time, which depends on the seed, the epoch, the round and the stream's `number`.
+    """
+    if not stream.labelled:
+        return epoch_order(rows, seed, epoch)
+    rounds = -(-rows // len(table.labelled))
+    own = (number + 1) << 56 | epoch << 24  # the epochs of other streams, which the low 56 bits hold, stay clear of it
+    orders = [epoch_order(len(table.labelled), seed, own + i) for i in range(rounds)]
+    return table.labelled[np.concatenate(orders)[:rows]]

@@ -1,0 +1,124 @@
+"""Models with an encoder and a decoder: what can be done with them once they are trained.
+
+Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, arrays of CuPy out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..arguments import count
+from ..core.random import Generator
+from ..data.rows import CHUNK, as_rows, map_chunks, to_floats
+from ..data.table import Column, Table
+from ..functions import bce_with_logits, half_squared_error
+from ..functions.tensor import Tensor
+from ..options import COUNT, COUNTS, one_of, option
+from ..priors import HostSampler, Normal, Prior, as_prior
+from .model import Model
+from .posteriors import Posterior
+
+OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
+
+
+class _Declared:
+    """Options that every autoencoder declares itself: they stand at different places among its arguments."""
+
+    prior: Prior | HostSampler | None
+    reconstruction: str
+
+
+@dataclass(eq=False)
+class Autoencoder(Model, _Declared):
+    """A model with an `encoder`, whose codes are draws of a posterior `q`, and a `decoder`.
+
+    A subclass declares the options `prior` and `reconstruction`, and calls `build_autoencoder`.
+    """
+
+    input_dim: int = option(COUNT, "features of x", of_data=True)
+    latent_dim: int = option(COUNT, "features of the code", run=8)
+    hidden: Sequence[int] = option(COUNTS, "features of the hidden layers", default=(1000, 1000))
+    _: KW_ONLY
+    output: str = option(one_of(*OUTPUTS), "of the decoder: sigmoid or linear", default="sigmoid")
+
+    def complete(self) -> None:
+        self.prior = Normal() if self.prior is None else self.prior
+        if (self.reconstruction, self.output) == ("bce", "linear"):
+            raise ValueError(
+                "output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'"
+            )
+
+    def build_autoencoder(self, q: Posterior) -> None:
+        """Makes the two networks for a posterior q(z|x)."""
+        self.q = q
+        self.encoder = self.mlp(q.inputs(self.input_dim), *self.hidden, q.outputs())
+        # The cross-entropy works on logits, so its decoder has no output activation; `decode` applies the sigmoid.
+        activation = OUTPUTS[self.output] if self.reconstruction == "mse" else "identity"
+        self.decoder = self.mlp(self.latent_dim, *reversed(self.hidden), self.input_dim, output=activation)
+
+    def columns(self) -> dict[str, Column]:
+        return {"x": Column(self.input_dim, "unit" if self.reconstruction == "bce" else "numbers")}
+
+    def priors(self) -> dict[str, tuple[Prior, int]]:
+        return {"z": (as_prior(self.prior or Normal()), self.latent_dim)}
+
+    def code(self, x: Tensor, rng: Generator) -> Tensor:
+        """A draw of q(z|x) on the device, with history."""
+        return self.q.code(self.encoder, x, rng, sample=True)
+
+    def distance(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Between x and what the decoder made: summed over features, a mean over the batch."""
+        return (bce_with_logits if self.reconstruction == "bce" else half_squared_error)(decoded, x)
+
+    def encode(self, x: Any, *, sample: bool = False) -> Any:
+        """Codes of x: (N, input_dim), float or uint8 (scaled by 1/255), gives (N, latent_dim) float32.
+
+        Without `sample` the centre of the posterior: the mean of a Gaussian, f(x, 0) of a universal one.
+        """
+
+        def code(chunk: Tensor) -> Tensor:
+            if sample:
+                self.sampler.advance()
+            return self.q.code(self.encoder, chunk, self.sampler, sample=sample)
+
+        return map_chunks(self.backend, code, self.check_data(x, "x"), self.latent_dim)
+
+    def decode(self, z: Any) -> Any:
+        """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
+        rows = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
+        decode = partial(self.decoder, output=OUTPUTS[self.output])
+        return map_chunks(self.backend, decode, rows, self.input_dim)
+
+    def reconstruct(self, x: Any) -> Any:
+        """decode(encode(x))."""
+        return self.decode(self.encode(x))
+
+    def sample(self, n: int, *, on_device: bool = False) -> Any:
+        """(n, input_dim): decoded samples of the prior, an array of the device if asked. Every call draws new ones."""
+        return self.decode(self.sample_prior(n, on_device=on_device))
+
+    def sample_prior(self, n: int, *, on_device: bool = False) -> Any:
+        """(n, latent_dim) samples of the prior, as an array of the device if asked. Every call draws new ones."""
+        self.sampler.advance()
+        z = self.draws["z"](self.sampler, count("n", n))
+        if on_device:
+            return self.backend.array(z)
+        return self.backend.to_host(z).astype(np.float32, copy=False)
+
+    def evaluate(self, x: Any) -> float:
+        """The mean reconstruction loss over x (N, input_dim), codes at the centre of their posterior."""
+        rows = self.check_data(x, "x")
+        total = 0.0
+        for start in range(0, len(rows), CHUNK):
+            chunk = Tensor(to_floats(self.backend, rows, start, min(start + CHUNK, len(rows))))
+            code = self.q.code(self.encoder, chunk, self.sampler, sample=False)
+            total += float(self.distance(self.decoder(code), chunk)) * chunk.shape[0]
+        return total / len(rows)
+
+    def validate(self, table: Table) -> dict[str, float]:
+        return {"validation": self.evaluate(table.columns["x"])}

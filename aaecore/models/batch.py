@@ -1,0 +1,57 @@
+"""What the losses of one training step see: rows of the data, draws of the priors, dials, random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..core.memory import Buffer
+from ..core.random import Generator
+from ..functions.tensor import Tensor
+
+
+class Batch:
+    """`batch.x` is a column of the stream of all rows, `batch.labelled.x` one of the stream "labelled".
+
+    Args:
+        inputs: by name, "x" and "labelled.x"; under the name of a prior a sample that was given instead of a draw.
+        draws: of the priors by name.
+        dials: the scalars of this step by name, each (1,).
+        rng: the random numbers of the step.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Buffer],
+        draws: Mapping[str, Callable[[Generator, int], Buffer]],
+        dials: Mapping[str, Buffer],
+        rng: Generator,
+    ) -> None:
+        self.rng = rng
+        self._inputs, self._draws, self._dials = inputs, draws, dials
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._inputs:
+            return Tensor(self._inputs[name])
+        inside = {k.removeprefix(f"{name}."): b for k, b in self._inputs.items() if k.startswith(f"{name}.")}
+        if not inside:
+            raise AttributeError(f"batch: expected one of {', '.join(self._inputs)}, got {name!r}")
+        return Batch(inside, self._draws, self._dials, self.rng)
+
+    def __len__(self) -> int:
+        return next(iter(self._inputs.values())).shape[0]
+
+    def draw(self, prior: str) -> Tensor:
+        """As many samples of one of the model's priors as the batch has rows: new ones every time, unless given."""
+        if prior not in self._draws:
+            raise KeyError(f"draw: expected a prior among {', '.join(self._draws)}, got {prior!r}")
+        given = self._inputs.get(prior)
+        return Tensor(given if given is not None else self._draws[prior](self.rng, len(self)))
+
+    def dial(self, name: str) -> Tensor:
+        """A scalar of this step, (1,), one of the model's `dials`."""
+        if name not in self._dials:
+            raise KeyError(f"dial: expected one of {', '.join(self._dials) or 'no dial'}, got {name!r}")
+        return Tensor(self._dials[name])

@@ -1,0 +1,235 @@
+"""What training needs of a model: options, networks, the data that it takes, and one training step.
+
+A model is a class of options with two methods. `build` makes its networks, as attributes. `step` is one training step
+in the words of its paper: a generator that yields each loss, which is minimised before the next line runs. Four rules:
+what changes between steps is a dial, never an `if`; nothing changes before the first yield; draws come in a fixed
+order; whoever trains gives random numbers to a network that wants some, whoever evaluates gives none.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+
+import numpy as np
+
+from .. import nn
+from ..backends.devices import get_backend
+from ..core.ops import ACTIVATIONS
+from ..core.random import Generator
+from ..data.rows import Rows, as_rows
+from ..data.table import Column, Stream, Table
+from ..functions.tensor import Parameter
+from ..options import SEED, TEXT, checked, declared, one_of, option
+from ..priors import PRIOR, Draw, HostSampler, Prior, as_prior, from_config
+from .batch import Batch
+
+MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
+OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
+
+Losses = tuple[Any, ...]  # ("phase", loss, ...): several losses of a phase are added
+AnyModel = TypeVar("AnyModel", bound="Model")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update of a training step.
+
+    Args:
+        name: under which its losses and rates are found.
+        moves: the networks that it moves, by the names of the model's attributes.
+        equilibrium: its loss where it cannot get better, if that is known: of a game, where nobody wins.
+        rate: the learning rate that the command line begins with.
+        game: whether it is played against another phase; the command line gives Adam a shorter memory there.
+    """
+
+    name: str
+    moves: tuple[str, ...]
+    equilibrium: float | None = None
+    rate: float = 1e-3
+    game: bool = False
+
+
+@dataclass_transform(field_specifiers=(option,), eq_default=False)
+def model(cls: type[AnyModel]) -> type[AnyModel]:
+    """Makes a class of options a model, which checkpoints and the command line find by its name.
+
+    Raises:
+        ValueError: another model has the name.
+    """
+    made = dataclass(eq=False)(cls)
+    there = MODELS.get(made.__name__)
+    if there is not None and (there.__module__, there.__qualname__) != (made.__module__, made.__qualname__):
+        raise ValueError(f"model: expected a name that no other model has, got {made.__name__!r} of {there.__module__}")
+    MODELS[made.__name__] = made
+    return made
+
+
+@dataclass(eq=False)
+class Model(ABC):
+    """The base: everything about a model that does not depend on which one it is."""
+
+    phases: ClassVar[tuple[Phase, ...]]
+    streams: ClassVar[Mapping[str, Stream]] = {"": Stream(("x",))}
+
+    _: KW_ONLY
+    activation: str = option(one_of(*ACTIVATIONS), "of the hidden layers", default="relu")
+    precision: str = option(TEXT, "of the matrix products: fp32, bf16, or tf32 on a GPU", default="fp32")
+    device: str = option(TEXT, "cpu, cuda or cuda:<number> for a GPU, or reference for float64 NumPy", default="cpu")
+    seed: int = option(SEED, "of weights, noise and the order of the data", default=0)
+
+    def __post_init__(self) -> None:
+        options = declared(self)
+        for name, value in checked(options, {name: getattr(self, name) for name in options}).items():
+            setattr(self, name, value)
+        self.complete()
+        self.backend = get_backend(self.device)
+        self.loads = 0  # how often weights came from outside; a trainer that can go back must notice
+        self._initial = np.random.default_rng(self.seed)
+        self.build()
+        for prior, dim in self.priors().values():
+            prior.check_dim(dim)
+        self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
+        self.sampler = Generator(self.backend, self.seed, first=1 << 16)  # of everything else
+
+    # --- what a model says of itself ----------------------------------------------------------------
+
+    @abstractmethod
+    def columns(self) -> dict[str, Column]:
+        """The columns of the data; "x" is one of them, and labels are in "y"."""
+
+    @abstractmethod
+    def build(self) -> None:
+        """Makes the networks, as attributes."""
+
+    @abstractmethod
+    def step(self, batch: Batch) -> Iterator[Losses]:
+        """One training step: yields (phase, loss, ...) for each of the phases, in order."""
+
+    def complete(self) -> None:  # noqa: B027 (a hook)
+        """Fills in options that depend on others, and refuses those that do not go together."""
+
+    def priors(self) -> dict[str, tuple[Prior, int]]:
+        """What `Batch.draw` draws of, by name, and how many features it has."""
+        return {}
+
+    def dials(self) -> dict[str, Callable[[int], float]]:
+        """Scalars of a step by name, each a pure function of the steps made before it; see `Batch.dial`."""
+        return {}
+
+    def validate(self, table: Table) -> dict[str, float]:
+        """What the history says of data that are not trained on; nothing by default."""
+        return {}
+
+    # --- what follows from it -----------------------------------------------------------------------
+
+    def mlp(self, *sizes: int, output: str = "identity") -> nn.MLP:
+        """A network of the model's activation and precision; its weights are the next ones that the seed gives."""
+        return nn.MLP(self.backend, sizes, self.activation, output, self.precision, rng=self._initial)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks, by the names of their attributes."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
+
+    @cached_property
+    def draws(self) -> dict[str, Draw]:
+        """Samplers of the priors on the model's backend."""
+        return {name: prior.bind(self.backend, dim) for name, (prior, dim) in self.priors().items()}
+
+    def moved(self, phase: Phase) -> list[Parameter]:
+        """The parameters that a phase moves."""
+        return [p for name in phase.moves for p in self.networks[name].parameters]
+
+    def check_data(self, x: Any, name: str) -> Rows:
+        """`x` as float32 or uint8 rows of the column "x", or one clear error."""
+        column = self.columns()["x"]
+        return as_rows(self.backend, x, name, column.features, unit_range=column.kind == "unit")
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters by name: "encoder.0.weight" (out, in), "encoder.0.bias", ..."""
+        return {k: p for name, net in self.networks.items() for k, p in net.named_parameters(f"{name}.").items()}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters by name."""
+        return nn.state_dict(self.parameters)
+
+    def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
+        """Sets all parameters; ValueError, and nothing changed, if names or shapes differ or a value is not finite."""
+        nn.load_state_dict(self.parameters, values)
+        self.loads += 1
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` makes an equal, freshly initialised model of."""
+        plain = {name: getattr(self, name) for name in declared(self)}
+        plain["device"] = self.backend.name
+        for name, value in plain.items():
+            plain[name] = (
+                value.config() if isinstance(value, Prior) else list(value) if isinstance(value, tuple) else value
+            )
+        return {"type": type(self).__name__, **plain}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, prior: Prior | HostSampler | None = None) -> Self:
+        """The model that `config` described; `prior` replaces one that was a callable.
+
+        Raises:
+            ValueError: another model, or missing, unknown or bad options.
+        """
+        made = from_description(config, prior=prior)
+        if not isinstance(made, cls):
+            raise ValueError(f"config: expected one of {cls.__name__}, got one of {type(made).__name__}")
+        return made
+
+
+def named(name: str) -> type[Model]:
+    """The model of a name, among those whose modules were imported.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in MODELS:
+        known = f"one of {', '.join(MODELS)}, or one whose module was imported"
+        raise ValueError(f"model: expected {known}, got {name!r}")
+    return MODELS[name]
+
+
+def imported(name: str) -> type[Model]:
+    """The model of a name, or of "module:Class", where the module is imported first.
+
+    Raises:
+        ValueError: there is none, or the module cannot be imported.
+    """
+    module, _, cls = name.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"model: expected module:Class with a module to import, got {name!r}: {error}") from None
+    return named(cls)
+
+
+def from_description(
+    config: Mapping[str, Any], *, prior: Prior | HostSampler | None = None, device: str | None = None
+) -> Model:
+    """The model that `Model.config` described, freshly initialised; perhaps with another prior, or on another device.
+
+    No code is loaded: the model's module must have been imported.
+
+    Raises:
+        ValueError: no such model, or missing, unknown or bad options.
+    """
+    options = dict(config)
+    kind = named(options.pop("type", OLDEST))
+    try:
+        for name, key in declared(kind).items():
+            if key.metadata["kind"] is PRIOR:
+                options[name] = as_prior(prior) if prior is not None else from_config(options[name])
+        return kind(**options if device is None else {**options, "device": device})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"config: {error}") from None

@@ -1,0 +1,64 @@
+"""What a step is given by number: the learning rates of its phases and the dials of its model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arguments import number
+from .progress import Run
+
+
+class Given(NamedTuple):
+    """Tables with a row for each of the next steps."""
+
+    rates: np.ndarray  # (steps, phases) float64
+    dials: np.ndarray  # (steps, dials) float64
+
+
+class Rates:
+    """The learning rates and dials of the next steps; where a table is the same again, so is the array."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._dials = run.model.dials()
+        self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors,
+        self._rates = np.empty((0, len(run.phases)))  # and the table that was made of them
+        self._dials_of: list[list[float]] = []
+        self._dials_made = np.empty((0, len(self._dials)))
+
+    def of_next(self, steps: int) -> Given:
+        """Those of the next `steps` steps.
+
+        Raises:
+            ValueError, TypeError: a rate or a dial that is not finite, or a negative rate.
+        """
+        return Given(self._rates_of_next(steps), self._dials_of_next(steps))
+
+    def _rates_of_next(self, steps: int) -> np.ndarray:
+        run = self._run
+        if run.base_lr.keys() != run.optimizers.keys():
+            raise ValueError(f"base_lr: expected the phases {', '.join(run.names)}, got {', '.join(run.base_lr)}")
+        base = [run.base_lr[name] for name in run.names]
+        factors = [run.schedule(step) for step in range(run.steps, run.steps + steps)]
+        if self._rates_of != (base, factors):
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error with a name, below
+                rates = np.multiply.outer(np.array(factors, np.float64), np.array(base, np.float64))
+            for extreme in (rates.min(), rates.max()):
+                number("lr", float(extreme), 0.0)
+            self._rates_of, self._rates = (base, factors), rates
+        return self._rates
+
+    def _dials_of_next(self, steps: int) -> np.ndarray:
+        first = self._run.steps
+        values = [[_value(n, dial, step) for n, dial in self._dials.items()] for step in range(first, first + steps)]
+        if self._dials_of != values:
+            self._dials_of, self._dials_made = values, np.array(values, np.float64).reshape(steps, -1)
+        return self._dials_made
+
+
+def _value(name: str, dial: Callable[[int], float], step: int) -> float:
+    return number(f"dial {name} of step {step}", dial(step), -math.inf, open_low=True)
