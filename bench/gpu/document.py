@@ -10,7 +10,7 @@ from labels import name, number
 from report import table
 
 from gpu.goals import GPU_SIZES
-from gpu.table import Record, Row, graphs_of, rows_of, short, steps_of
+from gpu.table import SUMS, Record, Row, graphs_of, rows_of, short, steps_of
 
 CALLS = 20  # of a step, those that take longest
 
@@ -57,7 +57,10 @@ def _plain(keys: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def _timeline(record: Record) -> list[str]:
-    texts = []
+    """The sums of every graph, and the nodes of those of one step."""
+    sums = rows_of(record, "timeline", "step us")
+    columns = ("size", "precision", "steps", "untraced us", *SUMS, "overlap us", "ambiguous", "replays")
+    texts = ["## Timelines, of one step of each graph", _plain(columns, sums)] if sums else []
     for graph in graphs_of(record):
         nodes = [r for r in rows_of(record, "timeline", "node") if all(r[k] == graph[k] for k in ("size", "precision"))]
         head = ", ".join(

@@ -21,7 +21,7 @@ LINES = 60
 # Lines of each part; the ceilings have what is left.
 MOST = {"tests": 8, "goals": 13, "own": 5, "timeline": 8, "switches": 3, "steps": 3}
 UNITS = {"B/s": (1e12, "TB/s"), "FLOP/s": (1e12, "TFLOP/s"), "s": (1e-6, "us")}  # of ceilings: bounds, then gaps
-SUMS = ("step us", "chain us", "gaps us", "kernel us")  # of a timeline
+SUMS = ("step us", "chain us", "gaps us", "longest gap us", "kernel us")  # of a timeline
 TOLD = 5  # gaps and kernels of a timeline
 
 
