@@ -37,7 +37,11 @@ def document(record: Record) -> str:
 def _measured(record: Record) -> list[str]:
     texts = []
     if steps_of(record):
-        legend = "Microseconds of a step, medians of rounds in turn; ours eager, as a graph (replay), and in bursts."
+        legend = (
+            "Microseconds of a step, medians of rounds in turn; ours eager, as a graph (replay), and in bursts. "
+            "PyTorch graph is a whole step as one CUDA graph, its losses compiled; PyTorch compile is torch.compile "
+            "in its mode reduce-overhead, with a CUDA graph for each loss and each gradient."
+        )
         texts += ["## Steps", legend, _steps(record)]
     simple = {
         "own": ("## Our steps alone", ("size", "precision", "mode", "us")),

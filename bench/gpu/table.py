@@ -9,7 +9,7 @@ from typing import Any
 from alternate import parse_spec
 from labels import name, number
 
-from gpu.goals import BEST, COMPILE, EAGER, EPOCH, GPU_SIZES, MODE, STEP, Machine, judged, machine_of, step_limit
+from gpu.goals import BEST, EAGER, EPOCH, GPU_SIZES, MODE, STEP, Machine, judged, machine_of, step_limit
 
 Row = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -80,15 +80,10 @@ def goals(record: Record) -> list[dict[str, Any]]:
     for size, limit in EAGER.items():
         value = pairs.get((size, "torch:eager"))
         rows.append(judged(f"PyTorch eager / ours at {size}, fp32", value, limit, at_least=True))
-    for size, limit in BEST.items():
-        for precision in ("fp32", "tf32", "bf16"):
-            found = best(record, size, precision)
-            label = f"{name(found[0]) if found else 'compiled peers'} / ours at {size}, {precision}"
-            rows.append(judged(label, found[1] if found else None, limit, at_least=True))
-    for (size, precision), limits in COMPILE.items():
-        value = pairs.get((size, f"torch:compile:{precision}"))
-        label = f"PyTorch compile / ours at {size}, {precision}"
-        rows += [judged(label, value, limit, at_least=True) for limit in limits]
+    for (size, precision), limits in BEST.items():
+        found = best(record, size, precision)
+        label = f"{name(found[0]) if found else 'best peer'} / ours at {size}, {precision}"
+        rows += [judged(label, found[1] if found else None, limit, at_least=True) for limit in limits]
     for row in rows_of(record, "epochs", "epoch"):
         if row.get("precision") in ("fp32", "bf16"):
             rows.append(judged(f"epoch of 60000 rows, {row['precision']}, s", row["epoch"], EPOCH))
