@@ -142,7 +142,9 @@ def _timeline(record: Record) -> Iterator[str]:
         parts += [f"{row['nodes']} nodes, {row['chain nodes']} on the chain"]
         yield f"timeline {row['size']} {row['precision']}: {', '.join(parts)}"
     first = [n for n in nodes if graphs and all(n[k] == graphs[0][k] for k in ("size", "precision"))]
-    waits, longest = (sorted(first, key=lambda n, k=key: -n[k])[:TOLD] for key in ("wait", "us"))
+    # What waits for nothing may begin at any time: gaps of the chain come first.
+    waits = sorted(first, key=lambda n: (not n["chain"], -n["wait"]))[:TOLD]
+    longest = sorted(first, key=lambda n: -n["us"])[:TOLD]
     for gap, node in zip(waits, longest, strict=True):
         before = f"gap {gap['wait']:.1f} before {gap['node']} {gap['kernel']}{' (chain)' if gap['chain'] else ''}"
         yield f"  {before:<70} {node['us']:.1f} us {node['node']} {node['kernel']}{' (chain)' if node['chain'] else ''}"

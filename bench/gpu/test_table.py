@@ -137,7 +137,7 @@ def test_the_short_table_says_what_matters():
     assert "own a, us eager/replay/burst: tf32 -/-/105, bf16 -/-/99" in text
     assert "us a: fp32 eager/graph/burst 700/-/120, bf16 115, eager 10.0x, best fp32 2.4x, best bf16 2.6x" in text
     assert "timeline a fp32: step us 130, chain us 100, gaps us 30, kernel us 160, 2 nodes, 1 on the chain" in text
-    assert text.index("gap 2.5 before 1 second") < text.index("gap 0.0 before 0 first (chain)")
+    assert text.index("gap 0.0 before 0 first (chain)") < text.index("gap 2.5 before 1 second"), "the chain first"
     assert text.index("9.5 us 0 first (chain)") < text.index("3.5 us 1 second")
     assert "copy beyond the cache 4.3 TB/s; matrix product bf16 790 TFLOP/s" in text
     assert "a fp32 linear 1.083" in text
