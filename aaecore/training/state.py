@@ -75,9 +75,11 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
     device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
     prior = _nobody if _callables(meta).keys() - {"schedule"} else None
     model = from_description(meta["model"], prior=prior, device=device)
-    run = make(
-        model, **{**options(meta, None if "schedule" not in _callables(meta) else schedules.Constant()), "guard": False}
-    )
+    phases, described = [phase.name for phase in model.phases], list(meta["trainer"]["optimizers"])
+    if sorted(phases) != sorted(described):
+        raise ValueError(f"expected optimizers of the phases {', '.join(phases)}, got {', '.join(described) or 'none'}")
+    schedule = schedules.Constant() if "schedule" in _callables(meta) else None
+    run = make(model, **options(meta, schedule) | {"guard": False})
     assert isinstance(run.backend, ShapesBackend)
     return {name: (buffer.shape, run.backend.dtype(buffer)) for name, buffer in buffers(run).items()}
 

@@ -10,7 +10,7 @@ from labels import name, number
 from report import table
 
 from gpu.goals import GPU_SIZES
-from gpu.table import Record, Row, graphs_of, rows_of, short, steps_of
+from gpu.table import SUMS, Record, Row, graphs_of, rows_of, short, steps_of
 
 CALLS = 20  # of a step, those that take longest
 
@@ -37,7 +37,11 @@ def document(record: Record) -> str:
 def _measured(record: Record) -> list[str]:
     texts = []
     if steps_of(record):
-        legend = "Microseconds of a step, medians of rounds in turn; ours eager, as a graph (replay), and in bursts."
+        legend = (
+            "Microseconds of a step, medians of rounds in turn; ours eager, as a graph (replay), and in bursts. "
+            "PyTorch graph is a whole step as one CUDA graph, its losses compiled; PyTorch compile is torch.compile "
+            "in its mode reduce-overhead, with a CUDA graph for each loss and each gradient."
+        )
         texts += ["## Steps", legend, _steps(record)]
     simple = {
         "own": ("## Our steps alone", ("size", "precision", "mode", "us")),
@@ -57,7 +61,10 @@ def _plain(keys: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def _timeline(record: Record) -> list[str]:
-    texts = []
+    """The sums of every graph, and the nodes of those of one step."""
+    sums = rows_of(record, "timeline", "step us")
+    columns = ("size", "precision", "steps", "untraced us", *SUMS, "overlap us", "ambiguous", "replays")
+    texts = ["## Timelines, of one step of each graph", _plain(columns, sums)] if sums else []
     for graph in graphs_of(record):
         nodes = [r for r in rows_of(record, "timeline", "node") if all(r[k] == graph[k] for k in ("size", "precision"))]
         head = ", ".join(

@@ -6,9 +6,11 @@ step in float64 is what errors are measured against.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -25,17 +27,32 @@ Row = dict[str, Any]
 EXACT = {"torch": "eager", "jax": "jit"}  # the variant that is made in float64
 
 
-def check(size: Size, precision: str, servers: Sequence[Server], device: str, seconds: float = inf) -> list[Row]:
-    """A row for every peer of a precision, in so many seconds: each process has its share, and is ended after it."""
+def check(
+    size: Size, precisions: Sequence[str], servers: Sequence[Server], device: str, seconds: float = inf
+) -> list[Row]:
+    """A row for every peer of the precisions, by process; who is not done after so many seconds is ended.
+
+    All processes are asked at the same time, since most of it is compiling, and none has to wait for another.
+    """
     end = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(max(1, len(servers))) as pool:
+        made = {}
+        for precision in precisions:
+            folder = Path(temporary) / precision
+            folder.mkdir()
+            made[precision] = our_steps(make_model(size, precision, device), size, folder)
+        asked = [pool.submit(_all_of, server, size, made, Path(temporary), end) for server in servers]
+        return [row for future in asked for row in future.result()]
+
+
+def _all_of(server: Server, size: Size, made: Mapping[str, Any], folder: Path, end: float) -> list[Row]:
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        made = our_steps(make_model(size, precision, device), size, folder)
-        asked = [(s, specs) for s in servers if (specs := [each for each in s.ready if each.precision == precision])]
-        for number, (server, specs) in enumerate(asked):
-            share = (end - time.monotonic()) / (len(asked) - number)
-            rows += _with(server, specs, size, made, folder, share)
+    for precision, ours in made.items():
+        if specs := [spec for spec in server.ready if spec.precision == precision]:
+            own = Path(tempfile.mkdtemp(dir=folder))  # several processes make a step in float64
+            for state in (folder / precision).iterdir():
+                os.link(state, own / state.name)
+            rows += _with(server, specs, size, ours, own, end - time.monotonic())
     return rows
 
 

@@ -113,8 +113,14 @@ class Background:
     def run_only_if(self, nothing_is_timed: bool) -> None:
         self._signal(signal.SIGCONT if nothing_is_timed else signal.SIGSTOP)
 
-    def end(self, log: TextIO) -> str:
-        """What became of it, at once: what it has compiled is on the disk. What it said goes to the log of the run."""
+    def end(self, log: TextIO, seconds: float = 0.0) -> str:
+        """What became of it, after so many seconds at the most: what it has compiled is on the disk.
+
+        What it said goes to the log of the run.
+        """
+        self._signal(signal.SIGCONT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
         code = self.process.poll()
         self._signal(signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):

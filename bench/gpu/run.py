@@ -38,6 +38,7 @@ from gpu.phases import Background, Budget, Context, Outcome, Phase, run
 BUDGET, QUICK_BUDGET = 560.0, 180.0  # seconds
 SIZES = ("a", "g", "e", "f", "d", "c", "b")  # g: the network of a at batch 4096; the first ones matter most
 PATIENCE = 90.0  # seconds for a phase that all others need
+WAITING = 0.25  # of the seconds of the steps, for what compiles beside the phases: what is under way would be lost
 LEAST = 2.0  # seconds without which no phase is begun
 SCRATCH = ROOT / ".benchmarks"
 Record = dict[str, Any]
@@ -141,6 +142,14 @@ def made_of(record: Record, make: Callable[[Record], str]) -> str:
         return f"No table could be made of this record: {type(error).__name__}: {error}"
 
 
+def waited_for(background: Background, log: TextIO, seconds: float) -> tuple[str, float]:
+    """What became of it, and how long it took."""
+    begin = time.monotonic()
+    said = background.end(log, seconds)
+    waited = time.monotonic() - begin
+    return f"{said}, waited for {waited:.0f} s" if waited >= 1 else said, waited
+
+
 def measure(
     phases: Sequence[Phase], context: Context, budget: Budget, log: TextIO, record: Record, results: Results
 ) -> None:
@@ -148,11 +157,12 @@ def measure(
     background: Background | None = None
     try:
         for i, phase in enumerate(phases):
+            seconds = budget.share([p.limit for p in phases[i:]])
             if phase.name == "steps" and background:  # its caches are used from now on
-                record["background"], background = background.end(log), None
+                (record["background"], waited), background = waited_for(background, log, WAITING * seconds), None
+                seconds -= waited
             if background:
                 background.run_only_if(not phase.timed)
-            seconds = budget.share([p.limit for p in phases[i:]])
             if phase.name in ALWAYS:  # all others stand on these: a cold disk, or no pack, must not end them
                 seconds = min(PATIENCE, budget.left / 2)
             print(f"{time.strftime('%H:%M:%S')}  {phase.name}: at most {seconds:.0f} s", file=sys.stderr, flush=True)

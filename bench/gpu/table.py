@@ -9,7 +9,7 @@ from typing import Any
 from alternate import parse_spec
 from labels import name, number
 
-from gpu.goals import BEST, COMPILE, EAGER, EPOCH, GPU_SIZES, MODE, STEP, Machine, judged, machine_of, step_limit
+from gpu.goals import BEST, EAGER, EPOCH, GPU_SIZES, MODE, STEP, Machine, judged, machine_of, step_limit
 
 Row = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -21,7 +21,7 @@ LINES = 60
 # Lines of each part; the ceilings have what is left.
 MOST = {"tests": 8, "goals": 13, "own": 5, "timeline": 8, "switches": 3, "steps": 3}
 UNITS = {"B/s": (1e12, "TB/s"), "FLOP/s": (1e12, "TFLOP/s"), "s": (1e-6, "us")}  # of ceilings: bounds, then gaps
-SUMS = ("step us", "chain us", "gaps us", "kernel us")  # of a timeline
+SUMS = ("step us", "chain us", "gaps us", "longest gap us", "kernel us")  # of a timeline
 TOLD = 5  # gaps and kernels of a timeline
 
 
@@ -80,15 +80,10 @@ def goals(record: Record) -> list[dict[str, Any]]:
     for size, limit in EAGER.items():
         value = pairs.get((size, "torch:eager"))
         rows.append(judged(f"PyTorch eager / ours at {size}, fp32", value, limit, at_least=True))
-    for size, limit in BEST.items():
-        for precision in ("fp32", "tf32", "bf16"):
-            found = best(record, size, precision)
-            label = f"{name(found[0]) if found else 'compiled peers'} / ours at {size}, {precision}"
-            rows.append(judged(label, found[1] if found else None, limit, at_least=True))
-    for (size, precision), limits in COMPILE.items():
-        value = pairs.get((size, f"torch:compile:{precision}"))
-        label = f"PyTorch compile / ours at {size}, {precision}"
-        rows += [judged(label, value, limit, at_least=True) for limit in limits]
+    for (size, precision), limits in BEST.items():
+        found = best(record, size, precision)
+        label = f"{name(found[0]) if found else 'best peer'} / ours at {size}, {precision}"
+        rows += [judged(label, found[1] if found else None, limit, at_least=True) for limit in limits]
     for row in rows_of(record, "epochs", "epoch"):
         if row.get("precision") in ("fp32", "bf16"):
             rows.append(judged(f"epoch of 60000 rows, {row['precision']}, s", row["epoch"], EPOCH))
@@ -147,7 +142,9 @@ def _timeline(record: Record) -> Iterator[str]:
         parts += [f"{row['nodes']} nodes, {row['chain nodes']} on the chain"]
         yield f"timeline {row['size']} {row['precision']}: {', '.join(parts)}"
     first = [n for n in nodes if graphs and all(n[k] == graphs[0][k] for k in ("size", "precision"))]
-    waits, longest = (sorted(first, key=lambda n, k=key: -n[k])[:TOLD] for key in ("wait", "us"))
+    # What waits for nothing may begin at any time: gaps of the chain come first.
+    waits = sorted(first, key=lambda n: (not n["chain"], -n["wait"]))[:TOLD]
+    longest = sorted(first, key=lambda n: -n["us"])[:TOLD]
     for gap, node in zip(waits, longest, strict=True):
         before = f"gap {gap['wait']:.1f} before {gap['node']} {gap['kernel']}{' (chain)' if gap['chain'] else ''}"
         yield f"  {before:<70} {node['us']:.1f} us {node['node']} {node['kernel']}{' (chain)' if node['chain'] else ''}"

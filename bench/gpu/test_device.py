@@ -31,6 +31,18 @@ def test_a_step_is_timed_on_the_device(variant, precision, emulated, monkeypatch
     assert all(ms > 0 for ms in peer._timings(timed, 0.0, 1))
 
 
+@pytest.mark.parametrize(("seconds", "calls"), [(0.3, [1, 1, 1]), (1e-3, [1, 5, 5, 5])])
+def test_a_long_call_is_made_no_oftener_than_asked(seconds, calls, monkeypatch):
+    """On a GPU a call may be 64 steps of 4 ms."""
+    monkeypatch.syspath_prepend(HERE.parent / "peers")
+    import peer
+
+    made = []
+    timed = peer.Timed(lambda: None, 64, lambda times: made.append(times) or times * seconds)
+    assert peer._timings(timed, 0.0, 3) == pytest.approx([seconds * 1e3 / 64] * 3)
+    assert made == calls
+
+
 def test_ffma_is_another_arithmetic_and_leaves_the_environment_alone(emulated, monkeypatch):
     monkeypatch.setenv("AAECORE_CUDA_FP32", "tf32x3")
     chosen = [model.make_model(TINY, p, "cuda").backend.chip.fp32 for p in ("fp32", model.FFMA)]

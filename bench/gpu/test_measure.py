@@ -83,6 +83,13 @@ def test_the_bound_of_a_launch():
     assert profile.bound(call, "fp32", {}) == 0.0
 
 
+def test_the_bound_of_a_long_copy_is_by_the_better_of_two():
+    """Else a kernel may seem faster than it can be."""
+    known = {"copy beyond the cache": 2.4e12, "driver's copy beyond the cache": 3e12, "copy within the cache": 2.5e12}
+    assert profile.traffic(30 << 20, known) == pytest.approx((30 << 20) / 3e12)
+    assert profile.traffic(20 << 20, known) == pytest.approx((20 << 20) / 2.5e12)
+
+
 def test_epochs_and_equal_bits_on_the_device(emulated):
     row = epoch.epochs(TINY, "tf32", "cuda", rows=20, count=2)
     assert 0 < row["epoch"] < 60

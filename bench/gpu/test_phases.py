@@ -263,6 +263,17 @@ def test_what_runs_beside_is_stopped_while_times_are_measured(context):
     assert str(pids[1]) in said.getvalue(), "what it said is in the log of the run"
 
 
+def test_what_runs_beside_may_be_waited_for(context):
+    """Also where it is stopped."""
+    background = Background([context.python, "-c", "import time; time.sleep(0.5)"], context)
+    background.run_only_if(False)
+    begin = time.monotonic()
+    assert background.end(io.StringIO(), 30.0) == "done, status 0"
+    assert time.monotonic() - begin < 20
+    background = Background([context.python, "-c", "import time; time.sleep(77)"], context)
+    assert background.end(io.StringIO(), 0.2) == "ended before it was done"
+
+
 def test_peers_are_compiled_while_nothing_is_timed(context, monkeypatch):
     """From the build on, until their steps are timed; where these are not among the phases, PyTorch is read."""
     told: list[object] = []
@@ -274,18 +285,18 @@ def test_peers_are_compiled_while_nothing_is_timed(context, monkeypatch):
         def run_only_if(self, nothing_is_timed: bool) -> None:
             told.append(nothing_is_timed)
 
-        def end(self, _: object) -> str:
-            told.append("ended")
+        def end(self, _: object, seconds: float = 0.0) -> str:
+            told.append(f"ended after {seconds:.2g}")
             return "done"
 
     monkeypatch.setattr(gpu_run, "Background", Told)  # whose command would be compiling
     build = Phase("build", 15, commands(BUILT), needs=(), timed=False)
     tests, own, steps = (Phase(n, 15, commands("print()"), timed=n != "tests") for n in ("tests", "own", "steps"))
     assert measured([build, tests, own, steps], context)["background"] == "done"
-    assert told == ["gpu.compared", True, False, "ended"]
+    assert told == ["gpu.compared", True, False, "ended after 3.8"], "a quarter of the limit of 15 s"
     told.clear()
     measured([build, tests, own], context)
-    assert told == ["import torch", True, False, "ended"]
+    assert told == ["import torch", True, False, "ended after 0"]
     assert {p.name for p in PHASES if not p.timed} == {"preflight", "build", "tests", "sanitizer"}
 
 
@@ -296,7 +307,7 @@ def test_the_commands_of_the_sanitizer(context):
     lines = phase_commands.sanitizer(context, 60.0)
     assert [line[line.index("--tool") + 1] for line in lines] == ["memcheck", "racecheck"]
     assert all(line[0] == "compute-sanitizer" and "--error-exitcode" in line for line in lines)
-    assert all(line[-2:] == ["--seconds", "22"] for line in lines)
+    assert [line[-2:] for line in lines] == [["--seconds", "13"], ["--seconds", "31"]], "8 s less, to start in"
 
 
 def test_only_tests_of_the_gpu_take_its_time(context):

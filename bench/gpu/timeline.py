@@ -75,7 +75,7 @@ def profiled(made: Sequence[Case]) -> list[Event]:
     from torch.profiler import ProfilerActivity, profile
 
     factor = torch.randn(4096, 4096, device="cuda")
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         for case in made:
             for _ in range(WARMING):  # foreign work that the trace passes over: preparing left the GPU idle
                 torch.mm(factor, factor)

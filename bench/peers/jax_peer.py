@@ -224,6 +224,7 @@ def single(variant: str, precision: str) -> Callable[..., tuple[State, Array]]:
 
 
 def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
+    """On a GPU, where it takes long to compile, of `scan` the step that is repeated."""
     precision = start(options).keywords["precision"]
     real = jnp.float64 if options.precision == "fp64" else jnp.float32
 
@@ -239,7 +240,8 @@ def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
 
     state = (*(net(given.weights, n) for n in ("encoder", "decoder", "discriminator")), *map(table, protocol.PHASES))
     x, z = jnp.array(given.x, real), jnp.array(given.z, real)
-    state, losses = single(options.variant, precision)((*state, jax.random.key(0)), x, z)
+    variant = options.variant if options.device == "cpu" else "jit"
+    state, losses = single(variant, precision)((*state, jax.random.key(0)), x, z)
     weights = {}
     for network, layers in zip(("encoder", "decoder", "discriminator"), state, strict=False):
         for names, (weight, bias) in zip(protocol.layer_names(network), layers, strict=True):

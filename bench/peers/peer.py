@@ -86,9 +86,12 @@ def _with_threads(threads: int) -> None:
 def _timings(timed: Timed, seconds: float, calls: int) -> list[float]:
     """Milliseconds per step of at least so many calls, sorted."""
     clock = timed.clock or partial(_wall, timed.call)
-    at_once = max(1, round(2 * AT_ONCE / max(clock(2), 1e-9))) if timed.clock else 1
     times: list[float] = []
-    end = time.perf_counter() + seconds
+    end, at_once = time.perf_counter() + seconds, 1
+    if timed.clock:
+        first = clock(1)
+        at_once = max(1, round(AT_ONCE / max(first, 1e-9)))
+        times += [first * 1e3 / timed.steps] if at_once == 1 else []  # of many steps a call is long, and counts
     while len(times) < calls or time.perf_counter() < end:
         times.append(clock(at_once) * 1e3 / (at_once * timed.steps))
     return sorted(times)
