@@ -211,6 +211,45 @@ def adversarial_bce(logits: Tensor, real: int, weight: float = 1.0) -> Tensor:
     return _Loss("adversarial_bce", logits, (), (logits.shape[0], real), (weight,)).forward()
 
 
+def _scaled(x: Buffer, factor: Buffer) -> Buffer:
+    y = x.backend.empty(x.shape)
+    x.backend.launch("scale_by", (x, factor, y), (x.size,))
+    return y
+
+
+class _Weighted(Function):
+    """A loss with its value and gradient scaled. It takes the inputs of that loss, which is so never walked."""
+
+    def __init__(self, loss: Function, seed: Buffer, value: Buffer, factor: Buffer) -> None:
+        super().__init__(*loss.inputs)
+        self.loss, self.parts, self.factor = loss, (seed, value), factor
+
+    def forward(self) -> Tensor:
+        self.seed, value = (_scaled(part, self.factor) for part in self.parts)
+        return self.result(value)
+
+    def backward(self, gradient: Buffer, gradients: Gradients) -> None:
+        self.loss.backward(gradient, gradients)
+
+
+def weighted(loss: Tensor, factor: Tensor) -> Tensor:
+    """loss * factor, itself a loss; factor (1,) is a number of the device that may differ from step to step.
+
+    The factor gets no gradient.
+
+    Raises:
+        ValueError: no loss, or a factor of another shape.
+    """
+    seed = loss.maker.seed if loss.maker is not None else None
+    if loss.shape != (1,) or (loss.requires_grad and seed is None):
+        raise ValueError(f"loss: expected a loss, got a tensor of shape {loss.shape} that is none")
+    if factor.shape != (1,):
+        raise ValueError(f"factor: expected shape (1,), got {factor.shape}")
+    if loss.maker is None or seed is None:  # nothing that it depends on requires a gradient
+        return Tensor(_scaled(loss.buffer, factor.buffer))
+    return _Weighted(loss.maker, seed, loss.buffer, factor.buffer).forward()
+
+
 __all__ = [
     "activation_code",
     "adversarial_bce",
@@ -219,4 +258,5 @@ __all__ = [
     "gaussian_sample",
     "half_squared_error",
     "linear",
+    "weighted",
 ]

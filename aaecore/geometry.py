@@ -119,7 +119,8 @@ def _simple_kernels() -> dict[str, Kernel]:
     sources = {
         "loss.cu": "activation_backward half_squared_error bce_logits gaussian_sample "
         "gaussian_sample_backward sum_squares",
-        "data.cu": "copy_columns copy fill scale gather_rows_u8 gather_rows cursor_advance log_value take_rate",
+        "data.cu": "copy_columns copy fill scale scale_by gather_rows_u8 gather_rows cursor_advance log_value "
+        "take_rate",
         "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
         "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
         "random_categorical rng_advance",
@@ -143,7 +144,7 @@ def _threads(op: str) -> int:
 
 # Elements of an op that has a thread for each, or for four.
 _ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
-    **dict.fromkeys(("activation_backward", "copy", "fill", "scale", "sgd_step"), lambda d: d["N"]),
+    **dict.fromkeys(("activation_backward", "copy", "fill", "scale", "scale_by", "sgd_step"), lambda d: d["N"]),
     **dict.fromkeys(("adam_step", "random_uniform", "random_normal"), lambda d: -(-d["N"] // 4)),
     **dict.fromkeys(("gather_rows_u8", "gather_rows"), lambda d: d["B"] * d["N"]),
     **dict.fromkeys(("gaussian_sample", "gaussian_sample_backward"), lambda d: d["B"] * d["Z"]),

@@ -164,6 +164,8 @@ _TABLE = (
     Op("copy", (_in("src", "N"), _beta("dst", "N")), ("N", "beta"), flops=lambda d: d["N"] * d["beta"]),
     Op("fill", (_out("x", "N"),), ("N",), ("value",)),
     Op("scale", (_inout("x", "N"),), ("N",), ("factor",), flops=_per("N", 1)),
+    # y = x * factor, a number of the device.
+    Op("scale_by", (_in("x", "N"), _in("factor", 1), _out("y", "N")), ("N",), flops=_per("N", 1)),
     # out[r] = source[index[cursor + r]] * scale for r < B; `P` is the length of index, `M` the rows of source.
     Op("gather_rows_u8",
        (_in("source", "M", "N", kind="uint8"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),

@@ -230,6 +230,11 @@ def scale(x: Array, N: int, factor: float) -> None:
     x *= factor
 
 
+def scale_by(x: Array, factor: Array, y: Array, N: int) -> None:
+    """y = x factor, where factor is an array of one number."""
+    y[...] = x * factor
+
+
 def gather_rows(
     source: Array, index: Array, cursor: Array, out: Array, M: int, N: int, P: int, B: int, scale: float
 ) -> None:

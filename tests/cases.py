@@ -234,6 +234,7 @@ CASES: dict[str, list[Case]] = {
     "copy": _flat(100_000, "zeros nan", beta=_BETA),
     "fill": _flat(100_000, scalars={"value": -1.5}),
     "scale": _flat(100_000, "zeros nan", {"factor": 0.3}),
+    "scale_by": _flat(100_000, "zeros large nan"),
     "gather_rows_u8": _gather(1 / 255),
     "gather_rows": _gather(0.3, "nan"),
     "cursor_advance": [Case({"by": n}) for n in (100, 0, 7)],
