@@ -90,8 +90,8 @@ _BUDGETS: Final = {
 
 
 _MORE_REGISTERS: Final = {
-    "adam_step": 50, "bce_logits": 42, "half_squared_error": 42, "random_mixture": 57,
-    "random_hypersphere": 42, "random_swiss_roll": 31,
+    "adam_step": 50, "bce_logits": 42, "half_squared_error": 42, "gaussian_kl": 52, "mixture_nll": 84,
+    "random_mixture": 57, "random_hypersphere": 42, "random_swiss_roll": 31,
 }  # fmt: skip
 
 
