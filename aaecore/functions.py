@@ -6,11 +6,15 @@ Tensors are (batch, features). Losses are scalars of shape (1,): a sum over feat
 
 from __future__ import annotations
 
+import math
+
+from .arguments import number
 from .backend import Backend, Buffer
 from .ops import ACTIVATIONS, PRECISIONS
 from .tensor import Function, Gradients, Parameter, Tensor
 
 LEAKY_SLOPE = 0.01  # PyTorch's default
+LEAST_STD = 1e-18  # its inverse square is a number of float32
 
 
 def activation_code(name: str) -> int:
@@ -211,6 +215,44 @@ def adversarial_bce(logits: Tensor, real: int, weight: float = 1.0) -> Tensor:
     return _Loss("adversarial_bce", logits, (), (logits.shape[0], real), (weight,)).forward()
 
 
+def _gaussian_kl(params: Tensor, mean: float, precision: float, offset: float, weight: float) -> Tensor:
+    if len(params.shape) != 2 or params.shape[1] % 2:
+        raise ValueError(f"params: expected shape (batch, 2 latent_dim), got {params.shape}")
+    dims = (params.shape[0], params.shape[1] // 2)
+    return _Loss("gaussian_kl", params, (), dims, (mean, precision, offset, weight)).forward()
+
+
+def gaussian_kl(params: Tensor, mean: float = 0.0, std: float = 1.0, weight: float = 1.0) -> Tensor:
+    """KL divergence of N(m, v) from N(mean, std^2) with params = [m | ln v] (B, 2 Z); Kingma & Welling (2014), app. B.
+
+    Raises:
+        ValueError: params of another shape, or a std below 1e-18. TypeError: a std that is no number.
+    """
+    std = number("std", std, LEAST_STD)
+    return _gaussian_kl(params, mean, std**-2, math.log(std), weight)
+
+
+def gaussian_negative_entropy(params: Tensor, weight: float = 1.0) -> Tensor:
+    """Minus the entropy of N(m, v), that is -1/2 (1 + ln 2 pi v) for each feature, with params = [m | ln v] (B, 2 Z).
+
+    Raises:
+        ValueError: params of another shape.
+    """
+    return _gaussian_kl(params, 0.0, 0.0, -math.log(2 * math.pi) / 2, weight)
+
+
+def mixture_nll(z: Tensor, tables: tuple[Buffer, Buffer, Buffer], weight: float = 1.0) -> Tensor:
+    """Minus the log-density at z (B, Z) of a mixture of Gaussians, whose `density_tables` are given.
+
+    Raises:
+        ValueError: codes of another size than the mixture's.
+    """
+    components, size = tables[1].shape
+    if len(z.shape) != 2 or z.shape[1] != size:
+        raise ValueError(f"z: expected shape (batch, {size}), got {z.shape}")
+    return _Loss("mixture_nll", z, tables, (*z.shape, components), (weight,)).forward()
+
+
 def _scaled(x: Buffer, factor: Buffer) -> Buffer:
     y = x.backend.empty(x.shape)
     x.backend.launch("scale_by", (x, factor, y), (x.size,))
@@ -255,8 +297,11 @@ __all__ = [
     "adversarial_bce",
     "bce_with_logits",
     "concat",
+    "gaussian_kl",
+    "gaussian_negative_entropy",
     "gaussian_sample",
     "half_squared_error",
     "linear",
+    "mixture_nll",
     "weighted",
 ]

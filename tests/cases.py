@@ -181,8 +181,8 @@ def _gaussian_kl() -> list[Case]:
         *((2, n) for n in _around(512)), (1, 1023), (1, 1024), (1, 1025), *((b, 7) for b in _around(1025)), (257, 33),
     ]  # fmt: skip
     wide = [(1031, 1021)]  # more than all threads of a GPU take in one turn
-    cases = [Case({"B": 2, "Z": 3}, _KL, note="large", given={"params": _LARGE_POSTERIOR})]
-    cases += [Case({"B": 2, "Z": 3}, _KL, note="infinite", given={"params": _INFINITE_VARIANCE})]
+    cases = [Case({"B": 2, "Z": 3}, _KL, note="finite", fill="large", given={"params": _LARGE_POSTERIOR})]
+    cases += [Case({"B": 2, "Z": 3}, _KL, note="infinite", fill="large", given={"params": _INFINITE_VARIANCE})]
     cases += _rows("B Z", shapes, _KL) + _rows("B Z", [(4099, 9), *wide], _KL, parallel=True)
     cases += _rows("B Z", [(1, 1), (5, 7), (3, 33)], _NEGATIVE_ENTROPY, note="entropy")
     for scalars, note in ((_KL, ""), (_NEGATIVE_ENTROPY, "entropy")):
