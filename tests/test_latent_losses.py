@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cuda_devices
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -262,3 +263,38 @@ def test_what_cannot_be_weighted(backend: Backend, rng: np.random.Generator) -> 
             F.weighted(no_loss, tensor(backend, 1.0))
     with pytest.raises(ValueError, match=r"factor: expected shape \(1,\), got \(2,\)"):
         F.weighted(F.adversarial_bce(y, 2), tensor(backend, 1.0, 2.0))
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+def trained(backend: Backend, *, recorded: bool) -> list[Array]:
+    """The weights after three steps of a model that has all of these losses, with a weight of the divergence that grows
+    from step to step."""
+    rng = np.random.default_rng(0)
+    encoder, decoder = (nn.MLP(backend, sizes, rng=rng) for sizes in ((I, H, 2 * O), (O, H, I)))
+    x, factor = Tensor(backend.from_host(rng.random((B, I)))), tensor(backend, 0.0)
+    eps, tables = backend.from_host(rng.standard_normal((B, O))), mixture().density_tables(backend)
+    sgd = SGD([*encoder.parameters, *decoder.parameters], 0.5)
+
+    def step() -> None:
+        sgd.advance()
+        params = encoder(x)
+        z = F.gaussian_sample(params, eps)
+        losses = [F.half_squared_error(decoder(z), x), F.weighted(F.gaussian_kl(params), factor)]
+        losses += [F.mixture_nll(z, tables, 0.1), F.gaussian_negative_entropy(params, 0.1)]
+        backward(losses, sgd)
+
+    run = backend.capture(step).replay if recorded else step
+    for i in range(3):
+        backend.upload(factor.buffer, np.array([0.2 * i]))
+        run()
+    return [p.numpy() for p in sgd.parameters]
+
+
+@cuda_devices.needs_device
+def test_a_recorded_step_is_that_of_single_launches_and_of_the_reference() -> None:
+    single, recorded = (trained(cuda_devices.backend(), recorded=r) for r in (False, True))
+    for a, b, c in zip(single, recorded, trained(get_backend("reference"), recorded=False), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, c, rtol=1e-4, atol=1e-5)
