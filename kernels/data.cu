@@ -29,6 +29,11 @@ KERNEL(scale, THREADS, float* x, int N, double factor) {
   if (i < N) x[i] *= (float)factor;
 }
 
+KERNEL(scale_by, THREADS, const float* x, const float* factor, float* y, int N) {
+  const int i = element();
+  if (i < N) y[i] = x[i] * *factor;
+}
+
 // out[r] = source[index[cursor + r]] * scale
 template <class T> DEVICE void gather(const T* source, const long long* index, const long long* cursor, float* out, int N, int B, float scale) {
   const int i = element();

@@ -33,6 +33,12 @@ KERNEL(scale) {
   for_elements(dim[0], MOVE_COST, [=](long i) { x[i] *= factor; });
 }
 
+KERNEL(scale_by) {
+  const float *x = in<float>(buf, 0), factor = *in<float>(buf, 1);
+  float* y = out<float>(buf, 2);
+  for_elements(dim[0], MOVE_COST, [=](long i) { y[i] = x[i] * factor; });
+}
+
 // out[r] = source[index[cursor + r]] * scale
 template <class T> INLINE void gather(Buffers buf, Dims dim, Scalars scalar) {
   const T* source = in<T>(buf, 0);

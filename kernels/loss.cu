@@ -6,7 +6,7 @@
 #include "quad.cuh"
 #include "reduce.cuh"
 
-constexpr int THREADS = 256, PARTS = 1024;  // PARTS: the most blocks of a sum; aaecore/geometry.py has the same number
+constexpr int THREADS = 256, ROW_THREADS = 64, PARTS = 1024;  // PARTS: the most blocks of a sum; aaecore/geometry.py has the same numbers
 
 KERNEL(activation_backward, THREADS, const float* dy, const float* y, float* dx, int N, int act, int beta, double slope) {
   const int i = blockIdx.x * THREADS + threadIdx.x;
@@ -44,9 +44,9 @@ template <class F> DEVICE void partial_loss(const float* y, const float* target,
   });
 }
 
-// The sum of the parts, in every lane of the one warp.
-DEVICE double sum_of_parts(const double* partial, int n) {
-  const int parts = min(PARTS, (n + 4 * THREADS - 1) / (4 * THREADS));
+// The sum of the parts of n elements, of which a block takes so many at a time; in every lane of the one warp.
+DEVICE double sum_of_parts(const double* partial, int n, int of_block = 4 * THREADS) {
+  const int parts = min(PARTS, (n + of_block - 1) / of_block);
   double sum = 0.0;
   for (int i = threadIdx.x; i < parts; i += 32) sum += partial[i];
   return warp_sum(sum);
@@ -78,6 +78,90 @@ KERNEL(bce_logits, THREADS, const float* logits, const float* target, float* dlo
 
 KERNEL(bce_logits_sum, 32, const float*, const float*, float*, float* loss, int B, int N, double weight, double* partial) {
   const double sum = sum_of_parts(partial, B * N);
+  if (threadIdx.x == 0) *loss = (float)(weight / B * sum);
+}
+
+// params (B, 2, Z): mean, then log variance.
+KERNEL(gaussian_kl, THREADS, const float* params, float* dparams, float*, int B, int Z, double mean, double precision, double, double weight,
+       double* partial) {
+  const float factor = (float)(weight / B);
+  partial_sum(B * Z, partial, [&](int first, int left) {
+    double sum = 0.0;
+    for (int i = first; i < first + min(4, left); i++) {
+      const int at = i / Z * Z + i;  // 2 Z r + j
+      const GaussianKl kl = gaussian_kl_of(params[at], params[at + Z], (float)mean, (float)precision);
+      dparams[at] = factor * kl.dm;
+      dparams[at + Z] = factor * kl.dlog_v;
+      sum += (double)kl.value;
+    }
+    return sum;
+  });
+}
+
+KERNEL(gaussian_kl_sum, 32, const float*, float*, float* loss, int B, int Z, double, double, double offset, double weight, double* partial) {
+  const double sum = sum_of_parts(partial, B * Z);
+  if (threadIdx.x == 0) *loss = (float)(weight / B * sum + weight * offset * Z);
+}
+
+// A mixture of C Gaussians of Z features.
+struct Mixture {
+  const float *log_scales, *means, *whitening;
+  int Z, C;
+  // Calls f(j, y[j]) with y[j] = sum over k <= j of whitening[j][k] (z[k] - mean[k]) of component c.
+  template <class F> DEVICE void whitened(int c, const float* z, F f) const {
+    const float *mean = means + c * Z, *factor = whitening + c * Z * Z;
+    for (int j = 0; j < Z; j++) {
+      float y = 0.0f;
+      for (int k = 0; k <= j; k++) y += factor[j * Z + k] * (z[k] - mean[k]);
+      f(j, y);
+    }
+  }
+  DEVICE float term(int c, const float* z) const {
+    float sum = 0.0f;
+    whitened(c, z, [&](int, float y) { sum += y * y; });
+    return log_scales[c] - 0.5f * sum;
+  }
+};
+
+// ln p of a row, and in dz minus its gradient times `factor`. The terms are made twice: there may be more than a thread can keep.
+DEVICE float log_density(const Mixture& p, const float* z, float* dz, float factor) {
+  const int Z = p.Z;
+  float largest = p.term(0, z), sum = 0.0f;
+  for (int c = 1; c < p.C; c++) {
+    const float term = p.term(c, z);
+    largest = term > largest ? term : largest;
+  }
+  for (int k = 0; k < Z; k++) dz[k] = 0.0f;
+  for (int c = 0; c < p.C; c++) {
+    const float share = exp_f(p.term(c, z) - largest);
+    sum += share;
+    if (share == 0.0f) continue;
+    const float* w = p.whitening + c * Z * Z;
+    p.whitened(c, z, [&](int j, float y) {
+      const float part = share * y;
+      for (int k = 0; k <= j; k++) dz[k] += w[j * Z + k] * part;
+    });
+  }
+  const float scale = factor / sum;
+  for (int k = 0; k < Z; k++) dz[k] *= scale;
+  return log_sum_exp(largest, sum);
+}
+
+// A thread for each row.
+KERNEL(mixture_nll, ROW_THREADS, const float* z, const float* log_scales, const float* means, const float* whitening, float* dz, float*, int B,
+       int Z, int C, double weight, double* partial) {
+  STATIC_SHARED(double, warps, ROW_THREADS / 32);
+  const Mixture p = {log_scales, means, whitening, Z, C};
+  double sum = 0.0;
+  for (u32 r = blockIdx.x * ROW_THREADS + threadIdx.x; r < (u32)B; r += gridDim.x * ROW_THREADS)
+    sum -= (double)log_density(p, z + r * Z, dz + r * Z, (float)(weight / B));
+  sum = block_sum<ROW_THREADS>(sum, warps);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+KERNEL(mixture_nll_sum, 32, const float*, const float*, const float*, const float*, float*, float* loss, int B, int, int, double weight,
+       double* partial) {
+  const double sum = sum_of_parts(partial, B, ROW_THREADS);
   if (threadIdx.x == 0) *loss = (float)(weight / B * sum);
 }
 

@@ -171,6 +171,21 @@ AAE_FN ValueGrad bce_logit(float l, float t) {
   return out;
 }
 
+// 1/2 [precision (v + (m - mean)^2) - 1 - ln v] of one feature of a Gaussian with mean m and variance v, and its derivatives by m and ln v.
+struct GaussianKl { float value, dm, dlog_v; };
+AAE_FN GaussianKl gaussian_kl_of(float m, float log_v, float mean, float precision) {
+  float away = m - mean;
+  float v = precision == 0.0f ? 0.0f * log_v : exp_f(log_v);  // an entropy has no v: none that could overflow; NaN stays NaN
+  GaussianKl out;
+  out.value = 0.5f * (precision * (v + away * away) - 1.0f - log_v);
+  out.dm = precision * away;
+  out.dlog_v = 0.5f * (precision * v - 1.0f);
+  return out;
+}
+
+// ln p from the largest of its terms and the sum of the exponentials of all terms less that one, 1 to the number of terms; NaN stays NaN.
+AAE_FN float log_sum_exp(float largest, float sum) { return sum == sum ? largest + log_f(sum) : sum; }
+
 // Philox4x32-10 (Salmon et al. 2011): counter (block, stream, step low, step high), key = seed.
 struct Random4 { u32 v[4]; };
 AAE_FN Random4 philox(u64 seed, u64 step, u32 stream, u32 block) {

@@ -49,7 +49,7 @@ class Case:
     scalars: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     fill: str = "normal"
-    given: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     parallel: bool = False
     bench: bool = False
 
@@ -182,6 +182,45 @@ def _gaussian(**choices: list[int]) -> list[Case]:
     return _cycled([*cases, Case({"B": 100, "Z": 8}, bench=True)], **choices)
 
 
+_KL = {"mean": 0.5, "precision": 0.8, "offset": 0.1, "weight": 0.75}
+_NEGATIVE_ENTROPY = {"mean": 0.0, "precision": 0.0, "offset": -0.919, "weight": 1.0}
+_LARGE_POSTERIOR = [[[1e4, -3e3, 0], [80, -80, -200]], [[-1e4, 1e-3, 5], [-1e4, 0, 60]]]
+_INFINITE_VARIANCE = [[[1, -1, 0], [1e3, 0.5, 1]], [[1, 2, 3], [0.1, 0.2, 0.3]]]
+
+
+def _gaussian_kl() -> list[Case]:
+    shapes: list[tuple[int, ...]] = [
+        (1, 1), (1, 2), (3, 1), (4, 1), (5, 1), (5, 3), (7, 5), (9, 7), (3, 8), (2, 9), (5, 15), (6, 16), (3, 17),
+        *((2, n) for n in _around(512)), (1, 1023), (1, 1024), (1, 1025), *((b, 7) for b in _around(1025)), (257, 33),
+    ]  # fmt: skip
+    wide = [(1031, 1021)]  # more than all threads of a GPU take in one turn
+    cases = [Case({"B": 2, "Z": 3}, _KL, note="finite", fill="large", given={"params": _LARGE_POSTERIOR})]
+    cases += [Case({"B": 2, "Z": 3}, _KL, note="infinite", fill="large", given={"params": _INFINITE_VARIANCE})]
+    cases += _rows("B Z", shapes, _KL) + _rows("B Z", [(4099, 9), *wide], _KL, parallel=True)
+    cases += _rows("B Z", [(1, 1), (5, 7), (3, 33)], _NEGATIVE_ENTROPY, note="entropy")
+    for scalars, note in ((_KL, ""), (_NEGATIVE_ENTROPY, "entropy")):
+        cases += [Case({"B": 5, "Z": 7}, scalars, note=note, fill=f) for f in ("zeros", "nan")]
+    return [*cases, Case({"B": 100, "Z": 8}, _KL, bench=True)]
+
+
+def _mixture_nll() -> list[Case]:
+    names, scalars, few = "B Z C", {"weight": 0.75}, {"B": 4, "Z": 2, "C": 3}
+    nan_row = [[0.5, 1], [float("nan"), 2], [-1, 0.5], [1, 1]]
+    far = [[3e9, 1e9], [-1, 2e8], [1e5, -1e4], [1, 1]]
+    shapes = [(1, 1, 1), (1, 1, 2), (2, 3, 1), (3, 2, 5), *((n, 2, 3) for n in _around(8, 16, 32, 64))]
+    shapes += [(5, n, 4) for n in _around(4, 8, 16, 32, 64)] + [(35, 3, n) for n in (8, 31, 64, 65)] + [(131, 7, 10)]
+    cases = [
+        Case(few, scalars, note="unused-components", given={"log_scales": [float("-inf"), -2, float("-inf")]}),
+        Case(few, scalars, note="far", given={"z": far}),
+        Case(few, scalars, note="nan-row", given={"z": nan_row}),
+        *_rows(names, shapes, scalars),
+        *_rows(names, [(CHUNK + 1, 3, 2), (331, 16, 24)], scalars, parallel=True),
+        *_rows(names, [(65537, 1, 2)], scalars, parallel=True),  # more than all threads of a GPU take in one turn
+    ]
+    cases += [Case({"B": 37, "Z": 5, "C": 3}, scalars, fill=f) for f in ("zeros", "large", "nan")]
+    return [*cases, Case({"B": 100, "Z": 8, "C": 10}, scalars, bench=True)]
+
+
 def _columns() -> list[Case]:
     names = "B cols src_cols src_at dst_cols dst_at beta"
     shapes: list[tuple[int, ...]] = [
@@ -241,12 +280,15 @@ CASES: dict[str, list[Case]] = {
     "half_squared_error": _loss({"slope": 0.2, "weight": 0.75}, act=_ACT),
     "bce_logits": _loss({"weight": 0.75}),
     "adversarial_bce": _adversarial(),
+    "gaussian_kl": _gaussian_kl(),
+    "mixture_nll": _mixture_nll(),
     "gaussian_sample": _gaussian(),
     "gaussian_sample_backward": _gaussian(beta=_BETA),
     "copy_columns": _columns(),
     "copy": _flat(100_000, "zeros nan", beta=_BETA),
     "fill": _flat(100_000, scalars={"value": -1.5}),
     "scale": _flat(100_000, "zeros nan", {"factor": 0.3}),
+    "scale_by": _flat(100_000, "zeros large nan"),
     "gather_rows_u8": _gather(1 / 255),
     "gather_rows": _gather(0.3, "nan"),
     "cursor_advance": [Case({"by": n}) for n in (100, 0, 7)],
@@ -314,6 +356,8 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     "state": lambda shape, dims, rng: _state(),
     "cumulative": lambda shape, dims, rng: _cumulative(shape, rng),
     "factors": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)),
+    "whitening": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)) / np.sqrt(shape[-1]),
+    "log_scales": lambda shape, dims, rng: rng.standard_normal(shape) - 4,  # so that no density is near 1, its log 0
     "rng": lambda shape, dims, rng: rng.integers(0, 2**64, shape, np.uint64),
     "index": lambda shape, dims, rng: rng.integers(0, dims["M"], shape),
     "cursor": lambda shape, dims, rng: np.full(shape, rng.integers(0, dims.get("P", 50) - dims.get("B", 0) + 1)),

@@ -32,7 +32,8 @@ NAMES = {
     "aaecore.callbacks": "Callback EarlyStopping Progress",
     "aaecore.data": "as_labels as_matrix epoch_order load_hdf5 read_idx",
     "aaecore.datasets": "Dataset Split load",
-    "aaecore.functions": "adversarial_bce bce_with_logits concat gaussian_sample half_squared_error linear",
+    "aaecore.functions": "adversarial_bce bce_with_logits concat gaussian_kl gaussian_negative_entropy gaussian_sample "
+    "half_squared_error linear mixture_nll weighted",
     "aaecore.nn": "Linear MLP load_state_dict state_dict",
     "aaecore.optim": "Adam Optimizer SGD clip_grad_norm",
     "aaecore.posteriors": "Deterministic Gaussian Posterior Universal",

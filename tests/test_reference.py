@@ -225,6 +225,44 @@ def test_gaussian_sample() -> None:
     assert z[1, 2] == pytest.approx(params[1, 0, 2] + math.sqrt(math.exp(params[1, 1, 2])) * noise[1, 2], rel=1e-12)
 
 
+@pytest.mark.parametrize(("precision", "offset"), [(0.7, 0.4), (0.0, -0.9)])
+def test_gaussian_kl(precision: float, offset: float) -> None:
+    params, dparams, loss, unused = away_from_kinks((4, 2, 3), 16), empty(4, 2, 3), empty(1), empty(4, 2, 3)
+
+    def value(params: Array) -> float:
+        reference.gaussian_kl(params, unused, loss, 4, 3, 0.3, precision, offset, 0.75)
+        return float(loss[0])
+
+    reference.gaussian_kl(params, dparams, loss, 4, 3, 0.3, precision, offset, 0.75)
+    terms = [
+        (precision * (math.exp(v) + (m - 0.3) ** 2) - 1 - v) / 2 + offset
+        for m, v in zip(params[:, 0].flat, params[:, 1].flat, strict=True)
+    ]
+    assert loss[0] == pytest.approx(0.75 * sum(terms) / 4, rel=1e-12)
+    agrees(dparams, value, params)
+
+
+def test_mixture_nll() -> None:
+    """Every component counts somewhere, but for the one of weight 0."""
+    rng = np.random.default_rng(17)
+    z, means, whitening = (rng.standard_normal(shape) for shape in ((5, 3), (4, 3), (4, 3, 3)))
+    whitening, log_scales = np.tril(whitening), np.array([-1.0, -math.inf, -2.0, -0.5])
+    dz, loss, unused = empty(5, 3), empty(1), empty(5, 3)
+
+    def value(z: Array) -> float:
+        reference.mixture_nll(z, log_scales, means, whitening, unused, loss, 5, 3, 4, 0.75)
+        return float(loss[0])
+
+    reference.mixture_nll(z, log_scales, means, whitening, dz, loss, 5, 3, 4, 0.75)
+    densities = [
+        [math.exp(s - np.sum((w @ (row - m)) ** 2) / 2) for s, m, w in zip(log_scales, means, whitening, strict=True)]
+        for row in z
+    ]
+    assert (np.array(densities).max(axis=0) > 0.01).tolist() == [True, False, True, True]
+    assert loss[0] == pytest.approx(-0.75 * sum(math.log(sum(row)) for row in densities) / 5, rel=1e-12)
+    agrees(dz, value, z)
+
+
 # --- optimizers -------------------------------------------------------------------------------------------------------
 
 

@@ -192,6 +192,53 @@ def adversarial_bce(logits: Array, dlogits: Array, loss: Array, B: int, real: in
     dlogits[...] = weight * (_sigmoid(logits) - target) / rows
 
 
+def gaussian_kl(
+    params: Array,
+    dparams: Array,
+    loss: Array,
+    B: int,
+    Z: int,
+    mean: float,
+    precision: float,
+    offset: float,
+    weight: float,
+) -> None:
+    """loss = weight / B sum (1/2 [precision (v + (m - mean)^2) - 1 - ln v] + offset), params = [m | ln v];
+    dm = weight / B precision (m - mean), dln v = weight / (2 B) (precision v - 1).
+
+    Kingma & Welling (2014), appendix B.
+    """
+    away, log_variance = params[:, 0] - mean, params[:, 1]
+    variance = np.exp(log_variance)
+    terms = (precision * (variance + away * away) - 1 - log_variance) / 2 + offset
+    loss[...] = weight / B * np.sum(terms)
+    dparams[:, 0] = weight / B * precision * away
+    dparams[:, 1] = weight / (2 * B) * (precision * variance - 1)
+
+
+def mixture_nll(
+    z: Array,
+    log_scales: Array,
+    means: Array,
+    whitening: Array,
+    dz: Array,
+    loss: Array,
+    B: int,
+    Z: int,
+    C: int,
+    weight: float,
+) -> None:
+    """loss = -weight / B sum ln p, ln p = ln sum_c exp(log_scales_c - |y_c|^2 / 2), y_c = whitening_c (z - means_c);
+    dz = weight / B sum_c r_c whitening_c^T y_c, where r_c is the share of component c in p."""
+    y = np.einsum("cjk,bck->bcj", whitening, z[:, None] - means)
+    terms = log_scales - np.sum(y * y, axis=2) / 2
+    largest = terms.max(axis=1, keepdims=True)  # taken out, so that no exp overflows and not all are 0
+    log_density = largest + np.log(np.sum(np.exp(terms - largest), axis=1, keepdims=True))
+    shares = np.exp(terms - log_density)
+    loss[...] = -weight / B * np.sum(log_density)
+    dz[...] = weight / B * np.einsum("cjk,bcj->bk", whitening, shares[:, :, None] * y)
+
+
 # --- the Gaussian posterior ---------------------------------------------------------------------------------------
 
 
@@ -229,6 +276,11 @@ def fill(x: Array, N: int, value: float) -> None:
 def scale(x: Array, N: int, factor: float) -> None:
     """x = factor x."""
     x *= factor
+
+
+def scale_by(x: Array, factor: Array, y: Array, N: int) -> None:
+    """y = x factor, where factor is an array of one number."""
+    y[...] = x * factor
 
 
 def gather_rows(

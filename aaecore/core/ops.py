@@ -150,6 +150,17 @@ _TABLE = (
     Op("adversarial_bce", (_in("logits", "B"), _out("dlogits", "B"), _out("loss", 1)), ("B", "real"), ("weight",),
        valid=lambda d: 0 <= d["real"] <= d["B"],
        flops=_per("B", 30)),
+    # A Gaussian posterior, params = [mean | log variance]: loss = weight / B sum (1/2 [precision (exp(log variance) +
+    # (m - mean)^2) - 1 - log variance] + offset). KL(q || N(mean, 1 / precision)) with offset = -1/2 ln precision, and
+    # minus the entropy of q with precision 0 and offset = -1/2 ln 2 pi.
+    Op("gaussian_kl", (_in("params", "B", 2, "Z"), _out("dparams", "B", 2, "Z"), _out("loss", 1)), ("B", "Z"),
+       ("mean", "precision", "offset", "weight"), flops=lambda d: 30 * d["B"] * d["Z"]),
+    # loss = -weight / B sum ln sum_c exp(log_scales_c - |y_c|^2 / 2), y_c = whitening_c (z - means_c): the densities of
+    # a mixture, log_scales_c = ln weight_c - Z/2 ln 2 pi - ln det L_c, whitening_c = L_c^-1, L_c lower triangular.
+    Op("mixture_nll",
+       (_in("z", "B", "Z"), _in("log_scales", "C"), _in("means", "C", "Z"), _in("whitening", "C", "Z", "Z"),
+        _out("dz", "B", "Z"), _out("loss", 1)), ("B", "Z", "C"), ("weight",), valid=lambda d: d["C"] > 0,
+       flops=lambda d: d["B"] * d["C"] * (4 * d["Z"] ** 2 + 40)),
     # --- the Gaussian posterior: params = [mean | log variance], z = mean + exp(log variance / 2) e
     Op("gaussian_sample", (_in("params", "B", 2, "Z"), _in("eps", "B", "Z"), _out("z", "B", "Z")), ("B", "Z"),
        flops=lambda d: 20 * d["B"] * d["Z"]),
@@ -164,6 +175,8 @@ _TABLE = (
     Op("copy", (_in("src", "N"), _beta("dst", "N")), ("N", "beta"), flops=lambda d: d["N"] * d["beta"]),
     Op("fill", (_out("x", "N"),), ("N",), ("value",)),
     Op("scale", (_inout("x", "N"),), ("N",), ("factor",), flops=_per("N", 1)),
+    # y = x * factor, a number of the device.
+    Op("scale_by", (_in("x", "N"), _in("factor", 1), _out("y", "N")), ("N",), flops=_per("N", 1)),
     # out[r] = source[index[cursor + r]] * scale for r < B; `P` is the length of index, `M` the rows of source.
     Op("gather_rows_u8",
        (_in("source", "M", "N", kind="uint8"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),

@@ -4,13 +4,15 @@ Tensors are (batch, features). Losses are scalars of shape (1,): a sum over feat
 `weight`; the loss and its gradient are made in one pass.
 """
 
+from .divergences import gaussian_kl, gaussian_negative_entropy, mixture_nll
 from .gaussian import gaussian_sample
 from .joining import concat
 from .linear import activation_code, linear
-from .losses import adversarial_bce, bce_with_logits, half_squared_error
+from .losses import adversarial_bce, bce_with_logits, half_squared_error, weighted
 from .tensor import Function, Parameter, Tensor, backward
 
 __all__ = [
     "Function", "Parameter", "Tensor", "activation_code", "adversarial_bce", "backward", "bce_with_logits", "concat",
-    "gaussian_sample", "half_squared_error", "linear",
+    "gaussian_kl", "gaussian_negative_entropy", "gaussian_sample", "half_squared_error", "linear", "mixture_nll",
+    "weighted",
 ]  # fmt: skip

@@ -120,9 +120,28 @@ class GaussianMixture(Prior):
     def fixed_dim(self) -> int:  # type: ignore[override]
         return len(self.means[0])
 
+    def _factors(self) -> np.ndarray:
+        """(C, dim, dim): the lower triangular L of every covariance L L^T."""
+        return np.linalg.cholesky(np.asarray(self.covariances))
+
+    def density_tables(self, backend: Backend) -> tuple[Buffer, Buffer, Buffer]:
+        """What `functions.mixture_nll` needs of the mixture: log_scales (C,), means (C, dim), whitening (C, dim, dim).
+
+        log_scales = ln weight - dim/2 ln 2 pi - ln det L, whitening = L^-1. A component of weight 0 has -inf.
+        """
+        weights, factors = np.asarray(self.weights), self._factors()
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights / weights.sum())
+        log_determinants = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        log_scales = log_weights - self.fixed_dim / 2 * math.log(2 * math.pi) - log_determinants
+        log_scales, means, whitening = (
+            backend.from_host(t) for t in (log_scales, np.asarray(self.means), np.tril(np.linalg.inv(factors)))
+        )
+        return log_scales, means, whitening
+
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         means = np.asarray(self.means)
-        tables = [_cumulative(np.asarray(self.weights)), means, np.linalg.cholesky(np.asarray(self.covariances))]
+        tables = [_cumulative(np.asarray(self.weights)), means, self._factors()]
         buffers = [backend.from_host(t) for t in tables]
 
         def draw(generator: Generator, n: int) -> Buffer:

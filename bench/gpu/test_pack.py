@@ -48,7 +48,7 @@ def test_the_extension_of_the_pack_is_used(packed, tmp_path, monkeypatch):
     assert build.extension(tmp_path, packed) == {"part": "extension", "from": "pack"}
     library = tmp_path / "lib" / "aaecore"
     assert (library / "kernels" / f"cpu{build.TAG}").exists()
-    assert {"trainer.py", "datasets", "kernels"} <= {p.name for p in library.iterdir()}
+    assert {"training", "datasets", "kernels"} <= {p.name for p in library.iterdir()}
     assert {"linear.cu", "device.cuh", "scalar.h", "__init__.py"} <= {p.name for p in (library / "kernels").iterdir()}
 
 

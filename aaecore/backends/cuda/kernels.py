@@ -19,7 +19,8 @@ Dims = Mapping[str, int]
 Grid = tuple[int, int]
 
 PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/loss.cu
-PARTIAL: Final = ("half_squared_error", "bce_logits", "sum_squares")  # sums of parts, which a second kernel adds
+# Sums of parts, which a second kernel adds.
+PARTIAL: Final = ("half_squared_error", "bce_logits", "gaussian_kl", "mixture_nll", "sum_squares")
 WEIGHT_PART: Final = "linear_backward_weight_part"  # a weight gradient of a part of the batch
 LEAST_PART_ROWS: Final = 512  # of the batch, of such a part
 MOST_WEIGHT_PARTS: Final = 8
@@ -89,8 +90,8 @@ _BUDGETS: Final = {
 
 
 _MORE_REGISTERS: Final = {
-    "adam_step": 50, "bce_logits": 42, "half_squared_error": 42, "random_mixture": 57,
-    "random_hypersphere": 42, "random_swiss_roll": 31,
+    "adam_step": 50, "bce_logits": 42, "half_squared_error": 42, "gaussian_kl": 52, "mixture_nll": 84,
+    "random_mixture": 57, "random_hypersphere": 42, "random_swiss_roll": 31,
 }  # fmt: skip
 
 
@@ -117,9 +118,10 @@ def _linear_kernels() -> dict[str, Kernel]:
 def _simple_kernels() -> dict[str, Kernel]:
     """Those of all other ops, named after them."""
     sources = {
-        "loss.cu": "activation_backward half_squared_error bce_logits gaussian_sample "
+        "loss.cu": "activation_backward half_squared_error bce_logits gaussian_kl mixture_nll gaussian_sample "
         "gaussian_sample_backward sum_squares",
-        "data.cu": "copy_columns copy fill scale gather_rows_u8 gather_rows cursor_advance log_value take_rate",
+        "data.cu": "copy_columns copy fill scale scale_by gather_rows_u8 gather_rows cursor_advance log_value "
+        "take_rate",
         "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
         "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
         "random_categorical rng_advance",
@@ -138,18 +140,22 @@ def _simple_kernels() -> dict[str, Kernel]:
 def _threads(op: str) -> int:
     if op in _BY_ROW:
         return 64
-    return 256 if op in _ELEMENTS or op in PARTIAL else 1
+    return 256 if op in _ELEMENTS else 1
 
 
 # Elements of an op that has a thread for each, or for four.
 _ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
-    **dict.fromkeys(("activation_backward", "copy", "fill", "scale", "sgd_step"), lambda d: d["N"]),
-    **dict.fromkeys(("adam_step", "random_uniform", "random_normal"), lambda d: -(-d["N"] // 4)),
+    **dict.fromkeys(("activation_backward", "copy", "fill", "scale", "scale_by", "sgd_step"), lambda d: d["N"]),
+    **dict.fromkeys(("adam_step", "sum_squares", "random_uniform", "random_normal"), lambda d: -(-d["N"] // 4)),
+    **dict.fromkeys(("half_squared_error", "bce_logits"), lambda d: -(-d["B"] * d["N"] // 4)),
+    "gaussian_kl": lambda d: -(-d["B"] * d["Z"] // 4),
     **dict.fromkeys(("gather_rows_u8", "gather_rows"), lambda d: d["B"] * d["N"]),
     **dict.fromkeys(("gaussian_sample", "gaussian_sample_backward"), lambda d: d["B"] * d["Z"]),
     "copy_columns": lambda d: d["B"] * d["cols"],
 }
-_BY_ROW: Final = ("random_mixture", "random_swiss_roll", "random_hypersphere", "random_categorical")
+_BY_ROW: Final = (
+    "mixture_nll", "random_mixture", "random_swiss_roll", "random_hypersphere", "random_categorical",
+)  # fmt: skip
 
 KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType(_linear_kernels() | _simple_kernels())
 
@@ -254,12 +260,8 @@ def kernels_of(op: str, dims: Dims, chip: Chip) -> list[tuple[str, Grid]]:
         return []
     if op in _LINEAR:
         return _linear(op, dims, chip)
-    threads = KERNELS[op].threads
+    work = _ELEMENTS[op](dims) if op in _ELEMENTS else dims["B"] if op in _BY_ROW else 1
+    blocks = _blocks(work, KERNELS[op].threads)
     if op in PARTIAL:
-        quads = _blocks(dims["N"] * dims.get("B", 1), 4)
-        return [(op, (min(PARTS, _blocks(quads, threads)), 1)), (f"{op}_sum", (1, 1))]
-    if op in _ELEMENTS:
-        return [(op, (_blocks(_ELEMENTS[op](dims), threads), 1))]
-    if op in _BY_ROW:
-        return [(op, (_blocks(dims["B"], threads), 1))]
-    return [(op, (1, 1))]
+        return [(op, (min(PARTS, blocks), 1)), (f"{op}_sum", (1, 1))]
+    return [(op, (blocks, 1))]

@@ -1,0 +1,50 @@
+"""What variational models pay for their codes: divergence from a prior, entropy, density under a mixture."""
+
+from __future__ import annotations
+
+import math
+
+from ..arguments import number
+from ..core.memory import Buffer
+from .losses import Loss
+from .tensor import Tensor
+
+LEAST_STD = 1e-18  # its inverse square is a number of float32
+
+
+def _gaussian_kl(params: Tensor, mean: float, precision: float, offset: float, weight: float) -> Tensor:
+    if len(params.shape) != 2 or params.shape[1] % 2:
+        raise ValueError(f"params: expected shape (batch, 2 latent_dim), got {params.shape}")
+    dims = (params.shape[0], params.shape[1] // 2)
+    return Loss("gaussian_kl", params, (), dims, (mean, precision, offset, weight)).forward()
+
+
+def gaussian_kl(params: Tensor, mean: float = 0.0, std: float = 1.0, weight: float = 1.0) -> Tensor:
+    """KL divergence of N(m, v) from N(mean, std^2) with params = [m | ln v] (B, 2 Z); Kingma & Welling (2014), app. B.
+
+    Raises:
+        ValueError: params of another shape, or a std below 1e-18. TypeError: a std that is no number.
+    """
+    std = number("std", std, LEAST_STD)
+    return _gaussian_kl(params, mean, std**-2, math.log(std), weight)
+
+
+def gaussian_negative_entropy(params: Tensor, weight: float = 1.0) -> Tensor:
+    """Minus the entropy of N(m, v), that is -1/2 (1 + ln 2 pi v) for each feature, with params = [m | ln v] (B, 2 Z).
+
+    Raises:
+        ValueError: params of another shape.
+    """
+    return _gaussian_kl(params, 0.0, 0.0, -math.log(2 * math.pi) / 2, weight)
+
+
+def mixture_nll(z: Tensor, tables: tuple[Buffer, Buffer, Buffer], weight: float = 1.0) -> Tensor:
+    """Minus the log-density at z (B, Z) of a mixture of Gaussians, whose `density_tables` are given.
+
+    Raises:
+        ValueError: codes of another size than the mixture's.
+    """
+    components, size = tables[1].shape
+    if len(z.shape) != 2 or z.shape[1] != size:
+        raise ValueError(f"z: expected shape (batch, {size}), got {z.shape}")
+    return Loss("mixture_nll", z, tables, (*z.shape, components), (weight,)).forward()
