@@ -1,5 +1,15 @@
-"""Models: what the paper trains, and what it compares with."""
+"""Models: what the paper trains, what it compares with, and what it takes to write another."""
 
+from ..data.table import Column, Stream, Table
+from ..options import COUNT, COUNTS, SWITCH, TEXT, integer, number, one_of, option
+from ..priors import PRIOR
 from .aae import AAE
+from .batch import Batch
+from .model import Losses, Model, Phase, model
 
 DEFAULT = AAE  # what the command line trains unless it is told otherwise
+
+__all__ = [
+    "AAE", "COUNT", "COUNTS", "PRIOR", "SWITCH", "TEXT", "Batch", "Column", "Losses", "Model", "Phase", "Stream",
+    "Table", "integer", "model", "number", "one_of", "option",
+]  # fmt: skip
