@@ -110,7 +110,8 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
     try:
         config = of(named(name.rpartition(":")[2]))  # whoever wants a module imported has done it
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        hint = f"; a file imports nothing by itself: give --model {name}" if ":" in name else ""
+        raise ValueError(f"{where}: {error}{hint}") from None
     known, checked = keys(config), dict[str, Any]()
     for name, value in values.items():
         if name not in known:

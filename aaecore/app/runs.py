@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..data.table import LABEL
 from ..errors import CheckpointError
 from ..files import atomic, checkpoint
+from ..models.autoencoder import Autoencoder
 from ..models.model import Model, Phase
 from ..optim import Adam
 from ..options import declared
@@ -42,16 +43,15 @@ class Part(NamedTuple):
 
     def title(self, model: Model) -> str:
         """What people call it: by the size of its code, where it has one."""
-        latent_dim = getattr(model, "latent_dim", None)
-        return type(model).__name__ if latent_dim is None else f"{latent_dim}-D model"
+        return f"{model.latent_dim}-D model" if isinstance(model, Autoencoder) else type(model).__name__
 
 
 def parts(options: RunConfig, source: Source) -> list[Part]:
-    """The models of a run: the one it is about and, for images, one with a code that can be drawn."""
+    """The models of a run: the one it is about and, of autoencoders of images, one with a code that can be drawn."""
     found = [Part(CHECKPOINT, options.epochs, {})]
-    of_model = options.of_model()
-    if options.two_dimensional and source.image_shape and of_model.get("latent_dim", 2) != 2:
-        own = {"latent_dim": 2} | ({"prior": options.two_dimensional_prior} if "prior" in of_model else {})
+    has_codes = issubclass(options.trains, Autoencoder)
+    if has_codes and options.two_dimensional and source.image_shape and options.of_model()["latent_dim"] != 2:
+        own = {"latent_dim": 2, "prior": options.two_dimensional_prior}
         found.append(Part(CHECKPOINT_2D, options.two_dimensional_epochs, own, "two_dimensional_prior"))
     return found
 

@@ -66,9 +66,10 @@ def read(
     """Return the tensors and the metadata of ``path``, of which nothing is trusted and every byte is verified.
 
     ``expected`` gets the metadata and says which tensors must be there, no more and no fewer; KeyError, TypeError,
-    ValueError and their like from it count as damaged metadata. Only a file whose names, shapes and dtypes agree, and
-    whose tensors fit into ``max_bytes`` and into the file itself, is read. Whatever is not plain data under a hard link
-    (soft and external links, virtual, external, chunked or filtered data) is refused: no other file is touched.
+    ValueError and their like from it count as damaged metadata; a CheckpointError from it says itself what is wrong.
+    Only a file whose names, shapes and dtypes agree, and whose tensors fit into ``max_bytes`` and into the file itself,
+    is read. Whatever is not plain data under a hard link (soft and external links, virtual, external, chunked or
+    filtered data) is refused: no other file is touched.
 
     Raises CheckpointError with the path, what was expected and what came.
     """
@@ -78,6 +79,8 @@ def read(
             meta = _decode_meta(raw.tobytes())
         try:
             spec = dict(expected(meta))
+        except CheckpointError as error:
+            raise CheckpointError(f"{os.fspath(path)}: {error}") from None
         except _EXPECTED_ERRORS as error:
             reason = f"damaged or hostile metadata: {type(error).__name__}: {error}"
             raise CheckpointError(f"{os.fspath(path)}: {reason}") from error

@@ -10,11 +10,16 @@ from ..core.random import Generator
 from ..functions.tensor import Tensor
 
 
+def sample_of(prior: str) -> str:
+    """The name of a prior's sample among the inputs of a step: no column and no stream has it."""
+    return f"draw({prior})"
+
+
 class Batch:
     """`batch.x` is a column of the stream of all rows, `batch.labelled.x` one of the stream "labelled".
 
     Args:
-        inputs: by name, "x" and "labelled.x"; under the name of a prior a sample that was given instead of a draw.
+        inputs: by name, "x" and "labelled.x"; under `sample_of` a prior a sample that was given instead of a draw.
         draws: of the priors by name.
         dials: the scalars of this step by name, each (1,).
         rng: the random numbers of the step.
@@ -46,12 +51,12 @@ class Batch:
     def draw(self, prior: str) -> Tensor:
         """As many samples of one of the model's priors as the batch has rows: new ones every time, unless given."""
         if prior not in self._draws:
-            raise KeyError(f"draw: expected a prior among {', '.join(self._draws)}, got {prior!r}")
-        given = self._inputs.get(prior)
+            raise ValueError(f"draw: expected {' or '.join(self._draws) or 'no prior'}, got {prior!r}")
+        given = self._inputs.get(sample_of(prior))
         return Tensor(given if given is not None else self._draws[prior](self.rng, len(self)))
 
     def dial(self, name: str) -> Tensor:
         """A scalar of this step, (1,), one of the model's `dials`."""
         if name not in self._dials:
-            raise KeyError(f"dial: expected one of {', '.join(self._dials) or 'no dial'}, got {name!r}")
+            raise ValueError(f"dial: expected {' or '.join(self._dials) or 'no dial'}, got {name!r}")
         return Tensor(self._dials[name])

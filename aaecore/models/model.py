@@ -11,13 +11,14 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
 
 from .. import nn
+from ..arguments import choice
 from ..backends.devices import get_backend
 from ..core.ops import ACTIVATIONS
 from ..core.random import Generator
@@ -59,9 +60,11 @@ def model(cls: type[AnyModel]) -> type[AnyModel]:
     """Makes a class of options a model, which checkpoints and the command line find by its name.
 
     Raises:
-        ValueError: another model has the name.
+        ValueError: another model has the name. TypeError: a field that is no option, which a file would lose.
     """
     made = dataclass(eq=False)(cls)
+    if lost := [f.name for f in fields(made) if f.name not in declared(made)]:
+        raise TypeError(f"{made.__name__}.{lost[0]}: expected option(COUNT, ...) or its like, got a plain field")
     there = MODELS.get(made.__name__)
     if there is not None and (there.__module__, there.__qualname__) != (made.__module__, made.__qualname__):
         raise ValueError(f"model: expected a name that no other model has, got {made.__name__!r} of {there.__module__}")
@@ -91,6 +94,7 @@ class Model(ABC):
         self.loads = 0  # how often weights came from outside; a trainer that can go back must notice
         self._initial = np.random.default_rng(self.seed)
         self.build()
+        self._check()
         for prior, dim in self.priors().values():
             prior.check_dim(dim)
         self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
@@ -126,6 +130,15 @@ class Model(ABC):
         return {}
 
     # --- what follows from it -----------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """ValueError for a phase of networks, or a stream of columns, that there are not."""
+        for phase in self.phases:
+            for name in phase.moves:
+                choice(f"phase {phase.name!r}: moves", name, list(self.networks))
+        for stream, rows in self.streams.items():
+            for name in rows.columns:
+                choice(f"stream {stream!r}: columns", name, list(self.columns()))
 
     def mlp(self, *sizes: int, output: str = "identity") -> nn.MLP:
         """A network of the model's activation and precision; its weights are the next ones that the seed gives."""
@@ -194,7 +207,7 @@ def named(name: str) -> type[Model]:
         ValueError: there is none.
     """
     if name not in MODELS:
-        known = f"one of {', '.join(MODELS)}, or one whose module was imported"
+        known = f"one of {', '.join(MODELS)}, or one whose module was imported (as --model module:Class does)"
         raise ValueError(f"model: expected {known}, got {name!r}")
     return MODELS[name]
 
@@ -206,12 +219,16 @@ def imported(name: str) -> type[Model]:
         ValueError: there is none, or the module cannot be imported.
     """
     module, _, cls = name.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ValueError(f"model: expected module:Class with a module to import, got {name!r}: {error}") from None
-    return named(cls)
+    if not module:
+        return named(name)
+    try:
+        found = getattr(importlib.import_module(module), cls, None)
+    except ImportError as error:
+        expected = "module:Class with a module to import, whose folder is in PYTHONPATH"
+        raise ValueError(f"model: expected {expected}, got {name!r}: {error}") from None
+    if found is None or MODELS.get(cls) is not found:
+        raise ValueError(f"model: expected module:Class with a class that is a @model, got {name!r}")
+    return MODELS[cls]
 
 
 def from_description(

@@ -61,4 +61,9 @@ class Rates:
 
 
 def _value(name: str, dial: Callable[[int], float], step: int) -> float:
-    return number(f"dial {name} of step {step}", dial(step), -math.inf, open_low=True)
+    what = f"dial {name} of step {step}"
+    try:
+        value = dial(step)
+    except Exception as error:
+        raise ValueError(f"{what}: expected a number, got {type(error).__name__}: {error}") from error
+    return number(what, value, -math.inf, open_low=True)

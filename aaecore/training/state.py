@@ -14,7 +14,8 @@ import numpy as np
 
 from ..backends.shapes import ShapesBackend
 from ..core.memory import Buffer
-from ..models.model import from_description
+from ..errors import CheckpointError
+from ..models.model import OLDEST, from_description, named
 from ..optim import OPTIMIZERS, schedules
 from .history import History
 from .progress import Run
@@ -71,7 +72,14 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
 
     Raises:
         KeyError, TypeError, ValueError: the description is not that of a trainer.
+        CheckpointError: it is that of a model whose module was not imported.
     """
+    kind = meta["model"].get("type", OLDEST)
+    if isinstance(kind, str):
+        try:
+            named(kind)
+        except ValueError as error:  # the file may be sound
+            raise CheckpointError(str(error)) from None
     device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
     prior = _nobody if _callables(meta).keys() - {"schedule"} else None
     model = from_description(meta["model"], prior=prior, device=device)

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.memory import Buffer
 from ..data.table import Stream, Table
 from ..functions.tensor import Mover, backward
-from ..models.batch import Batch
+from ..models.batch import Batch, sample_of
 from ..models.model import Model
 from ..optim import Clipped
 from .burst import Burst
@@ -143,7 +143,8 @@ class Stepper:
                 key: (self.labelled_batch_size if stream.labelled else batch, columns[column].features)
                 for key, column, _, stream in self._inputs()
             }
-            shapes |= {name: (batch, dim) for name, (_, dim) in priors.items() if name in given}
+            samples = {sample_of(name): (batch, dim) for name, (_, dim) in priors.items()}
+            shapes |= {name: shape for name, shape in samples.items() if name in given}
             inputs = {name: self.backend.empty(shape) for name, shape in shapes.items()}
             seen = Batch(inputs, self.model.draws, self._dials.values, self.model.generator)
             launch = partial(self._launch, inputs, seen, self._fetched(given))

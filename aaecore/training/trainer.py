@@ -21,6 +21,7 @@ from ..data.rows import Rows, as_rows, to_floats
 from ..data.table import LABEL, Table, as_table, stream_order
 from ..errors import CheckpointError
 from ..functions.tensor import Parameter
+from ..models.batch import sample_of
 from ..models.model import Model, from_description
 from ..optim import OPTIMIZERS, Adam, Optimizer, schedules
 from . import state
@@ -131,9 +132,9 @@ class Trainer(Run):
                 rows = as_rows(self.backend, z_prior, "z_prior", dim, pixels=False)
                 if len(rows) != batch:
                     raise ValueError(f"z_prior: expected shape {(batch, dim)}, got {(len(rows), dim)}")
-                samples[name] = self._kept(rows)
+                samples[sample_of(name)] = self._kept(rows)
             elif isinstance(prior, priors.CallablePrior):
-                samples[name] = prior.draw(batch, dim, model.seed, model.generator.counter)
+                samples[sample_of(name)] = prior.draw(batch, dim, model.seed, model.generator.counter)
         return samples
 
     def _labelled(self, pair: tuple[Any, Any] | None) -> dict[str, Rows]:

@@ -1,4 +1,4 @@
-"""A generative adversarial network (Goodfellow et al. 2014, arXiv 1406.2661): a model that is not part of the package."""
+"""A generative adversarial network (Goodfellow et al. 2014, arXiv 1406.2661): a model outside the package."""
 
 import math
 

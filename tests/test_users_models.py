@@ -1,0 +1,374 @@
+"""Models and functions outside the package: the very code of docs/examples, which docs/models.md shows."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cuda_devices
+import numpy as np
+import pytest
+from test_autograd import check_gradients, leaf
+from training import D, StopAt, rows, same
+
+import aaecore
+from aaecore import CheckpointError, Trainer
+from aaecore.backends.cuda import backend as cuda
+from aaecore.backends.devices import get_backend
+from aaecore.functions import half_squared_error
+from aaecore.models import Column, Model, Phase, Stream, model
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+DEVICES = ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_device)]
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch):
+    """device="cuda" is the emulator, or the GPU; the examples can be imported."""
+    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+
+@pytest.fixture
+def x():
+    return rows()
+
+
+@pytest.fixture
+def gan():
+    return importlib.import_module("gan").GAN
+
+
+def make(gan, **options):
+    trainer_options = options.pop("trainer_options", {})
+    return Trainer(gan(D, 4, (33, 17), **{"seed": 1, **options}), 32, **trainer_options)
+
+
+def test_the_page_shows_the_files():
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        assert f"```python\n{path.read_text(encoding='utf-8')}```" in page, path.name
+
+
+# --- a model ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", DEVICES)
+def test_it_trains_recorded_as_one_by_one_and_resumes_within_an_epoch(where, gan, x, tmp_path):
+    """Five steps to an epoch."""
+    whole, eager = (make(gan, device=where, trainer_options={"record": record}) for record in (True, False))
+    for trainer in (whole, eager):
+        trainer.fit(x, 3, progress=False)
+    assert same(whole, eager)
+    assert whole.history.rows == eager.history.rows
+    assert len(whole.history["generator"]) == 3
+    part = make(gan, device=where)
+    part.fit(x, 3, callbacks=[StopAt(7)], progress=False)
+    part.save(tmp_path / "part.h5")
+    resumed = Trainer.resume(tmp_path / "part.h5")
+    assert (resumed.steps, resumed.position) == (7, 64)
+    assert not same(resumed, whole)
+    resumed.fit(x, 3, progress=False)
+    assert same(resumed, whole)
+    assert resumed.history.rows == whole.history.rows
+    assert np.array_equal(resumed.model.sample(5), whole.model.sample(5))
+
+
+@cuda_devices.needs_device
+def test_devices_agree(gan, x):
+    ends = []
+    for where in ("cuda", "cpu", "reference"):
+        trainer = make(gan, device=where)
+        trainer.fit(x, 2, progress=False)
+        ends.append(trainer.model.state_dict())
+    for ours in ends[:2]:
+        for name, exact in ends[2].items():
+            np.testing.assert_allclose(ours[name], exact, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_it_learns(gan):
+    """Rows of a lattice: samples come near its mean, which those of an untrained decoder are far from."""
+    x = np.tile([0.05, 0.95], (500, D // 2)).astype(np.float32)
+    trainer = make(gan)
+    far = np.abs(trainer.model.sample(200).mean(0) - x[0]).max()
+    trainer.fit(x, 20, progress=False)
+    assert far > 0.4
+    assert np.abs(trainer.model.sample(200).mean(0) - x[0]).max() < 0.2
+
+
+def test_its_options_are_checked_and_written_like_those_of_the_package(gan):
+    assert gan(D, seed=3).config() == {
+        "type": "GAN", "input_dim": D, "latent_dim": 8, "hidden": [256, 256], "activation": "relu",
+        "precision": "fp32", "device": "cpu", "seed": 3,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"^latent_dim: expected an integer >= 1, got 0"):
+        gan(D, 0)
+    with pytest.raises(ValueError, match=r"^validation: expected None, since GAN measures nothing on it"):
+        make(gan).fit(rows(), 1, validation=rows())
+
+
+# --- on the command line ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A file of 60 images, 4 x 5."""
+    path = tmp_path_factory.mktemp("data") / "images.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8))
+    return str(path)
+
+
+def command(*arguments, modules=EXAMPLES):
+    """A new process, which has imported nothing yet."""
+    code = "from aaecore.app import cli; cli.main()"
+    environment = {**os.environ, "PYTHONPATH": str(modules)}
+    start = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(start, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def refused(done, message):
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("aaecore: ")
+    assert message in done.stderr
+
+
+def test_the_command_line_trains_resumes_and_samples_it(tmp_path, images):
+    pytest.importorskip("click", reason="the command line needs the extra: pip install 'aaecore[app]'")
+    small = ("--data", images, "--hidden", "16", "--batch-size", "20", "--latent-dim", "3", "--schedule", "constant")
+    run, other = tmp_path / "run", tmp_path / "other"
+    done = command("train", "--model", "gan:GAN", *small, "--epochs", "1", "--folder", run)
+    assert done.returncode == 0, done.stderr
+    assert set(os.listdir(run)) == {"checkpoint.h5", "config.toml", "history.csv", "losses.png", "samples.png"}
+    assert "generator loss (equilibrium 0.69)" in done.stdout
+    assert "training the GAN on 54 rows of" in done.stderr
+    with open(run / "history.csv", newline="") as file:
+        assert set(next(csv.DictReader(file))) >= {"epoch", "discriminator", "generator"}
+
+    hint = "got 'GAN'; a file imports nothing by itself: give --model gan:GAN"
+    refused(command("resume", run, "--epochs", "2"), hint)
+    refused(command("plot", run), hint)
+    refused(command("sample", run, tmp_path / "s.npy"), "or one whose module was imported (as --model module:Class")
+    before = (run / "checkpoint.h5").read_bytes()
+    assert command("resume", run, "--epochs", "3", "--model", "gan:GAN").returncode == 0
+    assert command("train", "--model", "gan:GAN", *small, "--epochs", "3", "--folder", other).returncode == 0
+    assert (run / "checkpoint.h5").read_bytes() == (other / "checkpoint.h5").read_bytes() != before
+    assert command("sample", run, tmp_path / "s.npy", "--model", "gan:GAN", "-n", "5").returncode == 0
+    assert np.load(tmp_path / "s.npy").shape == (5, 20)
+    assert command("plot", run, "--model", "gan:GAN").returncode == 0
+    assert "GAN" in command("info", run).stdout, "it imports nothing, and needs to import nothing"
+    refused(command("encode", run, images, tmp_path / "z.npy", "--model", "gan:GAN"), "expected a model that has codes")
+    again = command("train", run / "config.toml", "--folder", tmp_path / "again")
+    assert again.returncode == 0, "a configuration that is given to train names what to import"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none:GAN", "module:Class with a module to import, whose folder is in PYTHONPATH, got 'none:GAN'"),
+        ("gan:None", "model: expected module:Class with a class that is a @model, got 'gan:None'"),
+        ("gan:Tensor", "model: expected module:Class with a class that is a @model, got 'gan:Tensor'"),
+        ("json:AAE", "model: expected module:Class with a class that is a @model, got 'json:AAE'"),
+        ("WAN", "model: expected one of AAE"),
+    ],
+)  # fmt: skip
+def test_what_is_no_model(tmp_path, capsys, monkeypatch, name, message):
+    cli = pytest.importorskip("aaecore.app.cli")
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["train", "--model", name]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+    assert os.listdir(tmp_path) == []
+
+
+def test_help_lists_every_option_once(capsys, gan):
+    cli = pytest.importorskip("aaecore.app.cli")
+    for name, own in (("AAE", "--posterior"), ("gan:GAN", "--latent-dim")):
+        assert cli.run(["train", "--model", name, "--help"]) == 0
+        flags = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
+        assert own in flags
+        assert {"--activation", "--precision", "--device", "--seed"} < set(flags)
+        assert len(flags) == len(set(flags))
+
+
+def test_a_checkpoint_loads_no_code(gan, tmp_path, monkeypatch):
+    trainer = make(gan)
+    trainer.save(tmp_path / "gan.h5")
+    assert isinstance(aaecore.load(tmp_path / "gan.h5"), gan)
+    monkeypatch.setattr(registry_module(), "MODELS", {"AAE": aaecore.AAE})
+    for read in (aaecore.load, Trainer.resume):
+        with pytest.raises(
+            CheckpointError, match=r"gan\.h5: model: expected one of AAE, or one whose module was impor"
+        ):
+            read(tmp_path / "gan.h5")
+
+
+def registry_module():
+    return sys.modules["aaecore.models.model"]
+
+
+# --- what a model may not be ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """Models of a test are forgotten after it."""
+    monkeypatch.setattr(registry_module(), "MODELS", dict(registry_module().MODELS))
+
+
+class Plain(Model):
+    """What the wrong models below have in common."""
+
+    phases = (Phase("first", moves=("net",)), Phase("second", moves=("net",)))
+
+    def columns(self):
+        return {"x": Column(D)}
+
+    def build(self):
+        self.net = self.mlp(D, 5, D)
+
+    def loss(self, batch):
+        return half_squared_error(self.net(batch.x), batch.x)
+
+
+@pytest.mark.parametrize(
+    ("yielded", "got"),
+    [
+        (("first",), "first"),
+        (("second", "first"), "second"),
+        (("first", "first"), "first, first"),
+        (("first", "second", "third"), "first, second, third"),
+        ((), ""),
+    ],
+)
+@pytest.mark.parametrize("record", [True, False])
+def test_a_step_that_yields_other_phases(yielded, got, record, forgotten, x):
+    @model
+    class Wrong(Plain):
+        def step(self, batch):
+            for name in yielded:
+                yield name, self.loss(batch)
+
+    trainer = Trainer(Wrong(), 32, record=record)
+    before = trainer.model.state_dict()
+    message = f"step: expected it to yield the phases first, second, got {got}"
+    for run in (lambda: trainer.step(x[:32]), lambda: trainer.fit(x, 1, progress=False)):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            run()
+    assert trainer.steps == 0
+    for name, value in trainer.model.state_dict().items():
+        assert np.array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_a_phase_without_a_loss(record, forgotten, x):
+    @model
+    class Empty(Plain):
+        def step(self, batch):
+            yield ("first",)
+            yield "second", self.loss(batch)
+
+    with pytest.raises(ValueError, match=r"^losses: expected at least one loss"):
+        Trainer(Empty(), 32, record=record).step(x[:32])
+
+
+def test_a_second_model_of_a_name(gan, forgotten):
+    with pytest.raises(ValueError, match=r"^model: expected a name that no other model has, got 'GAN' of gan"):
+
+        @model
+        class GAN(Plain):
+            def step(self, batch):
+                yield "first", self.loss(batch)
+
+
+def test_fields_networks_and_columns_that_are_none(forgotten):
+    with pytest.raises(TypeError, match=r"^Careless\.width: expected option\(COUNT, \.\.\.\) or its like, got a plain"):
+
+        @model
+        class Careless(Plain):
+            width: int = 3
+
+    def declared(**parts):
+        return model(type("Odd", (Plain,), {"step": lambda self, batch: iter(()), **parts}))
+
+    with pytest.raises(ValueError, match=r"^phase 'only': moves: expected one of net, got 'decodr'"):
+        declared(phases=(Phase("only", moves=("decodr",)),))()
+    with pytest.raises(ValueError, match=r"^stream 'labelled': columns: expected one of x, got 'y'"):
+        declared(streams={"": Stream(("x",)), "labelled": Stream(("x", "y"), labelled=True)})()
+    with pytest.raises(TypeError, match="abstract"):
+        model(type("Odd", (Model,), {"phases": ()}))()
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (lambda batch: batch.y, "batch: expected one of x, got 'y'"),
+        (lambda batch: batch.labelled.x, "batch: expected one of x, got 'labelled'"),
+        (lambda batch: batch.draw("z"), "draw: expected no prior, got 'z'"),
+        (lambda batch: batch.dial("ramp"), "dial: expected no dial, got 'ramp'"),
+    ],
+)
+def test_what_a_batch_does_not_have(question, message, forgotten, x):
+    @model
+    class Asking(Plain):
+        def step(self, batch):
+            yield "first", half_squared_error(self.net(batch.x), question(batch))
+
+    with pytest.raises((AttributeError, ValueError), match=f"^{message}$"):
+        Trainer(Asking(), 32).step(x[:32])
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shrinking():
+    return importlib.import_module("shrinking")
+
+
+@pytest.mark.parametrize("output", ["identity", "tanh"])
+def test_derivatives_of_a_users_functions(shrinking, output):
+    backend, rng = get_backend("reference"), np.random.default_rng(0)
+    network = aaecore.nn.MLP(backend, (4, 6, 3), "tanh", output, rng=rng)
+    x, shift = (leaf(backend, rng.standard_normal(shape)) for shape in ((5, 4), (5, 3)))
+
+    def loss():
+        y = network(x)
+        return [shrinking.squared_norm(y, 0.7), shrinking.squared_norm(shrinking.difference(y, shift, 1.3))]
+
+    check_gradients([x, shift, *network.parameters], loss)
+    y, (norm, apart) = network(x).numpy(), loss()
+    assert float(norm) == pytest.approx(0.35 * (y**2).sum() / 5)
+    assert float(apart) == pytest.approx(0.5 * ((1.3 * (y - shift.numpy())) ** 2).sum() / 5)
+
+
+@pytest.mark.parametrize("where", DEVICES)
+def test_a_model_with_a_users_functions(where, shrinking, forgotten, x):
+    """An autoencoder whose codes are drawn to the origin."""
+
+    @model
+    class Shrinking(Plain):
+        phases = (Phase("both", moves=("encoder", "decoder")),)
+
+        def build(self):
+            self.encoder, self.decoder = self.mlp(D, 9, 3), self.mlp(3, 9, D)
+
+        def step(self, batch):
+            z = self.encoder(batch.x)
+            apart = shrinking.difference(self.decoder(z), batch.x, 0.5)
+            yield "both", shrinking.squared_norm(apart, 4.0), shrinking.squared_norm(z, 0.1)
+
+    recorded, eager = (Trainer(Shrinking(seed=1, device=where), 32, record=record) for record in (True, False))
+    for trainer in (recorded, eager):
+        trainer.fit(x, 2, progress=False)
+    assert same(recorded, eager)
+    exact = Trainer(Shrinking(seed=1, device="reference"), 32)
+    exact.fit(x, 2, progress=False)
+    np.testing.assert_allclose(recorded.history["both"], exact.history["both"], rtol=1e-4)
+    assert recorded.history["both"][1] < recorded.history["both"][0]
