@@ -92,7 +92,7 @@ class OnDevice:
     ],
 )
 def test_as_matrix_type_errors(x, got):
-    with pytest.raises(TypeError, match=f"^pixels must be .*, got {got}"):
+    with pytest.raises(TypeError, match=f"^pixels: expected .*, got {got}"):
         data.as_matrix(x, "pixels")
 
 
@@ -102,7 +102,7 @@ def test_as_matrix_type_errors(x, got):
         (5.0, {}, r"^x must be 2-D, \(rows, features\), got shape \(\)"),
         (np.ones(4), {}, r"^x must be 2-D, .* got shape \(4,\)"),
         (np.ones((2, 28, 28), np.uint8), {}, r"got shape \(2, 28, 28\)"),
-        ([[1, 2], [3]], {}, "^x must be an array of numbers, got list: .*inhomogeneous"),
+        ([[1, 2], [3]], {}, "^x: expected an array of numbers, got list: .*inhomogeneous"),
         (ROWS, {"features": 784}, r"^x must have 784 features \(columns\), got 4: shape \(3, 4\)"),
         (ROWS.astype(np.uint8), {"features": 3}, "^x must have 3 features .* got 4"),
         (np.empty((0, 4)), {}, r"^x must have at least one row and one column, got shape \(0, 4\)"),
@@ -144,13 +144,13 @@ def test_as_labels(y):
 @pytest.mark.parametrize(
     ("y", "error", "message"),
     [
-        (["3", "4", "5"], TypeError, "^y must be an array of real numbers, got list of dtype <U1"),
-        ([0, 1], ValueError, r"^y must have shape \(3,\), one label for each row, got shape \(2,\)"),
-        (np.zeros((3, 1)), ValueError, r"got shape \(3, 1\)"),
-        ([0, 1.5, np.nan], ValueError, "2 of 3 are not, the first is 1.5 at position 1"),
-        ([0, np.inf, 2], ValueError, "1 of 3 are not, the first is inf at position 1"),
-        ([0, 1, 1e19], ValueError, "the first is 1e[+]19 at position 2"),
-        (np.array([0, 1, 2**63], np.uint64), ValueError, "the first is 9223372036854775808 at position 2"),
+        (["3", "4", "5"], TypeError, "^y: expected an array of real numbers, got list of dtype <U1"),
+        ([0, 1], ValueError, r"^y: expected shape \(3,\), one label for each row, got \(2,\)"),
+        (np.zeros((3, 1)), ValueError, r"got \(3, 1\)"),
+        ([0, 1.5, np.nan], ValueError, "got 1.5 at position 1, the first of 2"),
+        ([0, np.inf, 2], ValueError, "got inf at position 1, the first of 1"),
+        ([0, 1, 1e19], ValueError, "got 1e[+]19 at position 2"),
+        (np.array([0, 1, 2**63], np.uint64), ValueError, "got 9223372036854775808 at position 2"),
     ],
 )
 def test_as_labels_errors(y, error, message):

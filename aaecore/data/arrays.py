@@ -55,28 +55,26 @@ def as_labels(y: Any, name: str, n: int) -> np.ndarray:
     """
     given = _as_numbers(y, name)
     if given.shape != (n,):
-        raise ValueError(f"{name} must have shape ({n},), one label for each row, got shape {given.shape}")
+        raise ValueError(f"{name}: expected shape ({n},), one label for each row, got {given.shape}")
     with np.errstate(all="ignore"):  # what does not survive the conversion is found by comparing
         labels = np.require(given, np.int64, ("C", "A"))
     wrong = np.flatnonzero(labels != given)
     if wrong.size:
-        raise ValueError(
-            f"{name} must hold whole numbers within int64; {wrong.size} of {n} are not, "
-            f"the first is {given[wrong[0]]} at position {wrong[0]}"
-        )
+        came = f"{given[wrong[0]]} at position {wrong[0]}, the first of {wrong.size}"
+        raise ValueError(f"{name}: expected whole numbers within int64, got {came}")
     return labels
 
 
 def _as_numbers(x: Any, name: str) -> np.ndarray:
     if isinstance(x, np.ndarray) and hasattr(x, "filled"):  # np.asarray would silently uncover the masked values
-        raise TypeError(f"{name} must be a plain array, got a masked one; fill it first: {name}.filled(value)")
+        raise TypeError(f"{name}: expected a plain array, got a masked one; fill it first: {name}.filled(value)")
     try:
         array = np.asarray(x)
     except (TypeError, ValueError) as error:  # ragged lists, arrays of a device
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name} must be an array of numbers, got {type(x).__name__}: {error}") from error
+        raise kind(f"{name}: expected an array of numbers, got {type(x).__name__}: {error}") from error
     if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} must be an array of real numbers, got {type(x).__name__} of dtype {array.dtype}")
+        raise TypeError(f"{name}: expected an array of real numbers, got {type(x).__name__} of dtype {array.dtype}")
     return array
 
 

@@ -104,8 +104,12 @@ class Trainer(Run):
         Raises:
             ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good.
         """
+        columns = self.model.streams[""].columns
+        if LABEL in self.model.columns() and (y is None) == (LABEL in columns):
+            wanted = "a label for each row, or -1" if y is None else "None, since labels come in labelled=(x, y)"
+            raise ValueError(f"y: expected {wanted}, got {type(y).__name__}")
         table = self._table(x, y)
-        given = {name: self._floats(table, name) for name in self.model.streams[""].columns}
+        given = {name: self._floats(table, name) for name in columns}
         given |= {**self._labelled(labelled), **self._samples(len(table), z_prior)}
         burst = Burst(len(table), *self._rates.of_next(1), given)
         if self.guard or not isinstance(table.columns["x"], Buffer):
@@ -140,11 +144,12 @@ class Trainer(Run):
     def _labelled(self, pair: tuple[Any, Any] | None) -> dict[str, Rows]:
         """The inputs of the streams of labelled rows."""
         streams = {name: stream for name, stream in self.model.streams.items() if stream.labelled}
-        if (pair is None) != (not streams):
-            wanted = "(x, y), since it takes labelled rows besides" if streams else "None, since it takes none"
-            raise ValueError(f"labelled: {type(self.model).__name__} expected {wanted}, got {pair!r}")
-        if pair is None:
+        if not streams and pair is None:
             return {}
+        if not streams or not (isinstance(pair, tuple) and len(pair) == 2):
+            who = type(self.model).__name__
+            wanted = f"(x, y), since {who} takes" if streams else f"None, since {who} takes no"
+            raise ValueError(f"labelled: expected {wanted} labelled rows besides, got {type(pair).__name__}")
         table, size = self._table(*pair, "labelled"), self.labelled_batch_size
         if len(table.labelled) != len(table) or len(table) != size:
             came = f"{len(table)} rows, {len(table.labelled)} of them with one"
