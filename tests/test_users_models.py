@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cuda_devices
 import numpy as np
@@ -174,12 +175,14 @@ def test_the_command_line_trains_resumes_and_samples_it(tmp_path, images):
         ("gan:None", "model: expected module:Class with a class that is a @model, got 'gan:None'"),
         ("gan:Tensor", "model: expected module:Class with a class that is a @model, got 'gan:Tensor'"),
         ("json:AAE", "model: expected module:Class with a class that is a @model, got 'json:AAE'"),
+        ("odd:AAE", "model: expected module:Class with a class that is a @model, got 'odd:AAE'"),
         ("WAN", "model: expected one of AAE"),
     ],
 )  # fmt: skip
 def test_what_is_no_model(tmp_path, capsys, monkeypatch, name, message):
     cli = pytest.importorskip("aaecore.app.cli")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "odd", SimpleNamespace(AAE="a word"))
     assert cli.run(["train", "--model", name]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
