@@ -209,8 +209,8 @@ class _Dials:
         if names:
             self._table = self.backend.zeros((MAX_BURST, len(names)))
             self._rows = self.backend.from_host(np.arange(MAX_BURST), "int64")
-            self._row = self.backend.zeros((1, len(names)))
-            self.values = {name: self._row.flat().rows(i, i + 1) for i, name in enumerate(names)}
+            self._row = self.backend.zeros((len(names),))
+            self.values = {name: self._row.rows(i, i + 1) for i, name in enumerate(names)}
 
     def give(self, dials: np.ndarray) -> None:
         """Puts the dials of the next steps (steps, dials) into the table."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,6 @@ from ..core.memory import Buffer
 from ..data.rows import Rows, as_rows, to_floats
 from ..data.table import LABEL, Table, as_table, stream_order
 from ..errors import CheckpointError
-from ..functions.tensor import Parameter
 from ..models.model import Model, from_description
 from ..optim import OPTIMIZERS, Adam, Optimizer, schedules
 from . import state
@@ -30,11 +29,11 @@ from .guard import Rollback
 from .history import History, Losses, Row
 from .progress import Run
 from .rates import Rates
+from .recipe import MakeOptimizer
 from .signals import StopSignals
 from .stepper import Stepper
 
 Path = str | os.PathLike[str]
-MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
 
 
 class Trainer(Run):
