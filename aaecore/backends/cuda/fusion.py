@@ -52,19 +52,20 @@ def _spreads(call: Call, like: Call) -> bool:
 
 def _turns(call: Call, layer: Call) -> bool:
     """Whether a call is the input gradient of that layer."""
-    is_gradient = call.name == layer.name.replace("forward", "backward_input")
+    op, of = OPS[call.name], OPS[layer.name]
+    is_gradient = op.family == "linear_backward_input" and op.precision == of.precision
     return is_gradient and _same(call.buffers[1], layer.buffers[1]) and call.dims[:3] == layer.dims[:3]
 
 
 def _pattern(calls: Sequence[Call], first: int, later: Sequence[int], chip: Chip) -> tuple[str, list[int]] | None:
     """The kernel that a call begins with others, and the numbers of these."""
-    call = calls[first]
-    if not call.name.startswith("linear_") or fan(call.name, _dims(call)) != "fan_in":
+    call, family = calls[first], OPS[calls[first].name].family
+    if family not in ("linear_forward", "linear_backward_input") or fan(call.name, _dims(call)) != "fan_in":
         return None
     use = _next(calls, later, call.buffers[3]) if has_few_rows(_dims(call)["B"], chip) else None
     if use is None:
         return None
-    user, is_forward = calls[use], call.name.startswith("linear_forward")
+    user, is_forward = calls[use], family == "linear_forward"
     if _spreads(user, call):
         return "forward_forward" if is_forward else "backward_backward", [use]
     if is_forward and user.name == "copy" and not _dims(user)["beta"]:
