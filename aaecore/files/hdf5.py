@@ -71,7 +71,7 @@ def load_hdf5(
     import h5py
 
     if not isinstance(dataset, str):
-        raise TypeError(f"dataset must be a string, got {type(dataset).__name__}")
+        raise TypeError(f"dataset: expected a string, got {type(dataset).__name__}")
     max_bytes = operator.index(max_bytes)
     with reading(path, "HDF5 file") as file, ExitStack() as stack:
         if allow_external:  # other files are found from the path of this one
@@ -133,9 +133,9 @@ def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_by
     if elsewhere and not allow_external:
         raise DataError(f"dataset {name!r} keeps its values in other files; pass allow_external=True if you trust it")
     if source.dtype.kind not in "buif":
-        raise DataError(f"dataset {name!r} must hold real numbers, got dtype {source.dtype}")
+        raise DataError(f"dataset {name!r}: expected real numbers, got dtype {source.dtype}")
     if not source.shape or 0 in source.shape:
-        raise DataError(f"dataset {name!r} must have rows, got shape {source.shape}")
+        raise DataError(f"dataset {name!r}: expected rows, got shape {source.shape}")
     if not source.id.get_create_plist().all_filters_avail():
         raise DataError(f"dataset {name!r} is compressed with an HDF5 filter plugin that is not installed or imported")
     # HDF5 also allocates whole chunks, and one may be declared larger than the dataset.

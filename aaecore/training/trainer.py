@@ -449,7 +449,7 @@ def _make_optimizers(
         optimizer = maker(parameters) if callable(maker) else None
         if type(optimizer) not in OPTIMIZERS.values() or set(optimizer.parameters) != set(parameters):
             raise ValueError(
-                f"optimizers: {phase.name} must be a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
+                f"optimizers: {phase.name}: expected a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
                 f"parameters it is given, such as functools.partial(Adam, lr=1e-3); got {maker!r}"
             )
         made[phase.name] = optimizer
