@@ -25,7 +25,7 @@ from ..backends.cpu import set_num_threads
 from ..errors import CheckpointError, DataError, DeviceError
 from ..evaluation import figures
 from ..files import atomic, checkpoint
-from ..files.arrays import as_rows, load_array
+from ..files.arrays import flattened, load_array
 from ..models import DEFAULT
 from ..models.autoencoder import Autoencoder
 from ..models.model import imported
@@ -216,7 +216,7 @@ def encode(model: str, input: str, out: str, dataset: str, device: str | None, o
     """Write the codes of INPUT (.npy, .h5 or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
     kind = _suffix(out, ".npy", ".h5")
     network = _autoencoder(model, device, own)
-    codes = network.encode(as_rows(load_array(input, dataset)))
+    codes = network.encode(flattened(load_array(input, dataset)))
     buffer = io.BytesIO()
     if kind == ".npy":
         np.save(buffer, codes)

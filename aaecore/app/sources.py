@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import data, datasets
 from ..errors import DataError
-from ..files.arrays import KINDS, as_rows, load_array
+from ..files.arrays import KINDS, flattened, load_array
 from .config import RunConfig
 from .images import check_image_shape, is_image
 
@@ -47,7 +47,7 @@ def load(config: RunConfig) -> Source:
     expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
     rows = load_array(config.data, config.dataset, name="data", expected=expected)
     shape = config.image_shape or (rows.shape[1:] if is_image(rows.shape[1:]) else None)
-    x = data.as_matrix(as_rows(rows), "data")
+    x = data.as_matrix(flattened(rows), "data")
     if len(x) < 2:
         raise ValueError(f"data: expected at least 2 rows, got {len(x)}")
     if shape is not None:
