@@ -10,14 +10,13 @@ from ._version import __version__
 from .backends.cpu import get_num_threads, set_num_threads
 from .backends.devices import get_backend
 from .errors import CaptureError, CheckpointError, DataError, DeviceError
-from .models import posteriors
-from .models.aae import AAE
+from .models import AAE, VAE, posteriors
 from .optim import schedules
 from .training import callbacks
 from .training.trainer import Trainer, load
 
 __all__ = [
-    "AAE", "CaptureError", "CheckpointError", "DataError", "DeviceError", "Trainer", "__version__", "callbacks",
+    "AAE", "VAE", "CaptureError", "CheckpointError", "DataError", "DeviceError", "Trainer", "__version__", "callbacks",
     "data", "datasets", "functions", "get_backend", "get_num_threads", "load", "nn", "optim", "posteriors", "priors",
     "schedules", "set_num_threads", "show_config",
 ]  # fmt: skip

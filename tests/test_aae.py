@@ -124,9 +124,9 @@ def test_state_dict_round_trip_and_refusals(x):
     nan = np.full((10,), np.nan, np.float32)
     for change, message in (
         ({"encoder.9.weight": np.zeros(3)}, "unknown"),
-        ({"encoder.0.weight": np.zeros((2, 2))}, r"encoder.0.weight must have shape \(16, 12\), got \(2, 2\)"),
-        ({"encoder.1.bias": np.full(10, 1e300)}, "encoder.1.bias must hold real numbers that are finite in float32"),
-        ({"encoder.1.bias": nan}, "encoder.1.bias must hold real numbers that are finite in float32"),
+        ({"encoder.0.weight": np.zeros((2, 2))}, r"encoder.0.weight: expected shape \(16, 12\), got \(2, 2\)"),
+        ({"encoder.1.bias": np.full(10, 1e300)}, "encoder.1.bias: expected real numbers that are finite in float32"),
+        ({"encoder.1.bias": nan}, "encoder.1.bias: expected real numbers that are finite in float32"),
     ):
         with pytest.raises(ValueError, match=message):
             b.load_state_dict({**a.state_dict(), "encoder.0.bias": np.ones(16), **change})
@@ -175,10 +175,10 @@ def test_a_callable_prior_is_a_function_of_seed_and_step(x):
 @pytest.mark.parametrize(
     ("prior", "message"),
     [
-        (lambda n, rng: np.zeros((n, Z + 1)), r"must return real numbers of shape \(20, 3\), got float64 \(20, 4\)"),
+        (lambda n, rng: np.zeros((n, Z + 1)), r"to return real numbers of shape \(20, 3\), got float64 \(20, 4\)"),
         (lambda n, rng: np.full((n, Z), np.nan), "returned 60 values that are NaN or infinite"),
-        (lambda n, rng: None, "must return real numbers"),
-        (lambda n, rng: np.zeros((n, Z), complex), "must return real numbers"),
+        (lambda n, rng: None, "to return real numbers"),
+        (lambda n, rng: np.zeros((n, Z), complex), "to return real numbers"),
     ],
 )
 def test_bad_callable_priors(prior, message, x):

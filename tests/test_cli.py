@@ -163,7 +163,7 @@ def test_an_error_leaves_the_run_to_overwrite(tmp_path, images, capsys):
     x[int(first)] = 2  # not in [0, 1], and in the rows for testing only
     np.save(path, x)
     capsys.readouterr()
-    fails(capsys, [*run, path, "--overwrite"], "data must")
+    fails(capsys, [*run, path, "--overwrite"], "data: expected values in [0, 1]")
     assert content(tmp_path / "run", "checkpoint.h5") == before
 
 
@@ -278,7 +278,7 @@ def test_encode(tmp_path, finished, images, capsys):
     message = "out: expected a file name that ends in .npy or .h5"
     fails(capsys, ["encode", finished, images, tmp_path / "z.txt"], message)
     np.save(tmp_path / "narrow.npy", np.zeros((2, 3)))
-    fails(capsys, ["encode", finished, tmp_path / "narrow.npy", tmp_path / "new.npy"], "x must have 20 features")
+    fails(capsys, ["encode", finished, tmp_path / "narrow.npy", tmp_path / "new.npy"], "x: expected 20 features")
     assert not (tmp_path / "new.npy").exists()
 
 

@@ -203,7 +203,7 @@ def test_data_on_the_device_are_trained_on_where_they_are(x):
 
 def test_bad_device_arrays(x):
     m = model(device="cuda")
-    with pytest.raises(ValueError, match=r"x must have shape \(rows, 20\), at least one row, got \(130, 19\)"):
+    with pytest.raises(ValueError, match=r"x: expected shape \(rows, 20\), at least one row, got \(130, 19\)"):
         m.encode(cuda_devices.DeviceArray(x[:, :19]))
     with pytest.raises(TypeError, match="x: expected a device array of float32 or uint8, got float64"):
         m.encode(cuda_devices.DeviceArray(x.astype(np.float64)))

@@ -68,7 +68,7 @@ def test_as_matrix_works_under_raising_floating_point_errors():
 @pytest.mark.parametrize("x", [np.float32([[0, 1.0000002]]), [[-1e-6, 1]], np.array([[0, 255]], np.int64)])
 def test_as_matrix_unit_range_refuses(x):
     assert data.as_matrix(x).shape == (1, 2)
-    with pytest.raises(ValueError, match=r"^images must lie in \[0, 1\], got values from .*; scale it"):
+    with pytest.raises(ValueError, match=r"^images: expected values in \[0, 1\], got .* to .*; scale it"):
         data.as_matrix(x, "images", unit_range=True)
 
 
@@ -99,15 +99,15 @@ def test_as_matrix_type_errors(x, got):
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
-        (5.0, {}, r"^x must be 2-D, \(rows, features\), got shape \(\)"),
-        (np.ones(4), {}, r"^x must be 2-D, .* got shape \(4,\)"),
+        (5.0, {}, r"^x: expected 2-D, \(rows, features\), got shape \(\)"),
+        (np.ones(4), {}, r"^x: expected 2-D, .* got shape \(4,\)"),
         (np.ones((2, 28, 28), np.uint8), {}, r"got shape \(2, 28, 28\)"),
         ([[1, 2], [3]], {}, "^x: expected an array of numbers, got list: .*inhomogeneous"),
-        (ROWS, {"features": 784}, r"^x must have 784 features \(columns\), got 4: shape \(3, 4\)"),
-        (ROWS.astype(np.uint8), {"features": 3}, "^x must have 3 features .* got 4"),
-        (np.empty((0, 4)), {}, r"^x must have at least one row and one column, got shape \(0, 4\)"),
+        (ROWS, {"features": 784}, r"^x: expected 784 features \(columns\), got 4: shape \(3, 4\)"),
+        (ROWS.astype(np.uint8), {"features": 3}, "^x: expected 3 features .* got 4"),
+        (np.empty((0, 4)), {}, r"^x: expected at least one row and one column, got shape \(0, 4\)"),
         (np.empty((4, 0), np.uint8), {}, r"at least one row and one column, got shape \(4, 0\)"),
-        (np.empty((0, 4)), {"features": 5, "non_empty": False}, "must have 5 features"),
+        (np.empty((0, 4)), {"features": 5, "non_empty": False}, ": expected 5 features"),
     ],
 )
 def test_as_matrix_shape_errors(x, options, message):
@@ -119,7 +119,7 @@ def test_as_matrix_shape_errors(x, options, message):
 def test_as_matrix_reports_values_that_are_not_finite(value):
     x = ROWS.copy()
     x[1, 2] = x[2, 0] = value
-    with pytest.raises(ValueError, match=r"^x must hold finite .* 2 of 12 are not, .* row 1, column 2$") as info:
+    with pytest.raises(ValueError, match=r"^x: expected finite .* 2 of 12 are not, .* row 1, column 2$") as info:
         data.as_matrix(x, unit_range=True)
     assert f"the first is {value} " in str(info.value)
 
@@ -145,12 +145,12 @@ def test_as_labels(y):
     ("y", "error", "message"),
     [
         (["3", "4", "5"], TypeError, "^y: expected an array of real numbers, got list of dtype <U1"),
-        ([0, 1], ValueError, r"^y: expected shape \(3,\), one label for each row, got \(2,\)"),
-        (np.zeros((3, 1)), ValueError, r"got \(3, 1\)"),
-        ([0, 1.5, np.nan], ValueError, "got 1.5 at position 1, the first of 2"),
-        ([0, np.inf, 2], ValueError, "got inf at position 1, the first of 1"),
-        ([0, 1, 1e19], ValueError, "got 1e[+]19 at position 2"),
-        (np.array([0, 1, 2**63], np.uint64), ValueError, "got 9223372036854775808 at position 2"),
+        ([0, 1], ValueError, r"^y: expected shape \(3,\), one label for each row, got shape \(2,\)"),
+        (np.zeros((3, 1)), ValueError, r"got shape \(3, 1\)"),
+        ([0, 1.5, np.nan], ValueError, "2 of 3 are not, the first is 1.5 at position 1"),
+        ([0, np.inf, 2], ValueError, "1 of 3 are not, the first is inf at position 1"),
+        ([0, 1, 1e19], ValueError, "the first is 1e[+]19 at position 2"),
+        (np.array([0, 1, 2**63], np.uint64), ValueError, "the first is 9223372036854775808 at position 2"),
     ],
 )
 def test_as_labels_errors(y, error, message):
@@ -178,10 +178,10 @@ def test_epoch_order_is_a_pure_function_of_seed_and_epoch():
 @pytest.mark.parametrize(
     ("args", "error", "message"),
     [
-        ((-1, 0, 0), ValueError, "^n must be 0 or more, got -1"),
-        ((5, -1, 0), ValueError, "^seed must be within .*, got -1"),
-        ((5, 2**64, 0), ValueError, "^seed must be within"),
-        ((5, 0, -2), ValueError, "^epoch must be within .*, got -2"),
+        ((-1, 0, 0), ValueError, "^n: expected an integer >= 0, got -1"),
+        ((5, -1, 0), ValueError, "^seed: expected an integer within .*, got -1"),
+        ((5, 2**64, 0), ValueError, "^seed: expected an integer within"),
+        ((5, 0, -2), ValueError, "^epoch: expected an integer within .*, got -2"),
         ((5, 0.5, 0), TypeError, "float"),
     ],
 )
@@ -313,15 +313,15 @@ def _holding(values):
 
 
 TERABYTES = "needs 4398046511104 bytes, "
-NOT_NUMBERS = "must hold real numbers, got dtype "
+NOT_NUMBERS = ": expected real numbers, got dtype "
 REFUSED = {
-    "strings": (_holding(["a", "bc"]), f"dataset 'x' {NOT_NUMBERS}object"),
+    "strings": (_holding(["a", "bc"]), f"dataset 'x'{NOT_NUMBERS}object"),
     "complex": (_holding(np.ones((2, 2), complex)), NOT_NUMBERS + "complex128"),
     "records": (_holding(np.zeros(3, [("a", "f4"), ("b", "i4")])), NOT_NUMBERS),
     "variable length": (lambda f: f.create_dataset("x", (3,), h5py.vlen_dtype(float)), NOT_NUMBERS + "object"),
-    "no rows": (_holding(np.empty((0, 784), "f4")), r"dataset 'x' must have rows, got shape \(0, 784\)"),
-    "scalar": (_holding(3.5), r"must have rows, got shape \(\)"),
-    "null": (_holding(h5py.Empty("f4")), "must have rows, got shape None"),
+    "no rows": (_holding(np.empty((0, 784), "f4")), r"dataset 'x': expected rows, got shape \(0, 784\)"),
+    "scalar": (_holding(3.5), r": expected rows, got shape \(\)"),
+    "null": (_holding(h5py.Empty("f4")), ": expected rows, got shape None"),
     "too large": (_holding(ROWS), "needs 96 bytes, more than max_bytes=95$", {"max_bytes": 95}),
     "bomb": (_bomb, TERABYTES + "more than max_bytes=17179869184$"),
     "bomb, no cap": (_bomb, TERABYTES + "but only 0 are stored", {"max_bytes": 2**50}),
@@ -394,7 +394,7 @@ def test_load_hdf5_values_in_other_files(h5, tmp_path, store):
 
 
 def test_load_hdf5_argument_errors(h5):
-    with pytest.raises(TypeError, match="dataset must be a string, got int"):
+    with pytest.raises(TypeError, match="dataset: expected a string, got int"):
         data.load_hdf5(h5(x=ROWS), 0)
     with pytest.raises(TypeError, match="str"):
         data.load_hdf5(h5(x=ROWS), max_bytes="1 GB")

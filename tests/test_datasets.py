@@ -152,13 +152,13 @@ def test_damaged_sample_says_what_to_do(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["cifar", "MNIST", "", None, 3])
 def test_unknown_name(name):
-    with pytest.raises(ValueError, match="name must be one of 'mnist-sample', 'mnist', 'fashion-mnist', got "):
+    with pytest.raises(ValueError, match="name: expected one of 'mnist-sample', 'mnist', 'fashion-mnist', got "):
         datasets.load(name)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "garbage", None])
 def test_unknown_dtype(dtype):
-    with pytest.raises(ValueError, match="dtype must be 'float32' or 'uint8', got "):
+    with pytest.raises(ValueError, match="dtype: expected 'float32' or 'uint8', got "):
         datasets.load("mnist-sample", dtype=dtype)
 
 

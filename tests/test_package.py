@@ -26,6 +26,7 @@ STOREYS = [
     ["_info", "nn", "optim", "priors", "data"],
     ["models"],
     ["training"],
+    ["evaluation"],
     ["app"],
 ]
 ROOMS = {room: height for height, rooms in enumerate(STOREYS) for room in rooms}

@@ -123,9 +123,9 @@ def test_launch_checks(backend):
         launch("copy", (x, x), (4,))
     with pytest.raises(ValueError, match="scale: expected 1 scalars, got 0"):
         launch("scale", (x,), (4,))
-    with pytest.raises(ValueError, match=r"copy: dst must hold 4 elements, got 5 \(5,\)"):
+    with pytest.raises(ValueError, match=r"copy: dst: expected 4 elements, got 5 \(5,\)"):
         launch("copy", (x, y), (4, 0))
-    with pytest.raises(ValueError, match="copy: dst must be of kind real, got int64"):
+    with pytest.raises(ValueError, match="copy: dst: expected kind real, got int64"):
         launch("copy", (x, backend.zeros((4,), "int64")), (4, 0))
     with pytest.raises(ValueError, match="lives on another backend"):
         launch("copy", (x, get_backend(backend.name).zeros((4,))), (4, 0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from cases import CASES, make_buffers
 from numpy.typing import NDArray
 
 from aaecore.backends import reference
+from aaecore.backends.reference import random
 from aaecore.core.ops import (
     ACTIVATIONS,
     BETA1,
@@ -34,6 +36,7 @@ from aaecore.core.ops import (
 Array = NDArray[np.float64]
 SLOPE = 0.2
 activations = pytest.mark.parametrize("act", ACTIVATIONS.values(), ids=ACTIVATIONS)
+formulas = SimpleNamespace(**reference.FUNCTIONS)
 
 
 def away_from_kinks(shape: tuple[int, ...], seed: int = 0) -> Array:
@@ -48,7 +51,7 @@ def empty(*shape: int) -> Array:
 
 def forward(x: Array, weight: Array, bias: Array, act: int) -> Array:
     y = empty(len(x), len(weight))
-    reference.linear_forward(x, weight, bias, y, *x.shape, len(weight), act, SLOPE)
+    formulas.linear_forward(x, weight, bias, y, *x.shape, len(weight), act, SLOPE)
     return y
 
 
@@ -95,8 +98,8 @@ def test_weight_gradient_through_the_activation(act: int) -> None:
     """linear_backward_weight takes the gradient before the activation, which activation_backward makes."""
     y = forward(X, WEIGHT, BIAS, act)
     dy, dweight, dbias = empty(4, 5), empty(5, 3), empty(5)
-    reference.activation_backward(SEED_GRADIENT, y, dy, y.size, act, 0, SLOPE)
-    reference.linear_backward_weight(X, dy, dweight, dbias, 4, 3, 5, 0)
+    formulas.activation_backward(SEED_GRADIENT, y, dy, y.size, act, 0, SLOPE)
+    formulas.linear_backward_weight(X, dy, dweight, dbias, 4, 3, 5, 0)
     assert np.abs(X @ WEIGHT.T + BIAS).min() > 1e-3
     agrees(dweight, lambda w: float(np.sum(SEED_GRADIENT * forward(X, w, BIAS, act))), WEIGHT)
     agrees(dbias, lambda b: float(np.sum(SEED_GRADIENT * forward(X, WEIGHT, b, act))), BIAS)
@@ -106,7 +109,7 @@ def test_weight_gradient_through_the_activation(act: int) -> None:
 def test_input_gradient_is_that_before_the_activation_below(act: int) -> None:
     """dx belongs to what went INTO the activation that made x."""
     dx = empty(4, 3)
-    reference.linear_backward_input(SEED_GRADIENT, WEIGHT, activate(X, act), dx, 4, 3, 5, act, 0, SLOPE)
+    formulas.linear_backward_input(SEED_GRADIENT, WEIGHT, activate(X, act), dx, 4, 3, 5, act, 0, SLOPE)
     agrees(dx, lambda x: float(np.sum(SEED_GRADIENT * (activate(x, act) @ WEIGHT.T + BIAS))), X)
 
 
@@ -117,9 +120,9 @@ def test_two_layers(act: int) -> None:
     seed = away_from_kinks((4, 2), 6)
     hidden = forward(X, WEIGHT, BIAS, act)
     dy, dhidden, dweight, dbias = empty(4, 2), empty(4, 5), empty(5, 3), empty(5)
-    reference.activation_backward(seed, forward(hidden, top, np.zeros(2), TANH), dy, 8, TANH, 0, SLOPE)
-    reference.linear_backward_input(dy, top, hidden, dhidden, 4, 5, 2, act, 0, SLOPE)
-    reference.linear_backward_weight(X, dhidden, dweight, dbias, 4, 3, 5, 0)
+    formulas.activation_backward(seed, forward(hidden, top, np.zeros(2), TANH), dy, 8, TANH, 0, SLOPE)
+    formulas.linear_backward_input(dy, top, hidden, dhidden, 4, 5, 2, act, 0, SLOPE)
+    formulas.linear_backward_weight(X, dhidden, dweight, dbias, 4, 3, 5, 0)
     agrees(dweight, lambda w: float(np.sum(seed * forward(forward(X, w, BIAS, act), top, np.zeros(2), TANH))), WEIGHT)
 
 
@@ -127,7 +130,7 @@ def test_two_layers(act: int) -> None:
 def test_activation_backward(act: int) -> None:
     x = away_from_kinks((12,))
     dx, dy = empty(12), away_from_kinks((12,), 7)
-    reference.activation_backward(dy, activate(x, act), dx, 12, act, 0, SLOPE)
+    formulas.activation_backward(dy, activate(x, act), dx, 12, act, 0, SLOPE)
     agrees(dx, lambda x: float(np.sum(dy * activate(x, act))), x)
 
 
@@ -135,7 +138,7 @@ def test_kinks_and_not_a_number() -> None:
     """At 0 the derivative of ReLU is 0 and of leaky ReLU its slope, as in PyTorch; NaN passes forward through both."""
     dx = empty(1)
     for act, derivative in ((RELU, 0.0), (LEAKY_RELU, SLOPE)):
-        reference.activation_backward(np.ones(1), np.zeros(1), dx, 1, act, 0, SLOPE)
+        formulas.activation_backward(np.ones(1), np.zeros(1), dx, 1, act, 0, SLOPE)
         assert dx[0] == derivative
         assert np.isnan(forward(np.full((1, 1), np.nan), np.ones((1, 1)), np.zeros(1), act))
 
@@ -143,7 +146,7 @@ def test_kinks_and_not_a_number() -> None:
 def test_a_derivative_wrong_by_a_thousandth_is_noticed() -> None:
     x = away_from_kinks((12,))
     dx, dy = empty(12), away_from_kinks((12,), 7)
-    reference.activation_backward(dy, activate(x, TANH), dx, 12, TANH, 0, SLOPE)
+    formulas.activation_backward(dy, activate(x, TANH), dx, 12, TANH, 0, SLOPE)
     agrees(dx, lambda x: float(np.sum(dy * np.tanh(x))), x)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         agrees(1.001 * dx, lambda x: float(np.sum(dy * np.tanh(x))), x)
@@ -158,11 +161,11 @@ def test_half_squared_error(act: int) -> None:
     dy, loss, unused = empty(4, 3), empty(1), empty(4, 3)
 
     def value(x: Array) -> float:
-        reference.half_squared_error(activate(x, act), target, unused, loss, 4, 3, act, SLOPE, 0.75)
+        formulas.half_squared_error(activate(x, act), target, unused, loss, 4, 3, act, SLOPE, 0.75)
         return float(loss[0])
 
     y = activate(X, act)
-    reference.half_squared_error(y, target, dy, loss, 4, 3, act, SLOPE, 0.75)
+    formulas.half_squared_error(y, target, dy, loss, 4, 3, act, SLOPE, 0.75)
     rows = [0.5 * sum((a - b) ** 2 for a, b in zip(*row, strict=True)) for row in zip(y, target, strict=True)]
     assert loss[0] == pytest.approx(0.75 * sum(rows) / len(rows), rel=1e-12)
     agrees(dy, value, X)
@@ -178,10 +181,10 @@ def test_bce_logits() -> None:
     dlogits, loss, unused = empty(4, 3), empty(1), empty(4, 3)
 
     def value(logits: Array) -> float:
-        reference.bce_logits(logits, target, unused, loss, 4, 3, 0.75)
+        formulas.bce_logits(logits, target, unused, loss, 4, 3, 0.75)
         return float(loss[0])
 
-    reference.bce_logits(X, target, dlogits, loss, 4, 3, 0.75)
+    formulas.bce_logits(X, target, dlogits, loss, 4, 3, 0.75)
     expected = [cross_entropy(a, b) for a, b in zip(X.flat, target.flat, strict=True)]
     assert loss[0] == pytest.approx(0.75 * sum(expected) / 4, rel=1e-12)
     agrees(dlogits, value, X)
@@ -193,10 +196,10 @@ def test_adversarial_bce(real: int) -> None:
     dlogits, loss, unused = empty(7), empty(1), empty(7)
 
     def value(logits: Array) -> float:
-        reference.adversarial_bce(logits, unused, loss, 7, real, 0.75)
+        formulas.adversarial_bce(logits, unused, loss, 7, real, 0.75)
         return float(loss[0])
 
-    reference.adversarial_bce(logits, dlogits, loss, 7, real, 0.75)
+    formulas.adversarial_bce(logits, dlogits, loss, 7, real, 0.75)
     groups = [[cross_entropy(x, 1) for x in logits[:real]], [cross_entropy(x, 0) for x in logits[real:]]]
     assert loss[0] == pytest.approx(0.75 * sum(sum(g) / len(g) for g in groups if g), rel=1e-12)
     agrees(dlogits, value, logits)
@@ -206,7 +209,7 @@ def test_cross_entropy_of_huge_logits() -> None:
     """Linear on the wrong side, exactly 0 on the right one, never infinite."""
     logits, target = np.array([[1e4, -1e4, 1e4, -1e4]]), np.array([[0.0, 1.0, 1.0, 0.0]])
     dlogits, loss = empty(1, 4), empty(1)
-    reference.bce_logits(logits, target, dlogits, loss, 1, 4, 1.0)
+    formulas.bce_logits(logits, target, dlogits, loss, 1, 4, 1.0)
     assert loss[0] == 2e4
     assert dlogits.tolist() == [[1.0, -1.0, 0.0, 0.0]]
 
@@ -216,10 +219,10 @@ def test_gaussian_sample() -> None:
     dparams, z = empty(4, 2, 3), empty(4, 3)
 
     def value(params: Array) -> float:
-        reference.gaussian_sample(params, noise, z, 4, 3)
+        formulas.gaussian_sample(params, noise, z, 4, 3)
         return float(np.sum(dz * z))
 
-    reference.gaussian_sample_backward(dz, params, noise, dparams, 4, 3, 0)
+    formulas.gaussian_sample_backward(dz, params, noise, dparams, 4, 3, 0)
     agrees(dparams, value, params)
     value(params)
     assert z[1, 2] == pytest.approx(params[1, 0, 2] + math.sqrt(math.exp(params[1, 1, 2])) * noise[1, 2], rel=1e-12)
@@ -230,10 +233,10 @@ def test_gaussian_kl(precision: float, offset: float) -> None:
     params, dparams, loss, unused = away_from_kinks((4, 2, 3), 16), empty(4, 2, 3), empty(1), empty(4, 2, 3)
 
     def value(params: Array) -> float:
-        reference.gaussian_kl(params, unused, loss, 4, 3, 0.3, precision, offset, 0.75)
+        formulas.gaussian_kl(params, unused, loss, 4, 3, 0.3, precision, offset, 0.75)
         return float(loss[0])
 
-    reference.gaussian_kl(params, dparams, loss, 4, 3, 0.3, precision, offset, 0.75)
+    formulas.gaussian_kl(params, dparams, loss, 4, 3, 0.3, precision, offset, 0.75)
     terms = [
         (precision * (math.exp(v) + (m - 0.3) ** 2) - 1 - v) / 2 + offset
         for m, v in zip(params[:, 0].flat, params[:, 1].flat, strict=True)
@@ -250,10 +253,10 @@ def test_mixture_nll() -> None:
     dz, loss, unused = empty(5, 3), empty(1), empty(5, 3)
 
     def value(z: Array) -> float:
-        reference.mixture_nll(z, log_scales, means, whitening, unused, loss, 5, 3, 4, 0.75)
+        formulas.mixture_nll(z, log_scales, means, whitening, unused, loss, 5, 3, 4, 0.75)
         return float(loss[0])
 
-    reference.mixture_nll(z, log_scales, means, whitening, dz, loss, 5, 3, 4, 0.75)
+    formulas.mixture_nll(z, log_scales, means, whitening, dz, loss, 5, 3, 4, 0.75)
     densities = [
         [math.exp(s - np.sum((w @ (row - m)) ** 2) / 2) for s, m, w in zip(log_scales, means, whitening, strict=True)]
         for row in z
@@ -279,10 +282,10 @@ def test_adam_over_a_thousand_steps() -> None:
     for t, g in enumerate(_gradients(1000, 6), start=1):
         lr, scale = 1e-2 / math.sqrt(t), 1.0 if t % 3 else 0.5
         state[LR] = lr
-        reference.adam_advance(state)
+        formulas.adam_advance(state)
         assert state[GRAD_SCALE] == 1
         state[GRAD_SCALE] = scale
-        reference.adam_step(p, g, m, v, state, 6)
+        formulas.adam_step(p, g, m, v, state, 6)
         for i in range(6):
             gradient = scale * g[i]
             first[i] = 0.9 * first[i] + 0.1 * gradient
@@ -300,10 +303,10 @@ def test_sgd_over_a_thousand_steps(momentum: float) -> None:
     state[[LR, MOMENTUM]] = 1e-3, momentum
     parameters, buffer = p.tolist(), [0.0] * 6
     for t, g in enumerate(_gradients(1000, 6), start=1):
-        reference.sgd_advance(state)
+        formulas.sgd_advance(state)
         assert state[GRAD_SCALE] == 1
         state[GRAD_SCALE] = 0.5
-        reference.sgd_step(p, g, velocity, state, 6)
+        formulas.sgd_step(p, g, velocity, state, 6)
         for i in range(6):
             buffer[i] = 0.5 * g[i] if t == 1 else momentum * buffer[i] + 0.5 * g[i]
             parameters[i] -= 1e-3 * buffer[i]
@@ -314,14 +317,14 @@ def test_sgd_over_a_thousand_steps(momentum: float) -> None:
 def test_fused_adam_is_the_gradient_and_then_adam() -> None:
     dy, rng = SEED_GRADIENT, np.random.default_rng(15)
     state = np.array([2, 0.5, 0.9, 0.999, 1e-8, 0.7, 0, 0])
-    reference.adam_advance(state)
+    formulas.adam_advance(state)
     fused = [rng.uniform(0.5, 1, s) for s in [(5, 3)] * 3 + [(5,)] * 3]
     apart = [a.copy() for a in fused]
     dweight, dbias = empty(5, 3), empty(5)
-    reference.linear_backward_weight_adam(X, dy, *fused, state, 4, 3, 5)
-    reference.linear_backward_weight(X, dy, dweight, dbias, 4, 3, 5, 0)
+    formulas.linear_backward_weight_adam(X, dy, *fused, state, 4, 3, 5)
+    formulas.linear_backward_weight(X, dy, dweight, dbias, 4, 3, 5, 0)
     for (p, m, v), g in ((apart[:3], dweight), (apart[3:], dbias)):
-        reference.adam_step(p, g, m, v, state, p.size)
+        formulas.adam_step(p, g, m, v, state, p.size)
     for a, b in zip(fused, apart, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -330,8 +333,8 @@ def test_fused_adam_is_the_gradient_and_then_adam() -> None:
 def test_clipping(norm: float, expected: float) -> None:
     """As torch.nn.utils.clip_grad_norm_ with max_norm 2: NaN is not hidden."""
     state, total = np.zeros(STATE_SIZE), np.zeros(1)
-    reference.sum_squares(np.array([0.6, -0.8]) * norm, total, 2, 0)
-    reference.clip_scale(total, state, 2.0)
+    formulas.sum_squares(np.array([0.6, -0.8]) * norm, total, 2, 0)
+    formulas.clip_scale(total, state, 2.0)
     assert state[GRAD_SCALE] == pytest.approx(expected, rel=1e-6, nan_ok=True)
 
 
@@ -340,13 +343,13 @@ def test_clipping(norm: float, expected: float) -> None:
 
 def test_columns_and_rows() -> None:
     src, dst = np.arange(6.0).reshape(2, 3), np.full((2, 4), 100.0)
-    reference.copy_columns(src, dst, 2, 2, 3, 1, 4, 2, 0)
+    formulas.copy_columns(src, dst, 2, 2, 3, 1, 4, 2, 0)
     assert dst.tolist() == [[100, 100, 1, 2], [100, 100, 4, 5]]
-    reference.copy_columns(src, dst, 2, 2, 3, 0, 4, 0, 1)
+    formulas.copy_columns(src, dst, 2, 2, 3, 0, 4, 0, 1)
     assert dst.tolist() == [[100, 101, 1, 2], [103, 104, 4, 5]]
     out = empty(2, 3)
     source = np.array([[0, 1, 2], [255, 254, 253]], np.uint8)
-    reference.gather_rows_u8(source, np.array([9, 1, 0]), np.array([1]), out, 2, 3, 3, 2, 2.0)
+    formulas.gather_rows_u8(source, np.array([9, 1, 0]), np.array([1]), out, 2, 3, 3, 2, 2.0)
     assert out.tolist() == [[510, 508, 506], [0, 2, 4]]
 
 
@@ -393,6 +396,6 @@ def test_float32_is_computed_in_float32(op: str) -> None:
 
 
 def test_random_float32_is_computed_in_float32() -> None:
-    words = reference.philox(1, 2, 3, np.arange(5))
-    assert reference._uniform01(words, np.float32).dtype == np.float32
-    assert reference._normals(words, np.float32).dtype == np.float32
+    words = random.philox(1, 2, 3, np.arange(5))
+    assert random._uniform01(words, np.float32).dtype == np.float32
+    assert random._normals(words, np.float32).dtype == np.float32

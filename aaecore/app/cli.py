@@ -1,4 +1,4 @@
-"""The command line: `aaecore train`, `resume`, `encode`, `sample`, `plot` and `info`.
+"""The command line: `aaecore train`, `resume`, `encode`, `sample`, `plot`, `reproduce` and `info`.
 
 click, rich and matplotlib come with the extra "app" and are imported only when a command runs. A run is a folder that
 holds config.toml, one checkpoint and one history per model, and pictures: `train` fills it, `resume` completes it.
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import Field, replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,8 +23,9 @@ from .. import _version
 from .._info import show_config
 from ..backends.cpu import set_num_threads
 from ..errors import CheckpointError, DataError, DeviceError
+from ..evaluation import figures
 from ..files import atomic, checkpoint
-from ..files.arrays import as_rows, load_array
+from ..files.arrays import flattened, load_array
 from ..models import DEFAULT
 from ..models.autoencoder import Autoencoder
 from ..models.model import imported
@@ -122,6 +124,15 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
         command(encode, model, click.Argument(["input"], type=path), out, dataset, device, own),
         command(sample, model, out, number, shape, device, own),
         command(plot, click.Argument(["folder"], metavar="RUN", type=path), device, own),
+        command(
+            reproduce,
+            click.Argument(["name"], metavar="figure-2", type=click.Choice(["figure-2"])),
+            click.Argument(["out"], type=path),
+            click.Option(["--data"], default="mnist-sample", show_default=True, metavar="NAME", help="Or mnist."),
+            click.Option(["--epochs"], type=click.IntRange(1), default=100, show_default=True),
+            click.Option(["--device"], default="cpu", show_default=True, metavar="TEXT"),
+            click.Option(["--seed"], type=click.IntRange(0), default=0, show_default=True),
+        ),
         command(info, click.Argument(["model"], metavar="[RUN_OR_CHECKPOINT]", required=False, type=path)),
     ]  # fmt: skip
     group = click.Group("aaecore", {c.name: c for c in commands if c.name}, help="Adversarial autoencoders.")
@@ -205,7 +216,7 @@ def encode(model: str, input: str, out: str, dataset: str, device: str | None, o
     """Write the codes of INPUT (.npy, .h5 or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
     kind = _suffix(out, ".npy", ".h5")
     network = _autoencoder(model, device, own)
-    codes = network.encode(as_rows(load_array(input, dataset)))
+    codes = network.encode(flattened(load_array(input, dataset)))
     buffer = io.BytesIO()
     if kind == ".npy":
         np.save(buffer, codes)
@@ -247,6 +258,19 @@ def plot(folder: str, device: str | None, own: str | None) -> None:
     files = [part.file for part in runs.parts(options, source) if os.path.exists(os.path.join(folder, part.file))]
     paths = [os.path.join(folder, file) for file in files or [CHECKPOINT]]
     _draw(folder, source, [Trainer.resume(path, device=device) for path in paths])
+
+
+def reproduce(name: str, out: str, data: str, epochs: int, device: str, seed: int) -> None:
+    """Train what a figure of the paper shows, and draw it.
+
+    figure-2: codes of held-out digits of adversarial and variational autoencoders with equal priors, side by side.
+    """
+    _suffix(out, ".png", ".pdf", ".svg")
+    digits = sources.named(data)
+    say = partial(print, file=sys.stderr)
+    shown = figures.figure_2(digits.train.x, epochs, device=device, seed=seed, say=say)
+    plots.save(plots.compared_codes(shown, digits.test.x, digits.test.y), out)
+    print(out)
 
 
 def info(model: str | None) -> None:

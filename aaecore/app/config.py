@@ -20,6 +20,7 @@ from ..models.model import Model, Phase, named
 from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, option
 from ..options import number as numbers
 from ..priors import PRIOR
+from ..training.recipe import GAME_BETA1
 from . import spelling, toml
 
 
@@ -40,7 +41,7 @@ class RunConfig:
     labelled_batch_size: int = option(COUNT, "rows with a label that a step takes besides, if it does", default=100)
     lr: dict[str, float] = field(default_factory=dict)
     adversarial_beta1: float = option(
-        numbers(0.0, 1.0), "decay of Adam's first moment in the adversarial phases", default=0.5
+        numbers(0.0, 1.0), "decay of Adam's first moment in the adversarial phases", default=GAME_BETA1
     )
     schedule: str = option(TEXT, spelling.SCHEDULE, default="cosine")
     threads: int | None = option(integer(1, MAX_THREADS), "of the CPU kernels; all cores by default", default=None)

@@ -15,10 +15,11 @@ import numpy as np
 
 from ..data import as_matrix
 from ..data.table import Column
+from ..evaluation.figures import Shown
 from ..files import atomic
 from ..models.autoencoder import Autoencoder
 from ..models.model import Model, Phase
-from ..priors import Normal
+from ..priors import GaussianMixture, Normal
 from ..training.history import History
 from .images import check_image_shape
 from .sources import Source
@@ -118,12 +119,44 @@ def latent_scatter(model: Autoencoder, x: np.ndarray, y: np.ndarray | None = Non
     Raises:
         ValueError: the code is not 2-D, or x and y have different lengths.
     """
+    figure = _figure(6.6, 5.6)
+    axes = figure.subplots()
+    scale = _scatter(axes, model, x, y)
+    axes.set_title("Codes of the test data")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, markerscale=scale)
+    return figure
+
+
+def compared_codes(shown: Sequence[Sequence[Shown]], x: np.ndarray, y: np.ndarray) -> Figure:
+    """The 2-D codes of x by labels y, one picture for each of the models, which stand in rows: figure 2 of the paper.
+
+    Pictures of a row have the same scale, since they have the same prior.
+
+    Raises:
+        ValueError: as `latent_scatter`.
+    """
+    rows, columns = len(shown), len(shown[0])
+    figure = _figure(4.4 * columns + 1.2, 4.4 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for line, row in zip(grid, shown, strict=True):
+        for axes, (model, title) in zip(line, row, strict=True):
+            scale = _scatter(axes, model, x, y)
+            axes.set_title(title)
+        limit = max(abs(edge) for axes in line for edge in axes.dataLim.extents)
+        for axes in line:
+            axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
+            axes.set_aspect("equal", adjustable="box")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False, markerscale=scale)
+    return figure
+
+
+def _scatter(axes: Axes, model: Autoencoder, x: np.ndarray, y: np.ndarray | None) -> float:
+    """Draws the codes and the prior; gives how much larger than in the picture a legend's markers should be."""
     _check_2d(model)
     z = model.encode(x)
     if y is not None and np.shape(y) != (len(z),):
         raise ValueError(f"y: expected {len(z)} labels, one for each row of x, got shape {np.shape(y)}")
-    figure = _figure(6.6, 5.6)
-    axes = figure.subplots()
     classes = [] if y is None else list(np.unique(y))
     size = float(np.clip(12000 / len(z), 3, 24))
     for i, label in enumerate(classes):
@@ -132,16 +165,24 @@ def latent_scatter(model: Autoencoder, x: np.ndarray, y: np.ndarray | None = Non
         axes.scatter(chosen[:, 0], chosen[:, 1], s=size, linewidths=0, alpha=0.8, **style)
     if y is None:
         axes.scatter(z[:, 0], z[:, 1], s=size, linewidths=0, alpha=0.6, color=COLOURS[1])
-    if isinstance(model.prior, Normal):
-        angle = np.linspace(0, 2 * np.pi, 200)
-        mean, radius = model.prior.mean, 2 * model.prior.std
-        circle = (mean + radius * np.cos(angle), mean + radius * np.sin(angle))
-        axes.plot(*circle, color="0.3", linestyle="--", linewidth=1, label=r"prior, 2$\sigma$")
+    line: dict[str, Any] = {"color": "0.3", "linestyle": "--", "linewidth": 1}
+    for i, outline in enumerate(_outlines(model.prior)):
+        axes.plot(*outline, label=r"prior, 2$\sigma$" if i == 0 else None, **line)
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set(xlabel="$z_1$", ylabel="$z_2$", title="Codes of the test data")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, markerscale=(40 / size) ** 0.5)
-    return figure
+    axes.set(xlabel="$z_1$", ylabel="$z_2$")
+    return float((40 / size) ** 0.5)
+
+
+def _outlines(prior: Any) -> list[np.ndarray]:
+    """Curves (2, points) two standard deviations away from the middle of a Gaussian, or of each one of a mixture."""
+    angle = np.linspace(0, 2 * np.pi, 200)
+    circle = 2 * np.stack([np.cos(angle), np.sin(angle)])
+    if isinstance(prior, Normal):
+        return [prior.mean + prior.std * circle]
+    if isinstance(prior, GaussianMixture):
+        factors = np.linalg.cholesky(np.asarray(prior.covariances))
+        return [np.array(m)[:, None] + f @ circle for m, f in zip(prior.means, factors, strict=True)]
+    return []
 
 
 def loss_curves(history: History, phases: Sequence[Phase]) -> Figure:

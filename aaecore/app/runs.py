@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -14,11 +13,11 @@ from ..data.table import LABEL
 from ..errors import CheckpointError
 from ..files import atomic, checkpoint
 from ..models.autoencoder import Autoencoder
-from ..models.model import Model, Phase
-from ..optim import Adam
+from ..models.model import Model
 from ..options import declared
 from ..priors import PRIOR
-from ..training.trainer import MakeOptimizer, Trainer
+from ..training import recipe
+from ..training.trainer import Trainer
 from . import config, spelling
 from .config import RunConfig
 from .sources import Source
@@ -63,15 +62,9 @@ def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
         model.check_data(rows, "data")
     steps = -(-len(source.train) // options.batch_size)
     schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
-    makers = {phase.name: _maker(phase, options) for phase in model.phases}
+    optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
     size = options.labelled_batch_size
-    return Trainer(model, options.batch_size, labelled_batch_size=size, optimizers=makers, schedule=schedule)
-
-
-def _maker(phase: Phase, options: RunConfig) -> MakeOptimizer:
-    # A short memory of the adversarial gradients keeps the two sides of a game from circling around each other.
-    beta1 = options.adversarial_beta1 if phase.game else 0.9
-    return partial(Adam, lr=options.lr[phase.name], betas=(beta1, 0.999))
+    return Trainer(model, options.batch_size, labelled_batch_size=size, optimizers=optimizers, schedule=schedule)
 
 
 def new_model(options: RunConfig, part: Part, source: Source) -> Model:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import data, datasets
 from ..errors import DataError
-from ..files.arrays import KINDS, as_rows, load_array
+from ..files.arrays import KINDS, flattened, load_array
 from .config import RunConfig
 from .images import check_image_shape, is_image
 
@@ -42,12 +42,12 @@ def load(config: RunConfig) -> Source:
         ValueError, TypeError, DataError: there is no such data, or it cannot be used.
     """
     if config.data in datasets.NAMES:
-        named = _load_named(config.data)
-        return Source(named.train.x, named.test.x, named.test.y, named.image_shape, named.train.y)
+        found = named(config.data)
+        return Source(found.train.x, found.test.x, found.test.y, found.image_shape, found.train.y)
     expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
     rows = load_array(config.data, config.dataset, name="data", expected=expected)
     shape = config.image_shape or (rows.shape[1:] if is_image(rows.shape[1:]) else None)
-    x = data.as_matrix(as_rows(rows), "data")
+    x = data.as_matrix(flattened(rows), "data")
     if len(x) < 2:
         raise ValueError(f"data: expected at least 2 rows, got {len(x)}")
     if shape is not None:
@@ -57,7 +57,12 @@ def load(config: RunConfig) -> Source:
     return Source(x[np.sort(order[kept:])], x[np.sort(order[:kept])], None, shape)
 
 
-def _load_named(name: str) -> datasets.Dataset:
+def named(name: str) -> datasets.Dataset:
+    """The data of a name, as bytes.
+
+    Raises:
+        ValueError, DataError: there are none.
+    """
     try:
         return datasets.load(name, dtype="uint8")
     except DataError as error:  # a configuration has no folder=

@@ -10,7 +10,9 @@ from ..optim import schedules
 FLOOR = 0.05  # the factor at which a cosine schedule ends
 PRIOR = "normal[:STD[:MEAN]], uniform[:LOW:HIGH], ring[:COMPONENTS], swissroll, hypersphere[:RADIUS] or categorical"
 SCHEDULE = "constant, cosine[:FLOOR], or step:EPOCH[:EPOCH...], a tenth from each on"
-PRIORS: dict[str, tuple[Callable[..., priors.Prior], int]] = {  # name -> what makes it, and of how many numbers at most
+SPELLED: dict[
+    str, tuple[Callable[..., priors.Prior], int]
+] = {  # name -> what makes it, and of how many numbers at most
     "normal": (priors.Normal, 2),
     "uniform": (priors.Uniform, 2),
     "ring": (lambda components=10: priors.GaussianMixture.ring(_whole(components)), 1),
@@ -26,8 +28,8 @@ def make_prior(text: str, key: str = "prior") -> priors.Prior:
     Raises:
         ValueError: none; `key` begins the message.
     """
-    name, numbers = _spec(key, text, tuple(PRIORS))
-    make, most = PRIORS[name]
+    name, numbers = _spec(key, text, tuple(SPELLED))
+    make, most = SPELLED[name]
     if len(numbers) > most:
         raise ValueError(f"{key}: {name} takes at most {most} numbers, got {text!r}")
     try:

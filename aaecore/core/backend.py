@@ -60,10 +60,10 @@ class Backend(Memory, ABC):
             if buffer.backend is not self:
                 raise ValueError(f"{op.name}: {arg.name} lives on another backend ({buffer.backend.name})")
             if buffer.kind != arg.kind:
-                raise ValueError(f"{op.name}: {arg.name} must be of kind {arg.kind}, got {buffer.kind}")
+                raise ValueError(f"{op.name}: {arg.name}: expected kind {arg.kind}, got {buffer.kind}")
             if buffer.size != arg.size(named):
                 raise ValueError(
-                    f"{op.name}: {arg.name} must hold {arg.size(named)} elements, got {buffer.size} {buffer.shape}"
+                    f"{op.name}: {arg.name}: expected {arg.size(named)} elements, got {buffer.size} {buffer.shape}"
                 )
 
     def capture(self, step: Callable[[], object], inputs: Sequence[Buffer] = ()) -> Plan:

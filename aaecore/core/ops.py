@@ -63,6 +63,11 @@ class Op:
     scalars: tuple[str, ...] = ()
     flops: Callable[[Mapping[str, int]], int] = lambda d: 0
     valid: Callable[[Mapping[str, int]], bool] = lambda d: True  # what the sizes of the buffers do not say
+    precision: str = "fp32"  # of its matrix products
+    family: str = ""  # what it computes, in whatever precision; its name, unless that has the precision in it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "family", self.family or self.name)
 
     def bytes(self, dims: Mapping[str, int]) -> int:
         """Bytes that must move at least: every operand once, and twice where it is read and written."""
@@ -108,34 +113,36 @@ _RNG = _in("rng", 2, kind="uint64")  # {seed, counter}
 
 
 # fmt: off
-def _linear_ops(suffix: str) -> tuple[Op, ...]:
+def _linear_ops(precision: str, suffix: str) -> tuple[Op, ...]:
     """Linear layers: y = act(x W^T + b). With bf16 x, W and dy are rounded to bfloat16 as they are read, to nearest,
     ties to even; with tf32 to 11 significant bits, ties away from zero. Products are summed in `real`, and what is
     stored, and the biases, stay `real`."""
     return (
         Op("linear_forward" + suffix,
            (_in("x", "B", "I"), _in("weight", "O", "I", kind="weight"), _in("bias", "O"), _out("y", "B", "O")),
-           ("B", "I", "O", "act"), ("slope",), flops=_gemm),
+           ("B", "I", "O", "act"), ("slope",), flops=_gemm, precision=precision, family="linear_forward"),
         # dx = beta dx + (dy W) * act'(x), where x is the layer's input, the output of the activation before it.
         Op("linear_backward_input" + suffix,
            (_in("dy", "B", "O"), _in("weight", "O", "I", kind="weight"), _in("x", "B", "I"), _beta("dx", "B", "I")),
-           ("B", "I", "O", "act", "beta"), ("slope",), flops=_gemm),
+           ("B", "I", "O", "act", "beta"), ("slope",), flops=_gemm, precision=precision,
+           family="linear_backward_input"),
         # dW = beta dW + dy^T x, db = beta db + sum over the batch of dy.
         Op("linear_backward_weight" + suffix,
            (_in("x", "B", "I"), _in("dy", "B", "O"), _beta("dweight", "O", "I", kind="weight"), _beta("dbias", "O")),
-           ("B", "I", "O", "beta"), flops=_gemm),
+           ("B", "I", "O", "beta"), flops=_gemm, precision=precision, family="linear_backward_weight"),
         # The same gradient, given to Adam where it is made; it never reaches memory.
         Op("linear_backward_weight_adam" + suffix,
            (_in("x", "B", "I"), _in("dy", "B", "O"),
             _inout("weight", "O", "I", kind="weight"), _inout("m_weight", "O", "I", kind="weight"),
             _inout("v_weight", "O", "I", kind="weight"),
             _inout("bias", "O"), _inout("m_bias", "O"), _inout("v_bias", "O"), _STATE_IN),
-           ("B", "I", "O"), flops=lambda d: _gemm(d) + 12 * d["I"] * d["O"]),
+           ("B", "I", "O"), flops=lambda d: _gemm(d) + 12 * d["I"] * d["O"], precision=precision,
+           family="linear_backward_weight_adam"),
     )
 
 
 _TABLE = (
-    *(op for suffix in PRECISIONS.values() for op in _linear_ops(suffix)),
+    *(op for precision, suffix in PRECISIONS.items() for op in _linear_ops(precision, suffix)),
     # dx = beta dx + dy * act'(y): for gradients that did not come out of a linear layer.
     Op("activation_backward", (_in("dy", "N"), _in("y", "N"), _beta("dx", "N")), ("N", "act", "beta"), ("slope",),
        flops=_per("N", 3)),
@@ -222,3 +229,9 @@ _TABLE = (
 # fmt: on
 
 OPS: Final[Mapping[str, Op]] = MappingProxyType({op.name: op for op in _TABLE})
+_NAMES: Final[Mapping[tuple[str, str], str]] = MappingProxyType({(op.family, op.precision): op.name for op in _TABLE})
+
+
+def op_of(family: str, precision: str) -> str:
+    """The name of the op of a family in a precision."""
+    return _NAMES[family, precision]

@@ -32,11 +32,11 @@ def as_matrix(
     """
     given = _as_numbers(x, name)
     if given.ndim != 2:
-        raise ValueError(f"{name} must be 2-D, (rows, features), got shape {given.shape}")
+        raise ValueError(f"{name}: expected 2-D, (rows, features), got shape {given.shape}")
     if features is not None and given.shape[1] != features:
-        raise ValueError(f"{name} must have {features} features (columns), got {given.shape[1]}: shape {given.shape}")
+        raise ValueError(f"{name}: expected {features} features (columns), got {given.shape[1]}: shape {given.shape}")
     if non_empty and given.size == 0:
-        raise ValueError(f"{name} must have at least one row and one column, got shape {given.shape}")
+        raise ValueError(f"{name}: expected at least one row and one column, got shape {given.shape}")
     if given.dtype == np.uint8:
         return np.require(given, requirements=("C", "A"))
     with np.errstate(all="ignore"):  # an overflow becomes infinity, which is reported below
@@ -55,13 +55,15 @@ def as_labels(y: Any, name: str, n: int) -> np.ndarray:
     """
     given = _as_numbers(y, name)
     if given.shape != (n,):
-        raise ValueError(f"{name}: expected shape ({n},), one label for each row, got {given.shape}")
+        raise ValueError(f"{name}: expected shape ({n},), one label for each row, got shape {given.shape}")
     with np.errstate(all="ignore"):  # what does not survive the conversion is found by comparing
         labels = np.require(given, np.int64, ("C", "A"))
     wrong = np.flatnonzero(labels != given)
     if wrong.size:
-        came = f"{given[wrong[0]]} at position {wrong[0]}, the first of {wrong.size}"
-        raise ValueError(f"{name}: expected whole numbers within int64, got {came}")
+        raise ValueError(
+            f"{name}: expected whole numbers within int64; {wrong.size} of {n} are not, "
+            f"the first is {given[wrong[0]]} at position {wrong[0]}"
+        )
     return labels
 
 
@@ -83,12 +85,12 @@ def _check_values(matrix: np.ndarray, given: np.ndarray, name: str, unit_range: 
     if not (math.isfinite(low) and math.isfinite(high)):
         count, row, column = _find_non_finite(matrix)
         raise ValueError(
-            f"{name} must hold finite float32 values (up to 3.4e38); {count} of {matrix.size} are not, "
+            f"{name}: expected finite float32 values (up to 3.4e38); {count} of {matrix.size} are not, "
             f"the first is {given[row, column]} at row {row}, column {column}"
         )
     if unit_range and (low < 0 or high > 1):
         raise ValueError(
-            f"{name} must lie in [0, 1], got values from {low} to {high}; scale it, or pass images as uint8 0..255"
+            f"{name}: expected values in [0, 1], got {low} to {high}; scale it, or pass images as uint8 0..255"
         )
 
 

@@ -20,10 +20,10 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """
     n, seed, epoch = operator.index(n), operator.index(seed), operator.index(epoch)
     if n < 0:
-        raise ValueError(f"n must be 0 or more, got {n}")
+        raise ValueError(f"n: expected an integer >= 0, got {n}")
     for name, value in (("seed", seed), ("epoch", epoch)):
         if not 0 <= value < 1 << 64:
-            raise ValueError(f"{name} must be within 0 .. 2**64 - 1, got {value}")
+            raise ValueError(f"{name}: expected an integer within 0 .. 2**64 - 1, got {value}")
     key = np.array([seed, epoch], np.uint64)
     words = np.random.Philox(key=key).random_raw(n)
     # The stable order of the words, but by their first 16 bits first: NumPy sorts those by radix, and what is nearly in

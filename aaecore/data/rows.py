@@ -44,7 +44,7 @@ def as_rows(
         expected = f"{backend.real} or uint8" if pixels else f"{backend.real}"
         raise TypeError(f"{name}: expected a device array of {expected}, got {rows.kind}")
     if len(rows.shape) != 2 or rows.shape[1] != features or len(rows) == 0:
-        raise ValueError(f"{name} must have shape (rows, {features}), at least one row, got {rows.shape}")
+        raise ValueError(f"{name}: expected shape (rows, {features}), at least one row, got {rows.shape}")
     return rows
 
 

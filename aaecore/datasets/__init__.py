@@ -71,9 +71,9 @@ def load(name: str, folder: str | os.PathLike[str] | None = None, *, dtype: str 
         DataError: files are missing, damaged or not those of this set (their md5 is checked).
     """
     if name not in NAMES:
-        raise ValueError(f"name must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+        raise ValueError(f"name: expected one of {', '.join(map(repr, NAMES))}, got {name!r}")
     if dtype not in ("float32", "uint8"):
-        raise ValueError(f"dtype must be 'float32' or 'uint8', got {dtype!r}")
+        raise ValueError(f"dtype: expected 'float32' or 'uint8', got {dtype!r}")
     train_x, train_y, test_x, test_y = _load_sample() if name == SAMPLE else _load_idx(name, folder)
 
     def split(x: np.ndarray, y: np.ndarray) -> Split:

@@ -33,6 +33,6 @@ def load_array(path: str, dataset: str = "x", *, name: str = "input", expected: 
     raise ValueError(f"{name}: expected {expected}, got {path!r}")
 
 
-def as_rows(rows: np.ndarray) -> np.ndarray:
+def flattened(rows: np.ndarray) -> np.ndarray:
     """(N, ...) images as rows (N, features)."""
     return rows.reshape(len(rows), math.prod(rows.shape[1:])) if rows.ndim > 2 else rows

@@ -17,7 +17,6 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError
 from . import atomic
+from .hdf5 import opened
 
 FORMAT = "aaecore-checkpoint"
 FORMAT_VERSION = 1
@@ -206,20 +206,13 @@ def _opened(path: Path) -> Iterator[tuple[Any, int]]:
 
     with ExitStack() as stack:
         with _refusing(path):
-            # HDF5 reads through a Python file: left to itself it locks, which network file systems may refuse, and it
-            # refuses what this process has open with other settings. O_NONBLOCK: opening a FIFO would wait for ever.
-            file = stack.enter_context(open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0))
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError("expected a regular file, got a special one")
-            hdf5 = h5py.File(file, "r")
+            file, size = stack.enter_context(opened(path))
+            root = h5py.h5g.open(file.id, b"/")
         try:
-            with _refusing(path):
-                root = h5py.h5g.open(hdf5.id, b"/")
-            yield root, status.st_size
+            yield root, size
         finally:
             with _refusing(path):
-                hdf5.close()
+                stack.close()
 
 
 def _read_meta(root: Any, file_size: int) -> tuple[NDArray[np.uint8], str]:

@@ -1,10 +1,13 @@
-"""One dataset of numbers from an HDF5 file that is not trusted."""
+"""HDF5 files that are not trusted: opening one, and reading one dataset of numbers."""
 
 from __future__ import annotations
 
 import math
 import operator
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +21,27 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 << 30
 _SOFT_LINKS = 16  # soft links followed on the way to one dataset; more is a loop
 _LISTED = 20  # dataset names shown in an error
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[h5py.File, int]]:
+    """A file to read and its size in bytes; closed at the end whatever happens.
+
+    HDF5 reads through a Python file. Left to itself it locks, which network file systems may refuse, and it refuses
+    what this process has open with other settings. Links to other files lead nowhere.
+
+    Raises:
+        OSError, ValueError: no file, a special one, or not HDF5.
+    """
+    import h5py
+
+    # O_NONBLOCK: opening a FIFO would wait for ever.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("expected a regular file, got a special one")
+        with h5py.File(file, "r") as hdf5:
+            yield hdf5, status.st_size
 
 
 def load_hdf5(
@@ -47,11 +71,15 @@ def load_hdf5(
     import h5py
 
     if not isinstance(dataset, str):
-        raise TypeError(f"dataset must be a string, got {type(dataset).__name__}")
+        raise TypeError(f"dataset: expected a string, got {type(dataset).__name__}")
     max_bytes = operator.index(max_bytes)
-    with reading(path, "HDF5 file") as file, h5py.File(file, "r") as f:
+    with reading(path, "HDF5 file") as file, ExitStack() as stack:
+        if allow_external:  # other files are found from the path of this one
+            f, size = stack.enter_context(h5py.File(file, "r")), os.path.getsize(file)
+        else:
+            f, size = stack.enter_context(opened(file))
         source = _find_dataset(f, dataset, allow_external)
-        _check_dataset(source, dataset, allow_external, max_bytes)
+        _check_dataset(source, dataset, allow_external, max_bytes, size)
         values = np.empty(source.shape, source.dtype.newbyteorder("="))
         source.read_direct(values)
         return values.reshape(len(values), -1) if values.ndim > 2 else values
@@ -99,15 +127,15 @@ def _dataset_names(f: h5py.File) -> str:
     return "the datasets " + ", ".join(names) if names else "no datasets"
 
 
-def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_bytes: int) -> None:
+def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_bytes: int, size: int) -> None:
     """Refuse what cannot be read safely; only the header has been read so far."""
     elsewhere = source.is_virtual or bool(source.external)
     if elsewhere and not allow_external:
         raise DataError(f"dataset {name!r} keeps its values in other files; pass allow_external=True if you trust it")
     if source.dtype.kind not in "buif":
-        raise DataError(f"dataset {name!r} must hold real numbers, got dtype {source.dtype}")
+        raise DataError(f"dataset {name!r}: expected real numbers, got dtype {source.dtype}")
     if not source.shape or 0 in source.shape:
-        raise DataError(f"dataset {name!r} must have rows, got shape {source.shape}")
+        raise DataError(f"dataset {name!r}: expected rows, got shape {source.shape}")
     if not source.id.get_create_plist().all_filters_avail():
         raise DataError(f"dataset {name!r} is compressed with an HDF5 filter plugin that is not installed or imported")
     # HDF5 also allocates whole chunks, and one may be declared larger than the dataset.
@@ -116,6 +144,6 @@ def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_by
     if declared > max_bytes:
         raise DataError(f"{what}, more than max_bytes={max_bytes}")
     if not elsewhere:
-        stored = min(source.id.get_storage_size(), os.path.getsize(source.file.filename))
+        stored = min(source.id.get_storage_size(), size)
         if declared > stored * DEFLATE_RATIO:
             raise DataError(f"{what}, but only {stored} are stored: it was never written, is cut or is damaged")

@@ -11,6 +11,10 @@ from ..errors import DataError
 
 # No deflate stream expands further (zlib, "Maximum Compression Factor"), so a file that claims more lies or is cut.
 DEFLATE_RATIO = 1032
+# What libraries raise for a damaged file.
+DAMAGED = (
+    OSError, EOFError, RuntimeError, SystemError, LookupError, ValueError, TypeError, ArithmeticError, zlib.error,
+)  # fmt: skip
 
 
 @contextmanager
@@ -23,5 +27,5 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[str]:
         yield file
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
-    except (OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, zlib.error) as error:
+    except DAMAGED as error:
         raise DataError(f"{file}: not a readable {what}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core.backend import Backend
 from ..core.memory import Buffer
-from ..core.ops import ACTIVATIONS, PRECISIONS
+from ..core.ops import ACTIVATIONS, op_of
 from .tensor import Function, Gradients, Parameter, Tensor
 
 LEAKY_SLOPE = 0.01  # PyTorch's default
@@ -21,8 +21,8 @@ def activation_code(name: str) -> int:
     return ACTIVATIONS[name]
 
 
-def precision_suffix(name: str, backend: Backend) -> str:
-    """What the names of the linear ops of a precision end in.
+def check_precision(name: str, backend: Backend) -> str:
+    """The name of a precision of linear layers, if the backend has it.
 
     Raises:
         ValueError: not one of fp32, tf32, bf16, or not one that the backend has.
@@ -30,20 +30,20 @@ def precision_suffix(name: str, backend: Backend) -> str:
     if not isinstance(name, str) or name not in backend.precisions:
         expected = ", ".join(backend.precisions)
         raise ValueError(f"precision: expected one of {expected} on device {backend.name!r}, got {name!r}")
-    return PRECISIONS[name]
+    return name
 
 
 class _Linear(Function):
-    def __init__(self, x: Tensor, weight: Parameter, bias: Parameter, act: int, slope: float, suffix: str) -> None:
+    def __init__(self, x: Tensor, weight: Parameter, bias: Parameter, act: int, slope: float, precision: str) -> None:
         super().__init__(x, weight, bias)
         self.x, self.weight, self.bias = x, weight, bias
-        self.act, self.slope, self.suffix = act, slope, suffix
+        self.act, self.slope, self.precision = act, slope, precision
         self.dims = (x.shape[0], weight.shape[1], weight.shape[0])
 
     def forward(self) -> Tensor:
         x, y = self.x, self.x.backend.empty((self.dims[0], self.dims[2]))
         buffers = (x.buffer, self.weight.buffer, self.bias.buffer, y)
-        x.backend.launch("linear_forward" + self.suffix, buffers, (*self.dims, self.act), (self.slope,))
+        x.backend.launch(op_of("linear_forward", self.precision), buffers, (*self.dims, self.act), (self.slope,))
         return self.result(y, self.act, self.slope)
 
     def backward(self, gradient: Buffer, gradients: Gradients) -> None:
@@ -52,11 +52,11 @@ class _Linear(Function):
         def input_gradient(dx: Buffer, beta: int) -> None:
             buffers = (gradient, self.weight.buffer, x.buffer, dx)
             dims = (*self.dims, x.activation, beta)
-            x.backend.launch("linear_backward_input" + self.suffix, buffers, dims, (x.slope,))
+            x.backend.launch(op_of("linear_backward_input", self.precision), buffers, dims, (x.slope,))
 
         # The input gradient first: it needs the weights as they were in the forward pass.
         gradients.contribute(x, input_gradient, before_activation=True)
-        gradients.linear_weight(self.weight, self.bias, x.buffer, gradient, self.suffix)
+        gradients.linear_weight(self.weight, self.bias, x.buffer, gradient, self.precision)
 
 
 def linear(
@@ -77,5 +77,5 @@ def linear(
     """
     if len(x.shape) != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"x: expected shape (batch, {weight.shape[1]}), got {x.shape}")
-    suffix = precision_suffix(precision, x.backend)
-    return _Linear(x, weight, bias, activation_code(activation), slope, suffix).forward()
+    check_precision(precision, x.backend)
+    return _Linear(x, weight, bias, activation_code(activation), slope, precision).forward()

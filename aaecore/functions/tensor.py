@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.backend import Backend
 from ..core.memory import Buffer
-from ..core.ops import IDENTITY
+from ..core.ops import IDENTITY, op_of
 
 
 class Tensor:
@@ -83,7 +83,7 @@ class Mover(Protocol):
         """What it moves."""
         ...
 
-    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> bool:
+    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, precision: str) -> bool:
         """Updates a linear layer while its gradient is made; False if it cannot."""
         ...
 
@@ -181,17 +181,17 @@ class Gradients:
         self._buffers[_key(tensor)] = buffer = tensor.backend.empty(tensor.shape)
         return buffer, 0
 
-    def linear_weight(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> None:
+    def linear_weight(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, precision: str) -> None:
         """The gradient of a linear layer: fused with the update where the optimizer can and the layer is used once.
 
-        `suffix` is what the names of the ops of the layer's precision end in.
+        `precision` is that of the layer.
         """
         wanted = [p for p in (weight, bias) if self.needs(p)]
         once = all(self._uses[id(p)] == 1 for p in wanted)
         fusible = len(wanted) == 2 and once and not self.accumulate
-        if fusible and self.optimizer is not None and self.optimizer.fused_linear(weight, bias, x, dy, suffix):
+        if fusible and self.optimizer is not None and self.optimizer.fused_linear(weight, bias, x, dy, precision):
             return
-        launch, op = weight.backend.launch, "linear_backward_weight" + suffix
+        launch, op = weight.backend.launch, op_of("linear_backward_weight", precision)
         dims = (x.shape[0], weight.shape[1], weight.shape[0])
         betas = {int(self.accumulate or id(p) in self._stored) for p in wanted}
         if len(wanted) == 2 and len(betas) == 1:

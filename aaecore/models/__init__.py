@@ -6,10 +6,11 @@ from ..priors import PRIOR
 from .aae import AAE
 from .batch import Batch
 from .model import Losses, Model, Phase, model
+from .vae import VAE
 
-DEFAULT = AAE  # what the command line trains unless it is told otherwise
+DEFAULT: type[Model] = AAE  # what the command line trains unless it is told otherwise
 
 __all__ = [
-    "AAE", "COUNT", "COUNTS", "PRIOR", "SWITCH", "TEXT", "Batch", "Column", "Losses", "Model", "Phase", "Stream",
-    "Table", "integer", "model", "number", "one_of", "option",
+    "AAE", "COUNT", "COUNTS", "DEFAULT", "PRIOR", "SWITCH", "TEXT", "VAE", "Batch", "Column", "Losses", "Model",
+    "Phase", "Stream", "Table", "integer", "model", "number", "one_of", "option",
 ]  # fmt: skip

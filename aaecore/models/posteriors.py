@@ -50,11 +50,15 @@ class Gaussian(Posterior):
     def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool) -> Tensor:
         params = encoder(x)
         if sample:
-            return gaussian_sample(params, generator.normal((x.shape[0], self.latent_dim)))
+            return self.draw(params, generator)
         mean = x.backend.empty((x.shape[0], self.latent_dim))
         dims = (x.shape[0], self.latent_dim, 2 * self.latent_dim, 0, self.latent_dim, 0, 0)
         x.backend.launch("copy_columns", (params.buffer, mean), dims)
         return Tensor(mean)
+
+    def draw(self, params: Tensor, generator: Generator) -> Tensor:
+        """(B, latent_dim): a draw for each row of params (B, 2 latent_dim), the encoder's output."""
+        return gaussian_sample(params, generator.normal((params.shape[0], self.latent_dim)))
 
 
 class Universal(Posterior):

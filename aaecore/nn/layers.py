@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from ..core.backend import Backend
-from ..functions.linear import LEAKY_SLOPE, activation_code, linear, precision_suffix
+from ..functions.linear import LEAKY_SLOPE, activation_code, check_precision, linear
 from ..functions.tensor import Parameter, Tensor
 from .module import Module
 
@@ -41,7 +41,7 @@ class Linear:
         rng: np.random.Generator,
     ) -> None:
         activation_code(activation)
-        precision_suffix(precision, backend)
+        check_precision(precision, backend)
         self.activation, self.precision = activation, precision
         bound = 1.0 / math.sqrt(inputs)
         self.weight, self.bias = (

@@ -34,9 +34,9 @@ def load_state_dict(parameters: Mapping[str, Parameter], values: Mapping[str, np
         arrays = {name: _as_real(np.asarray(value), parameters[name].backend) for name, value in values.items()}
     for name, array in arrays.items():
         if array.shape != parameters[name].shape:
-            raise ValueError(f"state_dict: {name} must have shape {parameters[name].shape}, got {array.shape}")
+            raise ValueError(f"state_dict: {name}: expected shape {parameters[name].shape}, got {array.shape}")
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             real = parameters[name].backend.real
-            raise ValueError(f"state_dict: {name} must hold real numbers that are finite in {real}, got others")
+            raise ValueError(f"state_dict: {name}: expected real numbers that are finite in {real}, got others")
     for name, array in arrays.items():
         parameters[name].backend.upload(parameters[name].buffer, array)

@@ -38,7 +38,7 @@ class Clipped:
         """What it moves."""
         return self.optimizer.parameters
 
-    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> bool:
+    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, precision: str) -> bool:
         """False: the gradient is stored."""
         return False
 

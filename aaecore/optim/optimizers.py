@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ..arguments import number
 from ..core.memory import Buffer
-from ..core.ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, MOMENTUM, STATE_SIZE, STEP
+from ..core.ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, MOMENTUM, STATE_SIZE, STEP, op_of
 from ..functions.tensor import Parameter
 
 
@@ -72,7 +72,7 @@ class Optimizer(ABC):
             flat = [b.flat() for b in (p.buffer, p.gradient(), *(m[id(p)] for m in self.moments.values()))]
             self.backend.launch(self.step_op, (*flat, self.state), (flat[0].size,))
 
-    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> bool:
+    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, precision: str) -> bool:
         """Updates a linear layer while its gradient is made; False if this optimizer cannot."""
         return False
 
@@ -109,7 +109,7 @@ class Adam(Optimizer):
         self._set_state(BETA2, number("betas[1]", betas[1], 0.0, 1.0))
         self._set_state(EPS, number("eps", eps, 0.0, open_low=True))
 
-    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, suffix: str) -> bool:
+    def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, precision: str) -> bool:
         m, v = self.moments["m"], self.moments["v"]
         buffers = (
             x,
@@ -123,7 +123,7 @@ class Adam(Optimizer):
             self.state,
         )
         dims = (x.shape[0], weight.shape[1], weight.shape[0])
-        self.backend.launch("linear_backward_weight_adam" + suffix, buffers, dims)
+        self.backend.launch(op_of("linear_backward_weight_adam", precision), buffers, dims)
         return True
 
     def config(self) -> dict[str, Any]:

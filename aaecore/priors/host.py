@@ -50,7 +50,8 @@ class CallablePrior(Prior):
         z = np.asarray(self.function(n, rng))
         if z.shape != (n, latent_dim) or z.dtype.kind not in "fiu":
             raise ValueError(
-                f"prior: the callable must return real numbers of shape {(n, latent_dim)}, got {z.dtype} {z.shape}"
+                f"prior: expected the callable to return real numbers of shape {(n, latent_dim)}, "
+                f"got {z.dtype} {z.shape}"
             )
         bad = int((~(np.abs(z) <= FLOAT32_MAX)).sum())
         if bad:

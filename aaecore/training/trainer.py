@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,6 @@ from ..core.memory import Buffer
 from ..data.rows import Rows, as_rows, to_floats
 from ..data.table import LABEL, Table, as_table, stream_order
 from ..errors import CheckpointError
-from ..functions.tensor import Parameter
 from ..models.batch import sample_of
 from ..models.model import Model, from_description
 from ..optim import OPTIMIZERS, Adam, Optimizer, schedules
@@ -31,11 +30,11 @@ from .guard import Rollback
 from .history import History, Losses, Row
 from .progress import Run
 from .rates import Rates
+from .recipe import MakeOptimizer
 from .signals import StopSignals
 from .stepper import Stepper
 
 Path = str | os.PathLike[str]
-MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
 
 
 class Trainer(Run):
@@ -456,7 +455,7 @@ def _make_optimizers(
         optimizer = maker(parameters) if callable(maker) else None
         if type(optimizer) not in OPTIMIZERS.values() or set(optimizer.parameters) != set(parameters):
             raise ValueError(
-                f"optimizers: {phase.name} must be a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
+                f"optimizers: {phase.name}: expected a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
                 f"parameters it is given, such as functools.partial(Adam, lr=1e-3); got {maker!r}"
             )
         made[phase.name] = optimizer

@@ -32,7 +32,7 @@ KINDS = {"float32": "real", "uint8": "uint8", "int64": "int64", "uint64": "uint6
 def _check_sizes(op: Op, buffers: Sequence[Buffer]) -> None:
     for arg, buffer in zip(op.args, buffers, strict=True):
         if buffer.size > MOST_ELEMENTS and arg.name != "source":  # whose rows are found in 64 bits
-            raise ValueError(f"{op.name}: {arg.name} must hold at most {MOST_ELEMENTS} elements, got {buffer.size}")
+            raise ValueError(f"{op.name}: {arg.name}: expected at most {MOST_ELEMENTS} elements, got {buffer.size}")
 
 
 def _launch(kernel: str, grid: Grid, arguments: Sequence[Argument]) -> Launch:

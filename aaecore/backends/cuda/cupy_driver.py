@@ -92,7 +92,7 @@ class CupyDriver:
     `order` says how the nodes of a graph may run: "parallel", as far as they need not wait for each other; "urgent",
     the same, those of the longest chain before others; "linear", one after the other. `carveout` is the part of a
     multiprocessor's memory that kernels would have as shared memory, in per cent; None leaves it to CUDA. Both are for
-    graphs made and kernels loaded afterwards, and change no result. Which is best has not been measured yet.
+    graphs made and kernels loaded afterwards, and change no result. docs/performance.md has what each brings.
 
     Raises:
         ValueError: another name. DeviceError: no CuPy, no driver, no such GPU, or one that is too old.

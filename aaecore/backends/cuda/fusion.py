@@ -1,8 +1,8 @@
 """Which calls of a recorded step one CUDA kernel makes: a layer of few outputs or inputs with what follows it.
 
-At small batches such a layer takes 2 us on an H100, and 0.5 us pass before the next one begins: codes and logits, which
-lie between wide layers, would wait most where they are launches of their own. A step of 300 us has 13 us less. A kernel
-of several calls (kernels/skinny.cuh) gives the bits that these give one by one.
+At small batches such a layer takes little longer than the wait for the next one: codes and logits, which lie between
+wide layers, would wait most where they are launches of their own. A kernel of several calls (kernels/skinny.cuh) gives
+the bits that these give one by one.
 """
 
 from __future__ import annotations
@@ -52,19 +52,20 @@ def _spreads(call: Call, like: Call) -> bool:
 
 def _turns(call: Call, layer: Call) -> bool:
     """Whether a call is the input gradient of that layer."""
-    is_gradient = call.name == layer.name.replace("forward", "backward_input")
+    op, of = OPS[call.name], OPS[layer.name]
+    is_gradient = op.family == "linear_backward_input" and op.precision == of.precision
     return is_gradient and _same(call.buffers[1], layer.buffers[1]) and call.dims[:3] == layer.dims[:3]
 
 
 def _pattern(calls: Sequence[Call], first: int, later: Sequence[int], chip: Chip) -> tuple[str, list[int]] | None:
     """The kernel that a call begins with others, and the numbers of these."""
-    call = calls[first]
-    if not call.name.startswith("linear_") or fan(call.name, _dims(call)) != "fan_in":
+    call, family = calls[first], OPS[calls[first].name].family
+    if family not in ("linear_forward", "linear_backward_input") or fan(call.name, _dims(call)) != "fan_in":
         return None
     use = _next(calls, later, call.buffers[3]) if has_few_rows(_dims(call)["B"], chip) else None
     if use is None:
         return None
-    user, is_forward = calls[use], call.name.startswith("linear_forward")
+    user, is_forward = calls[use], family == "linear_forward"
     if _spreads(user, call):
         return "forward_forward" if is_forward else "backward_backward", [use]
     if is_forward and user.name == "copy" and not _dims(user)["beta"]:

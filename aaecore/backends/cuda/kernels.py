@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from ...core.ops import OPS, PRECISIONS
+from ...core.ops import OPS
 
 Dims = Mapping[str, int]
 Grid = tuple[int, int]
@@ -22,6 +22,7 @@ PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/loss.cu
 # Sums of parts, which a second kernel adds.
 PARTIAL: Final = ("half_squared_error", "bce_logits", "gaussian_kl", "mixture_nll", "sum_squares")
 WEIGHT_PART: Final = "linear_backward_weight_part"  # a weight gradient of a part of the batch
+WEIGHT_GRADIENTS: Final = ("linear_backward_weight", "linear_backward_weight_adam")
 LEAST_PART_ROWS: Final = 512  # of the batch, of such a part
 MOST_WEIGHT_PARTS: Final = 8
 NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cuh; MOST there
@@ -133,7 +134,7 @@ def _simple_kernels() -> dict[str, Kernel]:
     }
     made["adversarial_bce"] = Kernel("loss.cu", 1024, registers=35, blocks=1)  # one block makes all of it
     made |= {f"{name}_sum": Kernel("loss.cu", 32, registers=46) for name in PARTIAL}
-    sums = [f"{op}_sum{2**n}" for op in ("linear_backward_weight", "linear_backward_weight_adam") for n in (1, 2, 3)]
+    sums = [f"{op}_sum{2**n}" for op in WEIGHT_GRADIENTS for n in (1, 2, 3)]
     return made | {name: Kernel("linear_sum.cu", 256, registers=54) for name in sums}
 
 
@@ -191,9 +192,6 @@ def _tile(op: str, math: str, rows: int, columns: int, chip: Chip, most_parts: i
     return name, (x, y * parts), parts
 
 
-_LINEAR: Final = {kind + suffix: (kind, precision) for kind in ALONG for precision, suffix in PRECISIONS.items()}
-
-
 def has_few_rows(batch: int, chip: Chip) -> bool:
     """Whether layers of few outputs or inputs give every row of the batch a block."""
     return 0 < batch < ROWS * chip.multiprocessors
@@ -202,7 +200,7 @@ def has_few_rows(batch: int, chip: Chip) -> bool:
 def fan(op: str, d: Dims) -> str:
     """Which kernels of kernels/skinny.cuh a linear op has: "fan_in" (to few numbers of a row), "fan_out" (from few), or
     "", none."""
-    few, many = {"linear_forward": ("O", "I"), "linear_backward_input": ("I", "O")}.get(_LINEAR[op][0], ("", ""))
+    few, many = {"linear_forward": ("O", "I"), "linear_backward_input": ("I", "O")}.get(OPS[op].family, ("", ""))
     if not few:
         return ""
     return "fan_in" if d[few] <= NARROW else "fan_out" if 0 < d[many] <= NARROW else ""
@@ -210,16 +208,16 @@ def fan(op: str, d: Dims) -> str:
 
 def skinny_math(op: str) -> str:
     """The arithmetic of those kernels: tensor cores would have little to do."""
-    precision = _LINEAR[op][1]
+    precision = OPS[op].precision
     return "ffma" if precision == "fp32" else precision
 
 
 def _linear(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
-    kind, precision = _LINEAR[op]
+    kind, precision = OPS[op].family, OPS[op].precision
     if shape := fan(op, d):
         rows = 1 if has_few_rows(d["B"], chip) else ROWS
         return [(f"{kind}_{skinny_math(op)}_{shape}{rows if rows > 1 else ''}", (_blocks(d["B"], rows), 1))]
-    if kind.startswith("linear_backward_weight"):
+    if kind in WEIGHT_GRADIENTS:
         return _weight_gradient(op, d, chip)
     math = chip.fp32 if precision == "fp32" else precision
     tile, grid, _ = _tile(op, math, d["B"], d["O" if kind == "linear_forward" else "I"], chip)
@@ -228,7 +226,7 @@ def _linear(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
 
 def _weight_tile(op: str, d: Dims, chip: Chip) -> tuple[str, Grid, int]:
     """The arithmetic and the tile of a weight gradient, their grid, and the parts of the batch that it is made in."""
-    math = chip.fp32 if _LINEAR[op][1] == "fp32" else _LINEAR[op][1]
+    math = chip.fp32 if OPS[op].precision == "fp32" else OPS[op].precision
     most = 1 if math == "ffma" else min(MOST_WEIGHT_PARTS, d["B"] // LEAST_PART_ROWS)
     tile, grid, parts = _tile(op, math, d["O"], d["I"], chip, most)
     return f"{math}_{tile}", grid, parts
@@ -236,7 +234,7 @@ def _weight_tile(op: str, d: Dims, chip: Chip) -> tuple[str, Grid, int]:
 
 def _weight_gradient(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
     """One kernel, or that of parts of a long batch and the one that adds them."""
-    kind, (suffix, grid, parts) = _LINEAR[op][0], _weight_tile(op, d, chip)
+    kind, (suffix, grid, parts) = OPS[op].family, _weight_tile(op, d, chip)
     if parts == 1:
         return [(f"{kind}_{suffix}", grid)]
     threads = KERNELS[f"{kind}_sum{parts}"].threads
@@ -248,7 +246,7 @@ def scratch_bytes(op: str, dims: Dims, chip: Chip) -> int:
     """Of device memory that a launch of an op leaves parts of its sums in; 0 if it needs none."""
     if op in PARTIAL:
         return 8 * PARTS
-    if not op.startswith("linear_backward_weight"):
+    if OPS[op].family not in WEIGHT_GRADIENTS:
         return 0
     parts = _weight_tile(op, dims, chip)[2]
     return FLOAT * parts * (dims["O"] * dims["I"] + dims["O"]) if parts > 1 else 0
@@ -258,7 +256,7 @@ def kernels_of(op: str, dims: Dims, chip: Chip) -> list[tuple[str, Grid]]:
     """The kernels of one launch of an op, in order, each with its grid; none where there is nothing to do."""
     if any(arg.role != "in" and arg.size(dims) == 0 for arg in OPS[op].args):
         return []
-    if op in _LINEAR:
+    if OPS[op].family in ALONG:
         return _linear(op, dims, chip)
     work = _ELEMENTS[op](dims) if op in _ELEMENTS else dims["B"] if op in _BY_ROW else 1
     blocks = _blocks(work, KERNELS[op].threads)

@@ -1,0 +1,59 @@
+"""Copies, and what moves on from step to step."""
+
+from __future__ import annotations
+
+from ...core.ops import LR
+from .common import Array, store
+
+
+def copy_columns(
+    src: Array, dst: Array, B: int, cols: int, src_cols: int, src_at: int, dst_cols: int, dst_at: int, beta: int
+) -> None:
+    """dst[:, dst_at : dst_at + cols] = beta dst[...] + src[:, src_at : src_at + cols]."""
+    store(dst[:, dst_at : dst_at + cols], src[:, src_at : src_at + cols], beta)
+
+
+def copy(src: Array, dst: Array, N: int, beta: int) -> None:
+    """dst = beta dst + src."""
+    store(dst, src, beta)
+
+
+def fill(x: Array, N: int, value: float) -> None:
+    """x = value."""
+    x[...] = value
+
+
+def scale(x: Array, N: int, factor: float) -> None:
+    """x = factor x."""
+    x *= factor
+
+
+def scale_by(x: Array, factor: Array, y: Array, N: int) -> None:
+    """y = x factor, where factor is an array of one number."""
+    y[...] = x * factor
+
+
+def gather_rows(
+    source: Array, index: Array, cursor: Array, out: Array, M: int, N: int, P: int, B: int, scale: float
+) -> None:
+    """out[r] = source[index[cursor + r]] scale, r < B."""
+    first = int(cursor[0])
+    out[...] = source[index[first : first + B]].astype(out.dtype) * scale
+
+
+gather_rows_u8 = gather_rows  # the same formula on bytes
+
+
+def cursor_advance(cursor: Array, by: int) -> None:
+    """cursor += by."""
+    cursor += by
+
+
+def log_value(value: Array, at: Array, log: Array, M: int, N: int, column: int) -> None:
+    """log[at modulo M, column] = value."""
+    log[at[0] % M, column] = value[0]
+
+
+def take_rate(rates: Array, at: Array, state: Array, M: int, N: int, column: int) -> None:
+    """The learning rate of the optimizer with this state = rates[at modulo M, column]."""
+    state[LR] = rates[at[0] % M, column]

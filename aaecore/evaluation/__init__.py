@@ -1,0 +1,1 @@
+"""What models are worth: figures of the paper, trained and ready to draw."""
