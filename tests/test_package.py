@@ -14,6 +14,7 @@ import pytest
 
 import aaecore
 from aaecore.kernels import cpu as compiled
+from aaecore.models.model import MODELS
 
 PACKAGE = Path(aaecore.__file__).parent
 
@@ -79,6 +80,18 @@ def test_no_imports_in_a_circle():
         for name in free:
             del left[name]
     assert not left, f"a circle among {sorted('.'.join(name) for name in left)}"
+
+
+def test_what_serves_all_models_names_none():
+    """Adding a model changes none of these files; an example in a docstring would be a name too."""
+    names = {name for name, cls in MODELS.items() if cls.__module__.startswith("aaecore.")} | {"GAN"}
+    assert {"AAE", "VAE"} < names
+    rooms = ("app", "backends", "core", "training")
+    paths = [PACKAGE / "files" / "checkpoint.py", *(p for room in rooms for p in (PACKAGE / room).rglob("*.py"))]
+    assert len(paths) > 40
+    for path in paths:
+        found = set(re.findall(r"\w+", path.read_text())) & names
+        assert not found, f"{path.relative_to(PACKAGE)} names {', '.join(found)}"
 
 
 def run(code, **environment):
