@@ -8,7 +8,7 @@
 
 // ------------------------------------------------------------------------------------------------------------- float32
 
-// One chain of fused multiply-adds per sum, ascending in k. A thread has 8 rows and 4 columns, 8 and 16 apart.
+// One chain of fused multiply-adds per sum, ascending in k. A thread has 4 rows and 4 columns, 16 apart.
 struct Ffma {
   static constexpr int PAD_ALONG = 4, PAD_ACROSS = 4;
   DEVICE static float rounded(float x) { return x; }
@@ -24,11 +24,11 @@ struct Ffma {
   }
 
   template <class T> struct Sums {
-    static_assert(T::BM == 64 && T::BN == 64 && T::THREADS == 128, "8 x 4 sums of each of 8 x 16 threads");
-    float acc[8][4];
+    static_assert(T::BM == 64 && T::BN == 64 && T::THREADS == 256, "4 x 4 sums of each of 16 x 16 threads");
+    float acc[4][4];
     DEVICE Sums() {
       UNROLL
-      for (int i = 0; i < 8; i++)
+      for (int i = 0; i < 4; i++)
         UNROLL
         for (int j = 0; j < 4; j++) acc[i][j] = 0.0f;
     }
@@ -40,9 +40,9 @@ struct Ffma {
         UNROLL
         for (int j = 0; j < 4; j++) load<B>(right[j], b, column + 16 * j, k);
         UNROLL
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < 4; i++) {
           float left[4];
-          load<A>(left, a, row + 8 * i, k);
+          load<A>(left, a, row + 16 * i, k);
           UNROLL
           for (int n = 0; n < 4; n++)
             UNROLL
@@ -52,9 +52,9 @@ struct Ffma {
     }
     DEVICE void store(float* tile) const {
       UNROLL
-      for (int i = 0; i < 8; i++)
+      for (int i = 0; i < 4; i++)
         UNROLL
-        for (int j = 0; j < 4; j++) tile[(threadIdx.x / 16 + 8 * i) * T::STRIDE + threadIdx.x % 16 + 16 * j] = acc[i][j];
+        for (int j = 0; j < 4; j++) tile[(threadIdx.x / 16 + 16 * i) * T::STRIDE + threadIdx.x % 16 + 16 * j] = acc[i][j];
     }
   };
 };

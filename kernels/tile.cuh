@@ -14,7 +14,7 @@ template <int BM_, int BN_, int BK_, int WM_, int WN_, int WK_, int STAGES_> str
   static constexpr int STRIDE = BN + 8;  // of a row of sums: 8 floats on, so that a warp's pairs of them meet no bank twice
 };
 using Small = Tile<32, 32, 64, 1, 1, 4, 3>;     // fills a chip with few rows: the warps share the reduction
-using Medium = Tile<64, 64, 32, 2, 2, 1, 3>;
+using Medium = Tile<64, 64, 32, 4, 2, 1, 3>;
 using Large = Tile<128, 128, 16, 2, 4, 1, 4>;
 
 // ROWS x DEPTH of an operand in shared memory, stored as in global memory: ALONG the reduction (row, k) or across it (k, row).
@@ -55,10 +55,21 @@ template <class T, class Math, bool A_ALONG, bool B_ALONG> struct Panels {
   static constexpr int STAGE = A::SIZE + B::SIZE;  // floats
 };
 
+// Has the tile of a matrix (M, N) brought into L2, a sector of 32 bytes for each request.
+template <class T> DEVICE void prefetch_tile(const float* matrix, int M, int N, int m0, int n0) {
+  constexpr int SECTORS = T::BN / 8, LINES = T::THREADS / SECTORS;
+  const int column = n0 + threadIdx.x % SECTORS * 8;
+  UNROLL
+  for (int i = 0; i < T::BM; i += LINES) {
+    const int row = m0 + i + threadIdx.x / SECTORS;
+    if (row < M && column < N) prefetch(matrix + (long long)row * N + column);
+  }
+}
+
 // Hands the finished tile to the epilogue, WK partial sums of each element added in order. What the epilogue needs of memory is asked for
 // several quads ahead.
 template <class T, class Epilogue> DEVICE void finish_tile(const float* sums, int M, int N, int m0, int n0, const Epilogue& epilogue) {
-  constexpr int QUADS = T::BN / 4, EACH = T::BM * QUADS / T::THREADS, AHEAD = EACH < 4 ? EACH : 4;
+  constexpr int QUADS = T::BN / 4, EACH = T::BM * QUADS / T::THREADS, AHEAD = EACH < Epilogue::AHEAD ? EACH : Epilogue::AHEAD;
   constexpr int LINES = T::THREADS / QUADS;
   static_assert(T::THREADS % QUADS == 0 && EACH % AHEAD == 0, "every thread has as many quads, all in the same columns");
   const int line = threadIdx.x / QUADS, column = n0 + threadIdx.x % QUADS * 4, n = min(4, N - column);
@@ -110,6 +121,7 @@ DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, 
   float row_sum = 0.0f;
   NO_UNROLL
   for (int chunk = 0; chunk < T::STAGES - 1; chunk++) fetch(shared + chunk * Both::STAGE, chunk);
+  epilogue.template prefetch<T>(M, m0, n0);
   float* stage = shared;
   float* spare = shared + (T::STAGES - 1) * Both::STAGE;  // the stage to fill next
   NO_UNROLL
@@ -126,8 +138,9 @@ DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, 
     stage = stage == shared + (T::STAGES - 1) * Both::STAGE ? shared : stage + Both::STAGE;
   }
   if (sums_rows && m0 + (int)threadIdx.x < M) epilogue.take_row(m0 + threadIdx.x, row_sum);
+  const auto ready = epilogue.ready();
   __syncthreads();  // all are done with the panels, whose memory the sums take
   sums.store(shared);
   __syncthreads();
-  finish_tile<T>(shared, M, N, m0, n0, epilogue.ready());
+  finish_tile<T>(shared, M, N, m0, n0, ready);
 }
