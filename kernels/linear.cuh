@@ -5,6 +5,7 @@
 #pragma once
 
 #include "adam.cuh"
+#include "sliced.cuh"
 #include "tile.cuh"
 
 // ---------------------------------------------------------------------------------------------------------- epilogues
@@ -119,6 +120,13 @@ struct BackwardWeightAdam {  // both gradients go to Adam where they are made
 
 // ------------------------------------------------------------------------------------------------------------- kernels
 
+// The product of a tile: with few rows, or of panels.
+template <class T, class Math, bool A_ALONG, bool B_ALONG, class Epilogue>
+DEVICE void product(const float* a, const float* b, int M, int N, int K, const Epilogue& epilogue, int block_row) {
+  if constexpr (T::BM == Small::BM) sliced_product<Math, A_ALONG, B_ALONG>(a, b, M, N, K, epilogue, block_row);
+  else matrix_product<T, Math, A_ALONG, B_ALONG>(a, b, M, N, K, epilogue, block_row);
+}
+
 // The gradient of a part of the batch, for layers whose tiles are too few to fill a chip: the grid has the tiles once for each part, one below the
 // other. `parts` has the gradients of all parts, (O, I) each, and then those of the bias, (O) each. linear_sum.cu adds them.
 template <class T, class Math> DEVICE void weight_part(const float* x, const float* dy, float* parts, int B, int I, int O) {
@@ -128,7 +136,7 @@ template <class T, class Math> DEVICE void weight_part(const float* x, const flo
   const int rows = (B + CHUNK * count - 1) / (CHUNK * count) * CHUNK, first = min(part * rows, B);  // the last part has what is left
   const long long size = (long long)O * I;
   float *sums = parts + part * size, *bias = parts + count * size + (long long)part * O;
-  matrix_product<T, Math, false, false>(dy + (long long)first * O, x + (long long)first * I, O, I, min(rows, B - first),
+  product<T, Math, false, false>(dy + (long long)first * O, x + (long long)first * I, O, I, min(rows, B - first),
                                BackwardWeight{sums, bias, I, 0, is_wide(sums, I)}, blockIdx.y % tile_rows);
 }
 
@@ -137,21 +145,21 @@ template <class T, class Math> DEVICE void weight_part(const float* x, const flo
   KERNEL_BLOCKS(linear_forward_##suffix, TILE::THREADS, blocks, const float* x, const float* weight, const float* bias, float* y, int B, int I, int O,  \
          int act, double slope) {                                                                                                                       \
     const bool wide = is_wide(y, O) && is_aligned16(bias);                                                                                              \
-    matrix_product<TILE, MATH, true, true>(x, weight, B, O, I, Forward{bias, y, O, act, (float)slope, wide}, blockIdx.y);                                      \
+    product<TILE, MATH, true, true>(x, weight, B, O, I, Forward{bias, y, O, act, (float)slope, wide}, blockIdx.y);                                      \
   }                                                                                                                                                     \
   KERNEL_BLOCKS(linear_backward_input_##suffix, TILE::THREADS, blocks, const float* dy, const float* weight, const float* x, float* dx, int B, int I,   \
          int O, int act, int beta, double slope) {                                                                                                      \
     const bool wide = is_wide(x, I) && is_wide(dx, I);                                                                                                  \
-    matrix_product<TILE, MATH, true, false>(dy, weight, B, I, O, BackwardInput{x, dx, I, act, beta, (float)slope, wide}, blockIdx.y);                          \
+    product<TILE, MATH, true, false>(dy, weight, B, I, O, BackwardInput{x, dx, I, act, beta, (float)slope, wide}, blockIdx.y);                          \
   }                                                                                                                                                     \
   KERNEL_BLOCKS(linear_backward_weight_##suffix, TILE::THREADS, gradients, const float* x, const float* dy, float* dweight, float* dbias, int B, int I, \
          int O, int beta) {                                                                                                                             \
-    matrix_product<TILE, MATH, false, false>(dy, x, O, I, B, BackwardWeight{dweight, dbias, I, beta, is_wide(dweight, I)}, blockIdx.y);                        \
+    product<TILE, MATH, false, false>(dy, x, O, I, B, BackwardWeight{dweight, dbias, I, beta, is_wide(dweight, I)}, blockIdx.y);                        \
   }                                                                                                                                                     \
   KERNEL_BLOCKS(linear_backward_weight_adam_##suffix, TILE::THREADS, updates, const float* x, const float* dy, float* weight, float* m_weight,          \
          float* v_weight, float* bias, float* m_bias, float* v_bias, const double* state, int B, int I, int O) {                                        \
     const bool wide = is_wide(weight, I) && is_wide(m_weight, I) && is_wide(v_weight, I);                                                               \
-    matrix_product<TILE, MATH, false, false>(                                                                                                                  \
+    product<TILE, MATH, false, false>(                                                                                                                  \
         dy, x, O, I, B, BackwardWeightAdam{weight, m_weight, v_weight, bias, m_bias, v_bias, state, I, wide}, blockIdx.y);                              \
   }
 

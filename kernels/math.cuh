@@ -123,6 +123,14 @@ struct Tf32 {
     UNROLL
     for (int i = 0; i < 2; i++) to.v[i] = round_tf32(panel[P::at(row, k + t + i * 4)]);
   }
+  template <class F> DEVICE static void take(Left& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 4; i++) to.v[i] = round_tf32(factors.at(line + i % 2, k + i / 2));
+  }
+  template <class F> DEVICE static void take(Right& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 2; i++) to.v[i] = round_tf32(factors.at(line, k + i));
+  }
   template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
     UNROLL
     for (int i = 0; i < MT; i++) mma_tf32(acc[i][j], a[i].v, b.v);
@@ -150,6 +158,14 @@ struct Tf32x3 {
   template <class P> DEVICE static void load(Right& to, const float* panel, int row, int k, int t) {
     UNROLL
     for (int i = 0; i < 2; i++) split(panel[P::at(row, k + t + i * 4)], to.high[i], to.low[i]);
+  }
+  template <class F> DEVICE static void take(Left& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 4; i++) split(factors.at(line + i % 2, k + i / 2), to.high[i], to.low[i]);
+  }
+  template <class F> DEVICE static void take(Right& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 2; i++) split(factors.at(line, k + i), to.high[i], to.low[i]);
   }
   // Product by product, so that no tensor-core instruction has to wait for the one just before it.
   template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
@@ -190,6 +206,15 @@ struct Bf16 {
   template <class P> DEVICE static void load(Right& to, const float* panel, int row, int k, int t) {
     UNROLL
     for (int i = 0; i < 2; i++) to.v[i] = pair<P>(panel, row, k + 2 * t + i * 8);
+  }
+  template <class F> DEVICE static u32 pair(const F& factors, int line, int k) { return pack_bf16(factors.at(line, k), factors.at(line, k + 1)); }
+  template <class F> DEVICE static void take(Left& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 4; i++) to.v[i] = pair(factors, line + i % 2, k + i / 2 * 2);
+  }
+  template <class F> DEVICE static void take(Right& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 2; i++) to.v[i] = pair(factors, line, k + i * 2);
   }
   template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
     UNROLL

@@ -13,7 +13,6 @@ template <int BM_, int BN_, int BK_, int WM_, int WN_, int WK_, int STAGES_> str
   static constexpr int THREADS = 32 * WM * WN * WK, ROWS = BM / WM, COLUMNS = BN / WN;  // rows and columns of a warp
   static constexpr int STRIDE = BN + 8;  // of a row of sums: 8 floats on, so that a warp's pairs of them meet no bank twice
 };
-using Small = Tile<32, 32, 64, 1, 1, 4, 3>;     // fills a chip with few rows: the warps share the reduction
 using Medium = Tile<64, 64, 32, 4, 2, 1, 3>;
 using Large = Tile<128, 128, 16, 2, 4, 1, 4>;
 

@@ -137,9 +137,10 @@ def test_occupancy_is_within_budget(kernels: list[cubins.Compiled]) -> None:
     assert not {name: of for name, of in budgets.items() if of[0] < of[1]}, "blocks a multiprocessor holds, wanted"
 
 
-@pytest.mark.parametrize(("math", "updates"), [("tf32x3", 2), ("tf32", 2), ("bf16", 2)])
+@pytest.mark.parametrize(("math", "updates"), [("tf32x3", 1), ("tf32", 2), ("bf16", 2)])
 def test_updates_leave_room_for_the_chain(math: str, updates: int, compilation: cubins.Compilation) -> None:
-    """On Hopper, where a step of few rows has products of small tiles beside updates of medium ones."""
+    """On Hopper, where a step of few rows has products of small tiles beside updates of medium ones. Those of tf32x3
+    take 128 registers for eight warps, which one block of an update leaves them."""
     on = cubins.MULTIPROCESSORS["sm_90a"]
     found = {k.name: k for k in compilation.kernels("sm_90a")}
     update = found[f"linear_backward_weight_adam_{math}_medium"]
