@@ -56,14 +56,6 @@ class Exception_:
 
 EXCEPTIONS = (
     Exception_(
-        r"linear_forward_\w+_large", ("tile.cuh", "shared", "write", 16), 2,
-        "lines of 16 + 4 floats: two that are copied together share banks, so that no two reads do",
-    ),
-    Exception_(
-        r"linear_backward_input_\w+_large", ("tile.cuh", "shared", "write", 16), 1.5,
-        "the same of one of the two panels",
-    ),
-    Exception_(
         r"linear_\w+_ffma_medium", ("math.cuh", "shared", "write", 4), 2,
         "half a warp has a row of the sums: once for a tile, whose lines suit the tensor cores' fragments",
     ),
