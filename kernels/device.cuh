@@ -30,6 +30,7 @@ DEVICE float4 load4(const float* p) { return *reinterpret_cast<const float4*>(p)
 DEVICE float2 load2(const float* p) { return *reinterpret_cast<const float2*>(p); }
 DEVICE void store4(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
 DEVICE void store2(float* p, float2 v) { *reinterpret_cast<float2*>(p) = v; }
+DEVICE void prefetch(const float* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }  // into L2, the 32 bytes that p is in
 DEVICE bool is_aligned16(const void* p) { return reinterpret_cast<unsigned long long>(p) % 16 == 0; }
 
 // ------------------------------------------------------------------------------- asynchronous copy, global -> shared

@@ -8,7 +8,7 @@
 
 // ------------------------------------------------------------------------------------------------------------- float32
 
-// One chain of fused multiply-adds per sum, ascending in k. A thread has 8 rows and 4 columns, 8 and 16 apart.
+// One chain of fused multiply-adds per sum, ascending in k. A thread has 4 rows and 4 columns, 16 apart.
 struct Ffma {
   static constexpr int PAD_ALONG = 4, PAD_ACROSS = 4;
   DEVICE static float rounded(float x) { return x; }
@@ -24,11 +24,11 @@ struct Ffma {
   }
 
   template <class T> struct Sums {
-    static_assert(T::BM == 64 && T::BN == 64 && T::THREADS == 128, "8 x 4 sums of each of 8 x 16 threads");
-    float acc[8][4];
+    static_assert(T::BM == 64 && T::BN == 64 && T::THREADS == 256, "4 x 4 sums of each of 16 x 16 threads");
+    float acc[4][4];
     DEVICE Sums() {
       UNROLL
-      for (int i = 0; i < 8; i++)
+      for (int i = 0; i < 4; i++)
         UNROLL
         for (int j = 0; j < 4; j++) acc[i][j] = 0.0f;
     }
@@ -40,9 +40,9 @@ struct Ffma {
         UNROLL
         for (int j = 0; j < 4; j++) load<B>(right[j], b, column + 16 * j, k);
         UNROLL
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < 4; i++) {
           float left[4];
-          load<A>(left, a, row + 8 * i, k);
+          load<A>(left, a, row + 16 * i, k);
           UNROLL
           for (int n = 0; n < 4; n++)
             UNROLL
@@ -52,9 +52,9 @@ struct Ffma {
     }
     DEVICE void store(float* tile) const {
       UNROLL
-      for (int i = 0; i < 8; i++)
+      for (int i = 0; i < 4; i++)
         UNROLL
-        for (int j = 0; j < 4; j++) tile[(threadIdx.x / 16 + 8 * i) * T::STRIDE + threadIdx.x % 16 + 16 * j] = acc[i][j];
+        for (int j = 0; j < 4; j++) tile[(threadIdx.x / 16 + 16 * i) * T::STRIDE + threadIdx.x % 16 + 16 * j] = acc[i][j];
     }
   };
 };
@@ -77,19 +77,19 @@ template <class Math, class T> struct MmaSums {
   DEVICE static int warp() { return threadIdx.x / 32; }
   DEVICE static int first_row() { return warp() / T::WN % T::WM * T::ROWS; }
   DEVICE static int first_column() { return warp() % T::WN * T::COLUMNS; }
-  DEVICE static int slice() { return warp() / (T::WM * T::WN); }  // of the reduction
   template <class A, class B> DEVICE void add(const float* a, const float* b) {
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int g = threadIdx.x % 32 / 4, first = threadIdx.x % 4 * Math::LANE;
+    a += A::at(first_row() + g, first);  // all else is known to the compiler, and part of the instructions
+    b += B::at(first_column() + g, first);
     UNROLL
-    for (int step = 0; step < T::BK / T::WK; step += Math::K) {
-      const int k = slice() * (T::BK / T::WK) + step;
+    for (int k = 0; k < T::BK; k += Math::K) {
       typename Math::Left left[MT];
       UNROLL
-      for (int i = 0; i < MT; i++) Math::template load<A>(left[i], a, first_row() + i * 16 + g, k, t);
+      for (int i = 0; i < MT; i++) Math::template load<A>(left[i], a, i * 16, k);
       UNROLL
       for (int j = 0; j < NT; j++) {
         typename Math::Right right;
-        Math::template load<B>(right, b, first_column() + j * 8 + g, k, t);
+        Math::template load<B>(right, b, j * 8, k);
         Math::multiply(acc, j, left, right);
       }
     }
@@ -102,7 +102,7 @@ template <class Math, class T> struct MmaSums {
       for (int j = 0; j < NT; j++)
         UNROLL
         for (int half = 0; half < 2; half++) {
-          const int row = slice() * T::BM + first_row() + i * 16 + g + half * 8;
+          const int row = first_row() + i * 16 + g + half * 8;
           store2(tile + row * T::STRIDE + first_column() + j * 8 + 2 * t, make_float2(acc[i][j][2 * half], acc[i][j][2 * half + 1]));
         }
   }
@@ -110,18 +110,26 @@ template <class Math, class T> struct MmaSums {
 
 // Factors of 11 significant bits, products summed by the tensor core.
 struct Tf32 {
-  static constexpr int K = 8, PAD_ALONG = 4, PAD_ACROSS = 8;
+  static constexpr int K = 8, LANE = 1, PAD_ALONG = 4, PAD_ACROSS = 8;
   struct Left { u32 v[4]; };
   struct Right { u32 v[2]; };
   template <class T> using Sums = MmaSums<Tf32, T>;
   DEVICE static float rounded(float x) { return bits_to_float(round_tf32(x)); }
-  template <class P> DEVICE static void load(Left& to, const float* panel, int row, int k, int t) {
+  template <class P> DEVICE static void load(Left& to, const float* panel, int row, int k) {
     UNROLL
-    for (int i = 0; i < 4; i++) to.v[i] = round_tf32(panel[P::at(row + i % 2 * 8, k + t + i / 2 * 4)]);
+    for (int i = 0; i < 4; i++) to.v[i] = round_tf32(panel[P::at(row + i % 2 * 8, k + i / 2 * 4)]);
   }
-  template <class P> DEVICE static void load(Right& to, const float* panel, int row, int k, int t) {
+  template <class P> DEVICE static void load(Right& to, const float* panel, int row, int k) {
     UNROLL
-    for (int i = 0; i < 2; i++) to.v[i] = round_tf32(panel[P::at(row, k + t + i * 4)]);
+    for (int i = 0; i < 2; i++) to.v[i] = round_tf32(panel[P::at(row, k + i * 4)]);
+  }
+  template <class F> DEVICE static void take(Left& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 4; i++) to.v[i] = round_tf32(factors.at(line + i % 2, k + i / 2));
+  }
+  template <class F> DEVICE static void take(Right& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 2; i++) to.v[i] = round_tf32(factors.at(line, k + i));
   }
   template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
     UNROLL
@@ -133,7 +141,7 @@ struct Tf32 {
 // start from zero and are added as float32: a tensor core may round its sums toward zero, which over a long reduction would show.
 // An infinite factor gives NaN, where float32 gives infinity.
 struct Tf32x3 {
-  static constexpr int K = 8, PAD_ALONG = 4, PAD_ACROSS = 8;
+  static constexpr int K = 8, LANE = 1, PAD_ALONG = 4, PAD_ACROSS = 8;
   struct Left { u32 high[4], low[4]; };
   struct Right { u32 high[2], low[2]; };
   template <class T> using Sums = MmaSums<Tf32x3, T>;
@@ -143,13 +151,21 @@ struct Tf32x3 {
     high = (float_to_bits(x) + 0x1000u) & 0xffffe000u;
     low = float_to_bits(x - bits_to_float(high)) & 0xffffe000u;
   }
-  template <class P> DEVICE static void load(Left& to, const float* panel, int row, int k, int t) {
+  template <class P> DEVICE static void load(Left& to, const float* panel, int row, int k) {
     UNROLL
-    for (int i = 0; i < 4; i++) split(panel[P::at(row + i % 2 * 8, k + t + i / 2 * 4)], to.high[i], to.low[i]);
+    for (int i = 0; i < 4; i++) split(panel[P::at(row + i % 2 * 8, k + i / 2 * 4)], to.high[i], to.low[i]);
   }
-  template <class P> DEVICE static void load(Right& to, const float* panel, int row, int k, int t) {
+  template <class P> DEVICE static void load(Right& to, const float* panel, int row, int k) {
     UNROLL
-    for (int i = 0; i < 2; i++) split(panel[P::at(row, k + t + i * 4)], to.high[i], to.low[i]);
+    for (int i = 0; i < 2; i++) split(panel[P::at(row, k + i * 4)], to.high[i], to.low[i]);
+  }
+  template <class F> DEVICE static void take(Left& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 4; i++) split(factors.at(line + i % 2, k + i / 2), to.high[i], to.low[i]);
+  }
+  template <class F> DEVICE static void take(Right& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 2; i++) split(factors.at(line, k + i), to.high[i], to.low[i]);
   }
   // Product by product, so that no tensor-core instruction has to wait for the one just before it.
   template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
@@ -173,7 +189,7 @@ struct Tf32x3 {
 
 // Factors rounded to bfloat16.
 struct Bf16 {
-  static constexpr int K = 16, PAD_ALONG = 8, PAD_ACROSS = 4;
+  static constexpr int K = 16, LANE = 2, PAD_ALONG = 8, PAD_ACROSS = 4;
   struct Left { u32 v[4]; };
   struct Right { u32 v[2]; };
   template <class T> using Sums = MmaSums<Bf16, T>;
@@ -183,13 +199,22 @@ struct Bf16 {
     const float2 both = load2(panel + P::at(row, k));
     return pack_bf16(both.x, both.y);
   }
-  template <class P> DEVICE static void load(Left& to, const float* panel, int row, int k, int t) {
+  template <class P> DEVICE static void load(Left& to, const float* panel, int row, int k) {
     UNROLL
-    for (int i = 0; i < 4; i++) to.v[i] = pair<P>(panel, row + i % 2 * 8, k + 2 * t + i / 2 * 8);
+    for (int i = 0; i < 4; i++) to.v[i] = pair<P>(panel, row + i % 2 * 8, k + i / 2 * 8);
   }
-  template <class P> DEVICE static void load(Right& to, const float* panel, int row, int k, int t) {
+  template <class P> DEVICE static void load(Right& to, const float* panel, int row, int k) {
     UNROLL
-    for (int i = 0; i < 2; i++) to.v[i] = pair<P>(panel, row, k + 2 * t + i * 8);
+    for (int i = 0; i < 2; i++) to.v[i] = pair<P>(panel, row, k + i * 8);
+  }
+  template <class F> DEVICE static u32 pair(const F& factors, int line, int k) { return pack_bf16(factors.at(line, k), factors.at(line, k + 1)); }
+  template <class F> DEVICE static void take(Left& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 4; i++) to.v[i] = pair(factors, line + i % 2, k + i / 2 * 2);
+  }
+  template <class F> DEVICE static void take(Right& to, const F& factors, int line, int k) {
+    UNROLL
+    for (int i = 0; i < 2; i++) to.v[i] = pair(factors, line, k + i * 2);
   }
   template <int MT, int NT> DEVICE static void multiply(float (&acc)[MT][NT][4], int j, const Left (&a)[MT], const Right& b) {
     UNROLL

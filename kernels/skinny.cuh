@@ -25,6 +25,11 @@ struct Few {
   Quad low, high;
   DEVICE float operator[](int i) const { return i < 4 ? low.v[i] : high.v[i - 4]; }
 };
+// Factors are rounded once, as soon as they are there: every product would do it again. `few` has rounded ones.
+template <class Math> DEVICE void round_quad(Quad& q) {
+  UNROLL
+  for (int j = 0; j < 4; j++) q.v[j] = Math::rounded(q.v[j]);
+}
 // A wide row has 4 or 8. Its last four are read in any case: a load that depends on n would be a branch.
 template <bool WIDE> DEVICE Few load_few(const float* p, int n) {
   Few few = {load_quad(p, n, WIDE), load_quad(p + (WIDE ? n - 4 : 4), n - 4, WIDE)};
@@ -38,7 +43,7 @@ template <int R> DEVICE long long batch_row(int r, int B) { return R == 1 ? bloc
 
 // Adds up what all threads have of R rows of `n` sums and gives each to finish(row of the batch, which, sum), whose results go to `few`;
 // what there is none of is 0.
-template <int R, class Finish> DEVICE void finish_few(float (&sums)[R * MOST], int n, int B, float* few, const Finish& finish) {
+template <class Math, int R, class Finish> DEVICE void finish_few(float (&sums)[R * MOST], int n, int B, float* few, const Finish& finish) {
   constexpr int N = R * MOST;
   STATIC_SHARED(float, parts, WARPS * N);
   spread_sum<N>(sums);
@@ -48,7 +53,7 @@ template <int R, class Finish> DEVICE void finish_few(float (&sums)[R * MOST], i
   const int row = blockIdx.x * R + threadIdx.x / MOST, which = threadIdx.x % MOST;
   float total = 0.0f;
   for (int w = 0; w < WARPS; w++) total += parts[w * N + threadIdx.x];
-  few[threadIdx.x] = row < B && which < n ? finish(row, which, total) : 0.0f;
+  few[threadIdx.x] = row < B && which < n ? Math::rounded(finish(row, which, total)) : 0.0f;
 }
 
 // Few sums of a row: x[b] . W[o] over the inputs of a layer. Of outputs that are not there the last one is read again.
@@ -61,18 +66,22 @@ template <class Math, int R, bool WIDE> DEVICE void add_forward(const float* x, 
     UNROLL
     for (int o = 0; o < MOST; o++) b[o] = load_quad(w.at + min(o, w.O - 1) * w.I + i, w.I - i, WIDE);
     UNROLL
-    for (int o = 0; o < MOST; o++)
+    for (int r = 0; r < R; r++) round_quad<Math>(a[r]);
+    UNROLL
+    for (int o = 0; o < MOST; o++) {
+      round_quad<Math>(b[o]);
       UNROLL
       for (int r = 0; r < R; r++)
         UNROLL
-        for (int j = 0; j < 4; j++) sums[r * MOST + o] = fmaf(Math::rounded(a[r].v[j]), Math::rounded(b[o].v[j]), sums[r * MOST + o]);
+        for (int j = 0; j < 4; j++) sums[r * MOST + o] = fmaf(a[r].v[j], b[o].v[j], sums[r * MOST + o]);
+    }
   }
 }
 template <class Math, int R, class Finish> DEVICE void fan_in_forward(const float* x, const Weights& w, int B, float* few, const Finish& finish) {
   float sums[R * MOST] = {};
   if (is_wide(x, w.I) && is_wide(w.at, w.I)) add_forward<Math, R, true>(x, w, B, sums);
   else add_forward<Math, R, false>(x, w, B, sums);
-  finish_few<R>(sums, w.O, B, few, finish);
+  finish_few<Math, R>(sums, w.O, B, few, finish);
 }
 
 // Few sums of a row: dy[b][o] W[o][i] over the outputs of a layer.
@@ -91,12 +100,15 @@ template <class Math, int R, bool WIDE> DEVICE void add_backward(const float* dy
     UNROLL
     for (int t = 0; t < TURNS; t++) {
       const bool is_there = first + t * THREADS < w.O;
+      round_quad<Math>(b[t].low), round_quad<Math>(b[t].high);
+      UNROLL
+      for (int r = 0; r < R; r++) g[t][r] = Math::rounded(g[t][r]);
       UNROLL
       for (int r = 0; r < R; r++)
         UNROLL
         for (int i = 0; i < MOST; i++) {
           float& sum = sums[r * MOST + i];
-          sum = is_there ? fmaf(Math::rounded(g[t][r]), Math::rounded(b[t][i]), sum) : sum;
+          sum = is_there ? fmaf(g[t][r], b[t][i], sum) : sum;
         }
     }
   }
@@ -105,7 +117,7 @@ template <class Math, int R, class Finish> DEVICE void fan_in_backward(const flo
   float sums[R * MOST] = {};
   if (is_wide(w.at, w.I)) add_backward<Math, R, true>(dy, w, B, sums);
   else add_backward<Math, R, false>(dy, w, B, sums);
-  finish_few<R>(sums, w.I, B, few, finish);
+  finish_few<Math, R>(sums, w.I, B, few, finish);
 }
 
 // A FAN OUT is an object. Its constructor asks for what a thread needs in its first turn; its call, once `few` is there, makes the rest.
@@ -143,13 +155,14 @@ template <class Math, int R, bool WIDE> struct FanOutForward {
       for (int t = 0; t < TURNS; t++) {
         const int o = first + t * THREADS;
         if (o >= to.w.O) break;
+        round_quad<Math>(b[t].low), round_quad<Math>(b[t].high);
         NO_UNROLL  // an activation is long
         for (int r = 0; r < R; r++) {
           const int row = blockIdx.x * R + r;
           if (row >= to.B) break;
           float sum = 0.0f;
           UNROLL
-          for (int i = 0; i < MOST; i++) sum = fmaf(Math::rounded(few[r * MOST + i]), Math::rounded(b[t][i]), sum);
+          for (int i = 0; i < MOST; i++) sum = fmaf(few[r * MOST + i], b[t][i], sum);
           to.y[(long long)row * to.w.O + o] = activation(sum + bias[t], to.act, to.slope);
         }
       }
@@ -189,6 +202,8 @@ template <class Math, int R, bool WIDE> struct FanOutBackward {
     for (int i = 4 * threadIdx.x; i < to.w.I; i += 4 * THREADS) {
       if (i >= 4 * THREADS) load(i);
       UNROLL
+      for (int o = 0; o < MOST; o++) round_quad<Math>(b[o]);
+      UNROLL
       for (int r = 0; r < R; r++) {
         const int row = blockIdx.x * R + r;
         if (row >= to.B) break;
@@ -198,7 +213,7 @@ template <class Math, int R, bool WIDE> struct FanOutBackward {
           float sum = 0.0f;
           UNROLL
           for (int o = 0; o < MOST; o++)
-            if (o < to.w.O) sum = fmaf(Math::rounded(few[r * MOST + o]), Math::rounded(b[o].v[j]), sum);
+            if (o < to.w.O) sum = fmaf(few[r * MOST + o], b[o].v[j], sum);
           sum *= activation_derivative(x[r].v[j], to.act, to.slope);
           result.v[j] = to.beta ? dx[r].v[j] + sum : sum;
         }
@@ -221,9 +236,9 @@ DEVICE void fan_out(const To& to, const float* few, const Makes& makes) {
 }
 
 // Rows of n numbers, as FAN OUT takes them.
-template <int R> DEVICE void load_rows(const float* from, int n, int B, float* few) {
+template <class Math, int R> DEVICE void load_rows(const float* from, int n, int B, float* few) {
   const int row = blockIdx.x * R + threadIdx.x / MOST, which = threadIdx.x % MOST;
-  if (threadIdx.x < R * MOST) few[threadIdx.x] = row < B && which < n ? from[(long long)row * n + which] : 0.0f;
+  if (threadIdx.x < R * MOST) few[threadIdx.x] = row < B && which < n ? Math::rounded(from[(long long)row * n + which]) : 0.0f;
 }
 
 // What becomes of a sum of a layer with few outputs, and of the input gradient of one with few inputs.
@@ -246,26 +261,26 @@ struct InputGradient {
   }
 };
 
-#define FAN_KERNELS(MATH, suffix, R, more)                                                                                                           \
-  KERNEL_BLOCKS(linear_forward_##suffix##_fan_in##more, THREADS, 2, const float* x, const float* weight, const float* bias, float* y, int B, int I,  \
-         int O, int act, double slope) {                                                                                                             \
-    STATIC_SHARED(float, few, R * MOST);                                                                                                             \
-    fan_in_forward<MATH, R>(x, {weight, I, O}, B, few, Output{bias, y, O, act, (float)slope});                                                       \
-  }                                                                                                                                                  \
-  KERNEL_BLOCKS(linear_forward_##suffix##_fan_out##more, THREADS, 2, const float* x, const float* weight, const float* bias, float* y, int B, int I, \
-         int O, int act, double slope) {                                                                                                             \
-    STATIC_SHARED(float, few, R * MOST);                                                                                                             \
-    fan_out<FanOutForward, MATH, R>(OutputRows{{weight, I, O}, bias, y, B, act, (float)slope}, few, [&] { load_rows<R>(x, I, B, few); });            \
-  }                                                                                                                                                  \
-  KERNEL_BLOCKS(linear_backward_input_##suffix##_fan_in##more, THREADS, 2, const float* dy, const float* weight, const float* x, float* dx, int B,   \
-         int I, int O, int act, int beta, double slope) {                                                                                            \
-    STATIC_SHARED(float, few, R * MOST);                                                                                                             \
-    fan_in_backward<MATH, R>(dy, {weight, I, O}, B, few, InputGradient{x, dx, I, act, beta, (float)slope});                                          \
-  }                                                                                                                                                  \
-  KERNEL_BLOCKS(linear_backward_input_##suffix##_fan_out##more, THREADS, 2, const float* dy, const float* weight, const float* x, float* dx, int B,  \
-         int I, int O, int act, int beta, double slope) {                                                                                            \
-    STATIC_SHARED(float, few, R * MOST);                                                                                                             \
-    fan_out<FanOutBackward, MATH, R>(GradientRows{{weight, I, O}, x, dx, B, act, beta, (float)slope}, few, [&] { load_rows<R>(dy, O, B, few); });    \
+#define FAN_KERNELS(MATH, suffix, R, more)                                                                                                              \
+  KERNEL_BLOCKS(linear_forward_##suffix##_fan_in##more, THREADS, 2, const float* x, const float* weight, const float* bias, float* y, int B, int I,     \
+         int O, int act, double slope) {                                                                                                                \
+    STATIC_SHARED(float, few, R * MOST);                                                                                                                \
+    fan_in_forward<MATH, R>(x, {weight, I, O}, B, few, Output{bias, y, O, act, (float)slope});                                                          \
+  }                                                                                                                                                     \
+  KERNEL_BLOCKS(linear_forward_##suffix##_fan_out##more, THREADS, 2, const float* x, const float* weight, const float* bias, float* y, int B, int I,    \
+         int O, int act, double slope) {                                                                                                                \
+    STATIC_SHARED(float, few, R * MOST);                                                                                                                \
+    fan_out<FanOutForward, MATH, R>(OutputRows{{weight, I, O}, bias, y, B, act, (float)slope}, few, [&] { load_rows<MATH, R>(x, I, B, few); });         \
+  }                                                                                                                                                     \
+  KERNEL_BLOCKS(linear_backward_input_##suffix##_fan_in##more, THREADS, 2, const float* dy, const float* weight, const float* x, float* dx, int B,      \
+         int I, int O, int act, int beta, double slope) {                                                                                               \
+    STATIC_SHARED(float, few, R * MOST);                                                                                                                \
+    fan_in_backward<MATH, R>(dy, {weight, I, O}, B, few, InputGradient{x, dx, I, act, beta, (float)slope});                                             \
+  }                                                                                                                                                     \
+  KERNEL_BLOCKS(linear_backward_input_##suffix##_fan_out##more, THREADS, 2, const float* dy, const float* weight, const float* x, float* dx, int B,     \
+         int I, int O, int act, int beta, double slope) {                                                                                               \
+    STATIC_SHARED(float, few, R * MOST);                                                                                                                \
+    fan_out<FanOutBackward, MATH, R>(GradientRows{{weight, I, O}, x, dx, B, act, beta, (float)slope}, few, [&] { load_rows<MATH, R>(dy, O, B, few); }); \
   }
 
 // Several calls in one: the parameters of each, one call after the other. What a call would read of the one before is not read again.

@@ -1,27 +1,29 @@
 // A matrix product by tiles: c (M, N) = sum over k of a (M, K) b (N, K), for operands stored along k or across it.
 //
 // A block makes a tile of BM x BN sums. Chunks of BK of the reduction go through shared memory, STAGES of them under way at a time; the warps stand
-// in a grid of WM x WN over the tile, and WK of them share each chunk. Finished sums go through shared memory once more, so that the
+// in a grid of WM x WN over the tile. Finished sums go through shared memory once more, so that the
 // epilogue meets whole rows, four neighbours at a time. Every sum is a fixed sequence of operations: the bits depend on the shape and the tile only.
 #pragma once
 
 #include "math.cuh"
 #include "quad.cuh"
 
-template <int BM_, int BN_, int BK_, int WM_, int WN_, int WK_, int STAGES_> struct Tile {
-  static constexpr int BM = BM_, BN = BN_, BK = BK_, WM = WM_, WN = WN_, WK = WK_, STAGES = STAGES_;
-  static constexpr int THREADS = 32 * WM * WN * WK, ROWS = BM / WM, COLUMNS = BN / WN;  // rows and columns of a warp
+template <int BM_, int BN_, int BK_, int WM_, int WN_, int STAGES_> struct Tile {
+  static constexpr int BM = BM_, BN = BN_, BK = BK_, WM = WM_, WN = WN_, STAGES = STAGES_;
+  static constexpr int THREADS = 32 * WM * WN, ROWS = BM / WM, COLUMNS = BN / WN;  // rows and columns of a warp
   static constexpr int STRIDE = BN + 8;  // of a row of sums: 8 floats on, so that a warp's pairs of them meet no bank twice
 };
-using Small = Tile<32, 32, 64, 1, 1, 4, 3>;     // fills a chip with few rows: the warps share the reduction
-using Medium = Tile<64, 64, 32, 2, 2, 1, 3>;
-using Large = Tile<128, 128, 16, 2, 4, 1, 4>;
+using Medium = Tile<64, 64, 32, 4, 2, 3>;
+using Large = Tile<128, 128, 16, 2, 4, 4>;
 
 // ROWS x DEPTH of an operand in shared memory, stored as in global memory: ALONG the reduction (row, k) or across it (k, row).
 template <bool ALONG, int ROWS, int DEPTH, int THREADS, int PAD> struct Panel {
   static constexpr int INNER = ALONG ? DEPTH : ROWS, OUTER = ALONG ? ROWS : DEPTH;
   static constexpr int STRIDE = INNER + PAD, SIZE = OUTER * STRIDE, QUADS = INNER / 4;
   static constexpr int LINES = THREADS / QUADS;  // that the threads copy at a time
+  // Of eight quads that are copied together, two halves of 16 floats lie so many lines apart that they share no bank.
+  static constexpr int APART = QUADS >= 8 ? 1 : 2 * STRIDE % 32 == 16 ? 2 : 4;
+  static_assert(QUADS >= 8 || (QUADS == 4 && APART * STRIDE % 32 == 16 && LINES % (2 * APART) == 0), "no two of them share a bank");
   static_assert(THREADS % QUADS == 0 && OUTER % LINES == 0 && STRIDE % 4 == 0, "every thread copies as many quads of 16 bytes");
 
   DEVICE static int at(int row, int k) { return ALONG ? row * STRIDE + k : k * STRIDE + row; }
@@ -29,7 +31,8 @@ template <bool ALONG, int ROWS, int DEPTH, int THREADS, int PAD> struct Panel {
   // Begins to copy rows from `row` on and k from `k` on out of an operand (rows, depth); zeros where it has none.
   DEVICE static void fetch(float* shared, const float* operand, int rows, int depth, int row, int k, bool wide) {
     const int outer_end = ALONG ? rows : depth, inner_end = ALONG ? depth : rows;
-    const int line = threadIdx.x / QUADS, column = threadIdx.x % QUADS * 4;
+    const int turn = threadIdx.x / QUADS, among = turn % (2 * APART), column = threadIdx.x % QUADS * 4;
+    const int line = turn - among + among % 2 * APART + among / 2;
     const int outer = (ALONG ? row : k) + line, inner = (ALONG ? k : row) + column;
     const float* from = operand + (long long)outer * inner_end + inner;
     float* to = shared + line * STRIDE + column;
@@ -55,10 +58,20 @@ template <class T, class Math, bool A_ALONG, bool B_ALONG> struct Panels {
   static constexpr int STAGE = A::SIZE + B::SIZE;  // floats
 };
 
-// Hands the finished tile to the epilogue, WK partial sums of each element added in order. What the epilogue needs of memory is asked for
-// several quads ahead.
+// Has the tile of a matrix (M, N) brought into L2, a sector of 32 bytes for each request.
+template <class T> DEVICE void prefetch_tile(const float* matrix, int M, int N, int m0, int n0) {
+  constexpr int SECTORS = T::BN / 8, LINES = T::THREADS / SECTORS;
+  const int column = n0 + threadIdx.x % SECTORS * 8;
+  UNROLL
+  for (int i = 0; i < T::BM; i += LINES) {
+    const int row = m0 + i + threadIdx.x / SECTORS;
+    if (row < M && column < N) prefetch(matrix + (long long)row * N + column);
+  }
+}
+
+// Hands the finished tile to the epilogue. What the epilogue needs of memory is asked for several quads ahead.
 template <class T, class Epilogue> DEVICE void finish_tile(const float* sums, int M, int N, int m0, int n0, const Epilogue& epilogue) {
-  constexpr int QUADS = T::BN / 4, EACH = T::BM * QUADS / T::THREADS, AHEAD = EACH < 4 ? EACH : 4;
+  constexpr int QUADS = T::BN / 4, EACH = T::BM * QUADS / T::THREADS, AHEAD = EACH < Epilogue::AHEAD ? EACH : Epilogue::AHEAD;
   constexpr int LINES = T::THREADS / QUADS;
   static_assert(T::THREADS % QUADS == 0 && EACH % AHEAD == 0, "every thread has as many quads, all in the same columns");
   const int line = threadIdx.x / QUADS, column = n0 + threadIdx.x % QUADS * 4, n = min(4, N - column);
@@ -75,14 +88,7 @@ template <class T, class Epilogue> DEVICE void finish_tile(const float* sums, in
     for (int a = 0; a < AHEAD; a++) {
       const int row = line + (i + a) * LINES;
       if (m0 + row >= M) return;
-      Quad sum = load_quad(sums + row * T::STRIDE + column - n0, 4, true);
-      UNROLL
-      for (int w = 1; w < T::WK; w++) {
-        const Quad more = load_quad(sums + (w * T::BM + row) * T::STRIDE + column - n0, 4, true);
-        UNROLL
-        for (int j = 0; j < 4; j++) sum.v[j] += more.v[j];
-      }
-      epilogue.store(m0 + row, column, n, sum, loaded[a]);
+      epilogue.store(m0 + row, column, n, load_quad(sums + row * T::STRIDE + column - n0, 4, true), loaded[a]);
     }
   }
 }
@@ -110,6 +116,7 @@ DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, 
   float row_sum = 0.0f;
   NO_UNROLL
   for (int chunk = 0; chunk < T::STAGES - 1; chunk++) fetch(shared + chunk * Both::STAGE, chunk);
+  epilogue.template prefetch<T>(M, m0, n0);
   float* stage = shared;
   float* spare = shared + (T::STAGES - 1) * Both::STAGE;  // the stage to fill next
   NO_UNROLL
@@ -126,8 +133,9 @@ DEVICE void matrix_product(const float* a, const float* b, int M, int N, int K, 
     stage = stage == shared + (T::STAGES - 1) * Both::STAGE ? shared : stage + Both::STAGE;
   }
   if (sums_rows && m0 + (int)threadIdx.x < M) epilogue.take_row(m0 + threadIdx.x, row_sum);
+  const auto ready = epilogue.ready();
   __syncthreads();  // all are done with the panels, whose memory the sums take
   sums.store(shared);
   __syncthreads();
-  finish_tile<T>(shared, M, N, m0, n0, epilogue.ready());
+  finish_tile<T>(shared, M, N, m0, n0, ready);
 }

@@ -277,15 +277,25 @@ class Fault:
     aligned: bool = False  # rows of whole 16 bytes; else by those of `Probe`
 
 
+PANELS = "_(medium|large)$"  # products whose chunks all warps share; those of slices are small
 READ, WRITE = (f"out-of-bounds global {access}" for access in ("read", "write"))
 FAULTS = {
     "one element too many": Fault("data.cu", "if (i < N) x[i] = (", "if (i <= N) x[i] = (", "data.cu", "^fill$", WRITE),
     "one element too many read": Fault("data.cu", "if (i < N) dst[i]", "if (i <= N) dst[i]", "data.cu", "^copy$", READ),
     "one factor too many": Fault(
-        "tile.cuh", "inner + j < inner_end", "inner + j <= inner_end", "linear_tf32.cu", "linear", READ
+        "tile.cuh", "inner + j < inner_end", "inner + j <= inner_end", "linear_tf32.cu", PANELS, READ
+    ),
+    "one factor of a slice too many": Fault(
+        "sliced.cuh", "inner + j < inner_end", "inner + j <= inner_end", "linear_tf32.cu", "small", READ
     ),
     "one row too many": Fault(
-        "tile.cuh", "i * LINES < left", "i * LINES <= left", "linear_bf16.cu", "linear", READ, aligned=True
+        "tile.cuh", "i * LINES < left", "i * LINES <= left", "linear_bf16.cu", PANELS, READ, aligned=True
+    ),
+    "one line of a slice too many": Fault(
+        "sliced.cuh", "i < left)", "i <= left)", "linear_bf16.cu", "small", READ, aligned=True
+    ),
+    "one sum of the warps too many": Fault(
+        "sliced.cuh", "n = row < M ?", "n = row <= M ?", "linear_bf16.cu", "small", "out-of-b|race in"
     ),
     "one sum too many": Fault("tile.cuh", "if (m0 + row >= M)", "if (m0 + row > M)", "linear.cu", "linear", "out-of-b"),
     "a quad for a tail": Fault("optim.cu", "N - i >= 4 &&", "", "optim.cu", "adam_step", READ),
@@ -298,15 +308,19 @@ FAULTS = {
         "forward_(ffma_fan_in|forward|copy|loss)", "out-of-b",
     ),
     "a stage too few": Fault(
-        "tile.cuh", "chunk < T::STAGES - 1; chunk++", "chunk < T::STAGES - 2; chunk++", "linear_bf16.cu", "linear",
+        "tile.cuh", "chunk < T::STAGES - 1; chunk++", "chunk < T::STAGES - 2; chunk++", "linear_bf16.cu", PANELS,
         "uninitialised|race in",
     ),
     "a wait for a group too few": Fault(
-        "tile.cuh", "wait_copies<T::STAGES - 2>", "wait_copies<T::STAGES - 1>", "linear_tf32x3.cu", "linear",
+        "tile.cuh", "wait_copies<T::STAGES - 2>", "wait_copies<T::STAGES - 1>", "linear_tf32x3.cu", PANELS,
+        "before its wait",
+    ),
+    "a wait for a slice too few": Fault(
+        "sliced.cuh", "wait_copies<Small::SLICES - 1>", "wait_copies<Small::SLICES>", "linear_tf32x3.cu", "small",
         "before its wait",
     ),
     "two blocks on a tile": Fault(
-        "tile.cuh", "n0 = blockIdx.x * T::BN", "n0 = blockIdx.x / 2 * T::BN", "linear_tf32.cu", "linear",
+        "tile.cuh", "n0 = blockIdx.x * T::BN", "n0 = blockIdx.x / 2 * T::BN", "linear_tf32.cu", PANELS,
         "race in global memory: write after unordered (write|read)", aligned=True,
     ),
     "two threads on an element": Fault(
@@ -323,7 +337,7 @@ FAULTS = {
     ),
     "a return before the last barrier": Fault(
         "tile.cuh", "  sums.store(shared);", "  if (threadIdx.x == 7) return;\n  sums.store(shared);",
-        "linear_tf32.cu", "linear", "returns while|returned before|deadlock|divergent",
+        "linear_tf32.cu", PANELS, "returns while|returned before|deadlock|divergent",
     ),
     "a shuffle in a branch": Fault(
         "skinny.cuh", "  spread_sum", "  if (threadIdx.x % 32 < 16) spread_sum", "skinny_bf16.cu", "fan_in",

@@ -175,6 +175,7 @@ inline EMU_HOOK void store2(float* p, float2 v) {
   EMU_TOUCH(p, 8, WRITE);
   p[0] = v.x, p[1] = v.y;
 }
+inline void prefetch(const float*) {}  // changes no result
 inline bool is_aligned16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
 // ------------------------------------------------------------------------------- asynchronous copy, global -> shared

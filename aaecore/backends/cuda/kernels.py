@@ -45,7 +45,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of a matrix product, as in kernels/tile.cuh."""
+    """A tile of a matrix product, as in kernels/tile.cuh, or in kernels/sliced.cuh if its warps share the reduction."""
 
     rows: int
     columns: int
@@ -56,19 +56,22 @@ class Tile:
 
     def shared(self, along: tuple[bool, bool], pads: tuple[int, int]) -> int:
         """Bytes for the panels of all stages or the finished sums; `along`: how the two operands lie; `pads` of panels
-        along and across the reduction."""
+        along and across the reduction, which warps that share it do not need: kernels/sliced.cuh."""
+        if self.slices > 1:
+            stage, sums = (self.rows + self.columns) * self.depth, self.slices * self.rows * (self.columns + 4)
+            return FLOAT * max(self.stages * stage, sums)
         stage = 0
         for lines, is_along in zip((self.rows, self.columns), along, strict=True):
             outer, inner = (lines, self.depth) if is_along else (self.depth, lines)
             stage += outer * (inner + pads[0 if is_along else 1])
-        return FLOAT * max(self.stages * stage, self.slices * self.rows * (self.columns + 8))
+        return FLOAT * max(self.stages * stage, self.rows * (self.columns + 8))
 
 
 TILES: Final = MappingProxyType(
     {
         "large": Tile(128, 128, 16, 8, 1, 4),
-        "medium": Tile(64, 64, 32, 4, 1, 3),
-        "small": Tile(32, 32, 64, 4, 4, 3),
+        "medium": Tile(64, 64, 32, 8, 1, 3),
+        "small": Tile(32, 32, 128, 8, 8, 3),
     }
 )
 PADS: Final = MappingProxyType({"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)})  # kernels/math.cuh
@@ -83,10 +86,10 @@ ALONG: Final = MappingProxyType(
 # Registers of a thread, and blocks on a multiprocessor of the smallest chip (an H100 holds up to four), by arithmetic
 # and tile: what NVRTC 13.0 takes at most on any architecture, and 5 % more.
 _BUDGETS: Final = {
-    ("ffma", "medium"): (134, 1),
-    ("tf32x3", "small"): (160, 1), ("tf32x3", "medium"): (246, 1), ("tf32x3", "large"): (255, 1),
-    ("tf32", "small"): (92, 1), ("tf32", "medium"): (134, 1), ("tf32", "large"): (128, 1),
-    ("bf16", "small"): (95, 1), ("bf16", "medium"): (138, 1), ("bf16", "large"): (128, 1),
+    ("ffma", "medium"): (101, 1),
+    ("tf32x3", "small"): (198, 1), ("tf32x3", "medium"): (128, 1), ("tf32x3", "large"): (255, 1),
+    ("tf32", "small"): (128, 1), ("tf32", "medium"): (92, 1), ("tf32", "large"): (128, 1),
+    ("bf16", "small"): (116, 1), ("bf16", "medium"): (108, 1), ("bf16", "large"): (128, 1),
 }  # fmt: skip
 
 
@@ -102,7 +105,7 @@ def _linear_kernels() -> dict[str, Kernel]:
         source = "linear.cu" if math == "ffma" else f"linear_{math}.cu"
         kernels = {op: (along, registers) for op, along in ALONG.items()}
         if math != "ffma":
-            kernels[WEIGHT_PART] = (False, False), min(255, registers + 18)
+            kernels[WEIGHT_PART] = (False, False), registers
         for op, (along, most) in kernels.items():
             shared = TILES[tile].shared(along, PADS[math])
             made[f"{op}_{math}_{tile}"] = Kernel(source, 32 * TILES[tile].warps, shared, most, blocks)
