@@ -33,7 +33,7 @@ help:
 venv: $(INSTALLED)
 
 # Changed kernels or build settings need a new build; changed Python code is seen at once by an editable installation.
-$(INSTALLED): pyproject.toml setup.py $(wildcard $(addprefix kernels/*.,cpp h hpp inc pyx py))
+$(INSTALLED): pyproject.toml setup.py $(wildcard $(addprefix kernels/*/*.,cpp h hpp inc pyx) kernels/*.py)
 	$(PYTHON) -c 'import sys; sys.exit("aaecore needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
@@ -85,16 +85,16 @@ ARM64 := -target aarch64-linux-gnu
 
 cross: $(INSTALLED)
 	mkdir -p build
-	$(CLANG) $(ARM64) kernels/isa_neon.cpp
-	$(CLANG) $(ARM64) kernels/table.cpp
-	$(CLANG) $(ARM64) kernels/threads.cpp
-	$(CLANG) $(X86) kernels/isa_generic.cpp
-	$(CLANG) $(X86)_v2 kernels/isa_v2.cpp
-	$(CLANG) $(X86)_v3 kernels/isa_v3.cpp
-	$(CLANG) $(X86)_v4 kernels/isa_v4.cpp
-	$(CLANG) $(X86)_v4+avx512bf16 kernels/isa_v4bf16.cpp
-	$(CLANG) $(X86) kernels/table.cpp
-	$(CLANG) $(X86) kernels/threads.cpp
+	$(CLANG) $(ARM64) kernels/cpu/isa_neon.cpp
+	$(CLANG) $(ARM64) kernels/cpu/table.cpp
+	$(CLANG) $(ARM64) kernels/cpu/threads.cpp
+	$(CLANG) $(X86) kernels/cpu/isa_generic.cpp
+	$(CLANG) $(X86)_v2 kernels/cpu/isa_v2.cpp
+	$(CLANG) $(X86)_v3 kernels/cpu/isa_v3.cpp
+	$(CLANG) $(X86)_v4 kernels/cpu/isa_v4.cpp
+	$(CLANG) $(X86)_v4+avx512bf16 kernels/cpu/isa_v4bf16.cpp
+	$(CLANG) $(X86) kernels/cpu/table.cpp
+	$(CLANG) $(X86) kernels/cpu/threads.cpp
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info kernels/*.so .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -60,9 +60,9 @@ class BuildExt(build_ext):
 
 cpu = Extension(
     "aaecore.kernels.cpu",
-    sources=["kernels/cpu.pyx", "kernels/threads.cpp", "kernels/table.cpp", *(f"kernels/{name}" for name in ISA_FLAGS)],
-    depends=sorted(glob.glob("kernels/*.h") + glob.glob("kernels/*.hpp") + glob.glob("kernels/*.inc")),
-    include_dirs=["kernels"],
+    sources=[f"kernels/cpu/{name}" for name in ("cpu.pyx", "threads.cpp", "table.cpp", *ISA_FLAGS)],
+    depends=sorted(path for ending in ("h", "hpp", "inc") for path in glob.glob(f"kernels/*/*.{ending}")),
+    include_dirs=["kernels/cpu", "kernels/shared"],
     language="c++",
     extra_compile_args=["-O3", "-std=c++17", "-fvisibility=hidden", "-g0", *EXTRA],
     extra_link_args=["-pthread", *STRIP, *EXTRA],

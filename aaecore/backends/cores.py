@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-MAX_THREADS = 256  # of kernels/threads.h
+MAX_THREADS = 256  # of kernels/cpu/threads.h
 
 
 def default_num_threads() -> int:

@@ -57,8 +57,8 @@ class CpuBackend(Backend):
     """float32 kernels for one instruction set.
 
     A weight (out, in) is stored as panels of 2 * lanes outputs, each [in][width] contiguous; the last panel is `lanes`
-    wide when that is enough, and padded with zeros (see kernels/linear.hpp). One of at most lanes / 2 outputs is
-    stored as it is (kernels/skinny.hpp).
+    wide when that is enough, and padded with zeros (see kernels/cpu/linear.hpp). One of at most lanes / 2 outputs is
+    stored as it is (kernels/cpu/skinny.hpp).
     """
 
     name = "cpu"

@@ -24,7 +24,7 @@ from gpu import pack
 from gpu.environment import ROOT
 
 TAG = str(sysconfig.get_config_var("EXT_SUFFIX"))  # the Python's binary interface and the platform
-PACKAGE_DATA = ("*.py", "*.pyi", "*.cu", "*.cuh", "scalar.h")  # files of kernels/ that are installed
+PACKAGE_DATA = ("*.py", "*.pyi", "cuda/*", "shared/*")  # files of kernels/ that are installed
 Row = dict[str, Any]
 
 
@@ -40,7 +40,9 @@ def copy_python(library: Path) -> Path:
     kernels = library / "aaecore" / "kernels"
     kernels.mkdir()
     for path in (p for pattern in PACKAGE_DATA for p in (ROOT / "kernels").glob(pattern)):
-        shutil.copy(path, kernels)
+        target = kernels / path.relative_to(ROOT / "kernels")
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(path, target)
     return kernels
 
 

@@ -25,7 +25,7 @@ from gpu.environment import ROOT
 FOLDER = ROOT / "build" / "gpu-pack"
 ARCHITECTURE = "sm_90a"  # of H100 and H200
 WHEELS = ("packaging>=24.2", "setuptools>=77", "cython>=3.1,!=3.2.6")  # what pyproject.toml builds with
-COMPILED = ("*.pyx", "*.cpp", "*.h", "*.hpp", "*.inc")  # files of kernels/ that the extension is made of
+COMPILED = ("cpu/*", "shared/*")  # files of kernels/ that the extension is made of
 Manifest = dict[str, Any]
 
 

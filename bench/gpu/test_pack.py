@@ -49,7 +49,7 @@ def test_the_extension_of_the_pack_is_used(packed, tmp_path, monkeypatch):
     library = tmp_path / "lib" / "aaecore"
     assert (library / "kernels" / f"cpu{build.TAG}").exists()
     assert {"training", "datasets", "kernels"} <= {p.name for p in library.iterdir()}
-    assert {"linear.cu", "device.cuh", "scalar.h", "__init__.py"} <= {p.name for p in (library / "kernels").iterdir()}
+    assert {"linear.cu", "device.cuh", "scalar.h", "__init__.py"} <= {p.name for p in (library / "kernels").rglob("*")}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_changed_source_changes_the_digest(tmp_path):
         source = pack.ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, tmp_path / name)
     assert pack.extension_digest(tmp_path) == pack.extension_digest()
-    for name in ("setup.py", "kernels/tile.hpp", "kernels/cpu.pyx"):
+    for name in ("setup.py", "kernels/cpu/tile.hpp", "kernels/cpu/cpu.pyx"):
         before = pack.extension_digest(tmp_path)
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
         assert pack.extension_digest(tmp_path) != before, name

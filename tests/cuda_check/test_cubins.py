@@ -18,7 +18,7 @@ import pytest
 
 from aaecore.backends.cuda.kernels import KERNELS, TILES
 
-FOLDER = Path(__file__).parents[2] / "kernels"
+FOLDER = Path(__file__).parents[2] / "kernels" / "cuda"
 TILED = r"linear_\w+_(ffma|tf32|tf32x3|bf16)_(small|medium|large)"
 # Kernels, instructions, how many at least: wide accesses to memory, in the path of aligned rows.
 WIDE = (
@@ -234,7 +234,17 @@ def test_nvcc_takes_the_sources(tmp_path: Path) -> None:
     options = ("-cubin", "-gencode=arch=compute_90a,code=sm_90a", *NVCC_OPTIONS)
 
     def errors(source: str) -> str:
-        command = [nvcc, *options, "-I", FOLDER, "-o", tmp_path / f"{source}.cubin", FOLDER / source]
+        command = [
+            nvcc,
+            *options,
+            "-I",
+            FOLDER,
+            "-I",
+            FOLDER.parent / "shared",
+            "-o",
+            tmp_path / f"{source}.cubin",
+            FOLDER / source,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         return done.stdout + done.stderr if done.returncode else ""
 

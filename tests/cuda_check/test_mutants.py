@@ -38,7 +38,7 @@ from aaecore.core.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
-FOLDER = Path(__file__).parents[2] / "kernels"
+FOLDER = Path(__file__).parents[2] / "kernels" / "cuda"
 TEXTS = {f.name: f.read_text() for f in sorted(FOLDER.iterdir()) if f.suffix in (".cu", ".cuh")}
 SYNCHRONISATION = re.compile(r"\b(__syncthreads|__syncwarp|commit_copies|wait_copies<[^;>]*>)\([^;()]*\);")
 UNSYNCHRONISED = "race in|before its wait|uninitialised|deadlock"

@@ -62,7 +62,9 @@ def build(
 ) -> Path:
     """The library of all kernels. `sources` (file name -> text) stands in for files of kernels/, or adds to them;
     with `replace_all` its .cu files are the only ones. Without `sm80` kernels see a chip older than sm_80."""
-    texts = read_texts(KERNELS, (".cu", ".cuh", ".h")) | dict(sources or {})
+    texts = (
+        read_texts(KERNELS / "cuda", (".cu", ".cuh")) | read_texts(KERNELS / "shared", (".h",)) | dict(sources or {})
+    )
     units = [n for n in texts if n.endswith(".cu") and (not replace_all or n in (sources or {}))]
     texts |= read_texts(HERE, (".cpp", ".h")) | {wrapper(n): wrap(n) for n in units}
     runtime = [f.name for f in sorted(HERE.glob("*.cpp")) if mode == "check" or f.stem not in ("checker", "profile")]

@@ -1,4 +1,4 @@
-// What kernels/device.cuh gives a kernel on a GPU, for g++: every CUDA thread of a block is a fiber, and barriers and warp-wide
+// What kernels/cuda/device.cuh gives a kernel on a GPU, for g++: every CUDA thread of a block is a fiber, and barriers and warp-wide
 // operations are where fibers wait for each other. One OS thread, and for a given seed always the same schedule.
 #pragma once
 

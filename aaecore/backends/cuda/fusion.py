@@ -1,8 +1,8 @@
 """Which calls of a recorded step one CUDA kernel makes: a layer of few outputs or inputs with what follows it.
 
 At small batches such a layer takes little longer than the wait for the next one: codes and logits, which lie between
-wide layers, would wait most where they are launches of their own. A kernel of several calls (kernels/skinny.cuh) gives
-the bits that these give one by one.
+wide layers, would wait most where they are launches of their own. A kernel of several calls, as kernels/cuda/skinny.cuh
+has them, gives the bits that these give one by one.
 """
 
 from __future__ import annotations

@@ -18,15 +18,15 @@ from ...core.ops import OPS
 Dims = Mapping[str, int]
 Grid = tuple[int, int]
 
-PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/loss.cu
+PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/cuda/loss.cu
 # Sums of parts, which a second kernel adds.
 PARTIAL: Final = ("half_squared_error", "bce_logits", "gaussian_kl", "mixture_nll", "sum_squares")
 WEIGHT_PART: Final = "linear_backward_weight_part"  # a weight gradient of a part of the batch
 WEIGHT_GRADIENTS: Final = ("linear_backward_weight", "linear_backward_weight_adam")
 LEAST_PART_ROWS: Final = 512  # of the batch, of such a part
 MOST_WEIGHT_PARTS: Final = 8
-NARROW: Final = 8  # outputs or inputs of a layer for kernels/skinny.cuh; MOST there
-ROWS: Final = 4  # of the batch that a block of kernels/skinny.cuh makes where every multiprocessor has so many
+NARROW: Final = 8  # outputs or inputs of a layer for kernels/cuda/skinny.cuh; MOST there
+ROWS: Final = 4  # of the batch that a block of kernels/cuda/skinny.cuh makes where every multiprocessor has so many
 FUSED: Final = ("forward_forward", "forward_copy", "backward_backward", "forward_loss_backward")  # of fusion.py
 FLOAT: Final = 4  # bytes
 MOST_BLOCKS: Final = 65535  # that CUDA allows in the second direction of a grid
@@ -45,7 +45,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of a matrix product, as in kernels/tile.cuh, or in kernels/sliced.cuh if its warps share the reduction."""
+    """A tile of a matrix product, as in kernels/cuda/tile.cuh, or in sliced.cuh if its warps share the reduction."""
 
     rows: int
     columns: int
@@ -56,7 +56,7 @@ class Tile:
 
     def shared(self, along: tuple[bool, bool], pads: tuple[int, int]) -> int:
         """Bytes for the panels of all stages or the finished sums; `along`: how the two operands lie; `pads` of panels
-        along and across the reduction, which warps that share it do not need: kernels/sliced.cuh."""
+        along and across the reduction, which warps that share it do not need: kernels/cuda/sliced.cuh."""
         if self.slices > 1:
             stage, sums = (self.rows + self.columns) * self.depth, self.slices * self.rows * (self.columns + 4)
             return FLOAT * max(self.stages * stage, sums)
@@ -70,7 +70,9 @@ class Tile:
 TILES: Final = MappingProxyType(
     {"large": Tile(128, 128, 16, 8, 1, 4), "medium": Tile(64, 64, 32, 8, 1, 3), "small": Tile(32, 32, 128, 8, 8, 3)}
 )
-PADS: Final = MappingProxyType({"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)})  # kernels/math.cuh
+PADS: Final = MappingProxyType(
+    {"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)}
+)  # kernels/cuda/math.cuh
 ALONG: Final = MappingProxyType(
     {
         "linear_forward": (True, True),
@@ -197,7 +199,7 @@ def has_few_rows(batch: int, chip: Chip) -> bool:
 
 
 def fan(op: str, d: Dims) -> str:
-    """Which kernels of kernels/skinny.cuh a linear op has: "fan_in" (to few numbers of a row), "fan_out" (from few), or
+    """Which kernels of skinny.cuh a linear op has: "fan_in" (to few numbers of a row), "fan_out" (from few), or
     "", none."""
     few, many = {"linear_forward": ("O", "I"), "linear_backward_input": ("I", "O")}.get(OPS[op].family, ("", ""))
     if not few:

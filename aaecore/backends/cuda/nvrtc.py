@@ -27,9 +27,9 @@ OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=true", "-prec-div=true", "-prec-sq
 @cache
 def sources() -> dict[str, str]:
     """The text of every CUDA source and header, by file name."""
-    folder = resources.files("aaecore.kernels")
-    names = sorted(f.name for f in folder.iterdir() if f.name.endswith((".cu", ".cuh")) or f.name == "scalar.h")
-    return {name: (folder / name).read_text("utf-8") for name in names}
+    kernels = resources.files("aaecore.kernels")
+    files = [f for room in ("cuda", "shared") for f in (kernels / room).iterdir()]
+    return {f.name: f.read_text("utf-8") for f in sorted(files, key=lambda f: f.name)}
 
 
 def architecture(capability: tuple[int, int]) -> str:

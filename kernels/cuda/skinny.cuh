@@ -1,7 +1,7 @@
 // Layers with at most 8 outputs or inputs, alone and together with what follows them: a block makes R rows of the batch.
 //
 // FAN IN is a layer, or its input gradient, from many numbers of a row to few, whose sums all threads share; FAN OUT is one from few to many.
-// A kernel of several calls (aaecore/fusion.py) computes what their own kernels compute, in the same order, so it gives the same bits; the few
+// A kernel of several calls (aaecore/backends/cuda/fusion.py) computes what their own kernels compute, in the same order, so it gives the same bits; the few
 // numbers between them stay in shared memory, `few`: R rows of MOST.
 //
 // skinny*.cu instantiate them for one arithmetic each.
@@ -12,7 +12,7 @@
 #include "quad.cuh"
 #include "reduce.cuh"
 
-constexpr int MOST = 8, THREADS = 256, WARPS = THREADS / 32;  // MOST is NARROW in aaecore/geometry.py
+constexpr int MOST = 8, THREADS = 256, WARPS = THREADS / 32;  // MOST is NARROW in aaecore/backends/cuda/kernels.py
 constexpr int TURNS = 4;  // of a thread along the many numbers, whose loads are under way together: all it has for up to 1024 of them
 
 struct Weights {
@@ -121,7 +121,7 @@ template <class Math, int R, class Finish> DEVICE void fan_in_backward(const flo
 }
 
 // A FAN OUT is an object. Its constructor asks for what a thread needs in its first turn; its call, once `few` is there, makes the rest.
-// In a kernel of several calls these loads so come before what the first call writes. That is right because aaecore/fusion.py joins no call
+// In a kernel of several calls these loads so come before what the first call writes. That is right because aaecore/backends/cuda/fusion.py joins no call
 // whose other operands an earlier one of the kernel writes.
 
 // y[b][o] = act(few[b] . W[o] + bias[o])

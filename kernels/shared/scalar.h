@@ -16,7 +16,7 @@ typedef __INT32_TYPE__ i32;
 typedef __UINT64_TYPE__ u64;
 #endif
 
-// Codes shared with aaecore/ops.py.
+// Codes shared with aaecore/core/ops.py.
 enum Activation { IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH };
 enum OptimizerState { STEP, LR, BETA1, BETA2, EPS, GRAD_SCALE, STEP_SIZE, INV_SQRT_BC2 };
 

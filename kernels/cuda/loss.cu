@@ -6,7 +6,7 @@
 #include "quad.cuh"
 #include "reduce.cuh"
 
-constexpr int THREADS = 256, ROW_THREADS = 64, PARTS = 1024;  // PARTS: the most blocks of a sum; aaecore/geometry.py has the same numbers
+constexpr int THREADS = 256, ROW_THREADS = 64, PARTS = 1024;  // PARTS: the most blocks of a sum; aaecore/backends/cuda/kernels.py has the same numbers
 
 KERNEL(activation_backward, THREADS, const float* dy, const float* y, float* dx, int N, int act, int beta, double slope) {
   const int i = blockIdx.x * THREADS + threadIdx.x;

@@ -1,4 +1,4 @@
-// Counter-based random numbers, bit for bit those of the CPU: kernels/random.hpp says which block of which stream a number comes from.
+// Counter-based random numbers, bit for bit those of the CPU: kernels/cpu/random.hpp says which block of which stream a number comes from.
 #include "quad.cuh"
 
 constexpr int THREADS = 256, ROW_THREADS = 64;  // rows are few, and a chip has many multiprocessors

@@ -1,4 +1,4 @@
-// The kernels of one instruction set, by the names of the op table (aaecore/ops.py).
+// The kernels of one instruction set, by the names of the op table (aaecore/core/ops.py).
 #pragma once
 #include <stdint.h>
 
