@@ -349,7 +349,7 @@ def test_a_subclass_is_a_model_of_its_own(gan, forgotten, tmp_path, x):
     assert (type(loaded), loaded.layers, loaded.hidden) == (Deeper, 4, (9, 9, 9, 9))
 
 
-def test_options_that_the_command_line_cannot_have(gan, forgotten):
+def test_options_that_the_command_line_cannot_have(gan, forgotten, tmp_path, monkeypatch):
     config = pytest.importorskip("aaecore.app.config")
 
     @model
@@ -362,6 +362,11 @@ def test_options_that_the_command_line_cannot_have(gan, forgotten):
         ValueError, match=r"^Wanting\.width: expected a default, run= or of_data=True for the command line"
     ):
         config.of(Wanting)
+    cli = pytest.importorskip("aaecore.app.cli")
+    monkeypatch.setitem(sys.modules, "wanting", SimpleNamespace(Wanting=Wanting))
+    Trainer(Wanting(D, depth=2, width=3)).save(tmp_path / "w.h5")
+    sample = ["sample", str(tmp_path / "w.h5"), str(tmp_path / "s.npy"), "--model", "wanting:Wanting"]
+    assert cli.run(sample) == 0, "what was trained in Python has samples"
     for name in ("epochs", "folder", "lr"):
         parts = {"__annotations__": {name: "int"}, name: option(COUNT, "taken", default=1)}
         with pytest.raises(ValueError, match=rf"^Taking\.{name}: expected another name"):
