@@ -13,12 +13,12 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import make_sample
 import numpy as np
 import pytest
 
 from aaecore import datasets
 from aaecore.data import read_idx
-from aaecore.datasets import make_sample
 from aaecore.errors import DataError
 
 PACKAGE = Path(datasets.__file__).parent

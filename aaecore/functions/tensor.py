@@ -50,11 +50,7 @@ class Tensor:
         return float(self.numpy().reshape(()))
 
     def backward(
-        self,
-        optimizer: Mover | None = None,
-        *,
-        parameters: Iterable[Parameter] | None = None,
-        accumulate: bool = False,
+        self, optimizer: Mover | None = None, *, parameters: Iterable[Parameter] | None = None, accumulate: bool = False
     ) -> None:
         """`backward([self], ...)`."""
         backward([self], optimizer, parameters=parameters, accumulate=accumulate)

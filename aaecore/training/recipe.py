@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ..functions.tensor import Parameter
-from ..models.model import Phase
-from ..optim import Adam, Optimizer
+from ..models.model import Model, Phase
+from ..optim import OPTIMIZERS, Adam, Optimizer
 
 MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
 GAME_BETA1 = 0.5  # a short memory keeps the two sides of a game from circling around each other
@@ -22,3 +22,30 @@ def makers(
         phase.name: partial(Adam, lr=chosen[phase.name], betas=(game_beta1 if phase.game else 0.9, 0.999))
         for phase in phases
     }
+
+
+def make_optimizers(
+    model: Model, lr: float | Mapping[str, float], makers: Mapping[str, MakeOptimizer] | None
+) -> dict[str, Optimizer]:
+    """An optimizer for each phase.
+
+    Raises:
+        ValueError, TypeError: phases that the model does not have, or something that makes no optimizer.
+    """
+    names = [phase.name for phase in model.phases]
+    for argument, given in (("lr", lr), ("optimizers", makers)):
+        if isinstance(given, Mapping) and (unknown := sorted(set(given) - set(names))):
+            raise ValueError(f"{argument}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
+    made = {}
+    for phase in model.phases:
+        parameters = model.moved(phase)
+        rate = lr.get(phase.name, 1e-3) if isinstance(lr, Mapping) else lr
+        maker = (makers or {}).get(phase.name, partial(Adam, lr=rate))
+        optimizer = maker(parameters) if callable(maker) else None
+        if type(optimizer) not in OPTIMIZERS.values() or set(optimizer.parameters) != set(parameters):
+            raise ValueError(
+                f"optimizers: {phase.name}: expected a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
+                f"parameters it is given, such as functools.partial(Adam, lr=1e-3); got {maker!r}"
+            )
+        made[phase.name] = optimizer
+    return made

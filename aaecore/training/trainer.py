@@ -17,20 +17,19 @@ import numpy as np
 from .. import priors
 from ..arguments import count, number
 from ..core.memory import Buffer
-from ..data.rows import Rows, as_rows, to_floats
-from ..data.table import LABEL, Table, as_table, stream_order
+from ..data.table import Table
 from ..errors import CheckpointError
-from ..models.batch import sample_of
 from ..models.model import Model, from_description
-from ..optim import OPTIMIZERS, Adam, Optimizer, schedules
+from ..optim import schedules
 from . import state
 from .burst import Burst
 from .callbacks import Callback, Progress
 from .guard import Rollback
 from .history import History, Losses, Row
+from .inputs import Inputs
 from .progress import Run
 from .rates import Rates
-from .recipe import MakeOptimizer
+from .recipe import MakeOptimizer, make_optimizers
 from .signals import StopSignals
 from .stepper import Stepper
 
@@ -78,12 +77,12 @@ class Trainer(Run):
         batch_size, labelled = count("batch_size", batch_size), count("labelled_batch_size", labelled_batch_size)
         clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0.0, open_low=True)
         super().__init__(
-            model, _make_optimizers(model, lr, optimizers), batch_size=batch_size, labelled_batch_size=labelled,
+            model, make_optimizers(model, lr, optimizers), batch_size=batch_size, labelled_batch_size=labelled,
             schedule=schedule if schedule is not None else schedules.Constant(), clip_norm=clip_norm, guard=guard,
             record=record,
         )  # fmt: skip
         self._stepper = Stepper(self)
-        self._rates = Rates(self)
+        self._rates, self._inputs = Rates(self), Inputs(self)
         kept = [*state.buffers(self).values(), *self._stepper.cursors.values()]
         self._rollback = Rollback(kept, self._host_state, self._set_host_state, self._run)
         self._loads_seen = model.loads
@@ -103,65 +102,12 @@ class Trainer(Run):
         Raises:
             ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good.
         """
-        columns = self.model.streams[""].columns
-        if LABEL in self.model.columns() and (y is None) == (LABEL in columns):
-            wanted = "a label for each row, or -1" if y is None else "None, since labels come in labelled=(x, y)"
-            raise ValueError(f"y: expected {wanted}, got {type(y).__name__}")
-        table = self._table(x, y)
-        given = {name: self._floats(table, name) for name in columns}
-        given |= {**self._labelled(labelled), **self._samples(len(table), z_prior)}
+        table, given = self._inputs.of_step(x, y, labelled, z_prior)
         burst = Burst(len(table), *self._rates.of_next(1), given)
         if self.guard or not isinstance(table.columns["x"], Buffer):
             return Losses(self.names, self._make(burst)[-1].tolist())
         self.steps += 1
         return Losses(self.names, self._stepper.start(burst))
-
-    def _table(self, x: Any, y: Any = None, name: str = "") -> Table:
-        return as_table(self.backend, self.model.columns(), x, y, name, type(self.model).__name__)
-
-    def _floats(self, table: Table, column: str) -> Rows:
-        """A column of a table as the input of one step."""
-        rows = table.columns[column]
-        return self._kept(rows.astype(np.float32) if column == LABEL and isinstance(rows, np.ndarray) else rows)
-
-    def _samples(self, batch: int, z_prior: Any = None) -> dict[str, Rows]:
-        """The samples of priors that a step does not draw itself: given ones, and those that only the host can draw."""
-        model, samples = self.model, dict[str, Rows]()
-        wanted = model.priors()
-        if z_prior is not None and "z" not in wanted:
-            raise ValueError(f"z_prior: expected None, since {type(model).__name__} has no prior of codes")
-        for name, (prior, dim) in wanted.items():
-            if name == "z" and z_prior is not None:
-                rows = as_rows(self.backend, z_prior, "z_prior", dim, pixels=False)
-                if len(rows) != batch:
-                    raise ValueError(f"z_prior: expected shape {(batch, dim)}, got {(len(rows), dim)}")
-                samples[sample_of(name)] = self._kept(rows)
-            elif isinstance(prior, priors.CallablePrior):
-                samples[sample_of(name)] = prior.draw(batch, dim, model.seed, model.generator.counter)
-        return samples
-
-    def _labelled(self, pair: tuple[Any, Any] | None) -> dict[str, Rows]:
-        """The inputs of the streams of labelled rows."""
-        streams = {name: stream for name, stream in self.model.streams.items() if stream.labelled}
-        if not streams and pair is None:
-            return {}
-        if not streams or not (isinstance(pair, tuple) and len(pair) == 2):
-            who = type(self.model).__name__
-            wanted = f"(x, y), since {who} takes" if streams else f"None, since {who} takes no"
-            raise ValueError(f"labelled: expected {wanted} labelled rows besides, got {type(pair).__name__}")
-        table, size = self._table(*pair, "labelled"), self.labelled_batch_size
-        if len(table.labelled) != len(table) or len(table) != size:
-            came = f"{len(table)} rows, {len(table.labelled)} of them with one"
-            raise ValueError(f"labelled: expected {size} rows (labelled_batch_size), all with a label, got {came}")
-        return {f"{name}.{c}": self._floats(table, c) for name, stream in streams.items() for c in stream.columns}
-
-    def _kept(self, rows: Rows) -> Rows:
-        """Rows as floats, copied if the guard may have to repeat the step."""
-        if isinstance(rows, Buffer):
-            floats = to_floats(self.backend, rows)
-            return self.backend.clone(floats) if self.guard and rows.kind == "real" else floats
-        rows = rows.astype(np.float32) * np.float32(1 / 255) if rows.dtype == np.uint8 else rows
-        return np.array(rows, self.backend.real)
 
     def _make(self, burst: Burst) -> np.ndarray:
         """Makes steps; gives their losses, (steps, phases). If one is not finite, goes back to before it and raises."""
@@ -227,7 +173,7 @@ class Trainer(Run):
             ValueError, TypeError: bad arguments. FloatingPointError: a loss is not finite; the weights are those of the
             last good step. CheckpointError: `checkpoint` cannot be written.
         """
-        table, held_out = self._data(x, y), self._validation(validation)
+        table, held_out = self._inputs.to_train(x, y), self._inputs.to_validate(validation)
         made = self.epoch
         epochs = count("epochs", epochs, made + 1, expected=f"an integer > {made}, the epochs made so far")
         if self.position and len(table) != self.rows:
@@ -240,7 +186,7 @@ class Trainer(Run):
         self.epochs, self.validating = epochs, held_out is not None
         self._snapshot()  # while the data of the steps so far are still bound
         self.rows = len(table)
-        self._stepper.bind(table, self._stream_rows())
+        self._stepper.bind(table, self._inputs.rows())
         listeners = [*callbacks, *([Progress()] if progress else [])]
         with StopSignals() as stop:
             try:
@@ -267,46 +213,12 @@ class Trainer(Run):
     ) -> None:
         going, saved = True, time.monotonic()
         while going:
-            self._begin_epoch(table)
+            self._stepper.begin_epoch(self._inputs.orders(table), self._inputs.used())
+            self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
             going = self._one_epoch(validation, listeners, stop) and not stop.received and self.epoch < self.epochs
             if path is not None and (not going or time.monotonic() - saved >= interval):
                 self.save(path)
                 saved = time.monotonic()
-
-    def _data(self, x: Any, y: Any) -> Table:
-        """The table to train on."""
-        table = self._table(x, y)
-        wants_labels = any(LABEL in stream.columns for stream in self.model.streams.values())
-        if wants_labels and not len(table.labelled):
-            expected = f"a label for at least one row, since {type(self.model).__name__} learns from labels"
-            raise ValueError(f"y: expected {expected}, got {'None' if y is None else 'only -1'}")
-        return table
-
-    def _validation(self, given: Any) -> Table | None:
-        """The table to measure on after every epoch: of rows, or of a pair of rows and labels."""
-        if given is None:
-            return None
-        if type(self.model).validate is Model.validate:
-            raise ValueError(f"validation: expected None, since {type(self.model).__name__} measures nothing on it")
-        x, y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-        return self._table(x, y, "validation")
-
-    def _stream_rows(self) -> dict[str, int]:
-        """How many rows each stream gives in an epoch."""
-        labelled = -(-self.rows // self.batch_size) * self.labelled_batch_size
-        return {name: labelled if stream.labelled else self.rows for name, stream in self.model.streams.items()}
-
-    def _begin_epoch(self, table: Table) -> None:
-        """Puts the rows of every stream in order, and goes to where the epoch is."""
-        seed, rows, streams = self.model.seed, self._stream_rows(), self.model.streams
-        orders = {
-            name: stream_order(table, stream, i, rows[name], seed, self.epoch)
-            for i, (name, stream) in enumerate(streams.items())
-        }
-        labelled = -(-self.position // self.batch_size) * self.labelled_batch_size
-        used = {name: labelled if stream.labelled else self.position for name, stream in streams.items()}
-        self._stepper.begin_epoch(orders, used)
-        self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
 
     def _one_epoch(self, validation: Table | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
         """Makes the rest of the current epoch; False if training should stop."""
@@ -315,7 +227,7 @@ class Trainer(Run):
             left = self.rows - self.position
             batch = min(self.batch_size, left)
             steps = 1 if step_by_step else min(self._stepper.pace(batch), left // batch)
-            burst = Burst(batch, *self._rates.of_next(steps), self._samples(batch))
+            burst = Burst(batch, *self._rates.of_next(steps), self._inputs.samples(batch))
             losses = Losses(self.names, self._make(burst)[-1].tolist())
             wishes = [c.on_step_end(self, losses) for c in listeners] if step_by_step else []
             wishes += [c.on_burst_end(self, losses) for c in listeners]
@@ -433,30 +345,3 @@ def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, 
         CheckpointError, ValueError, DeviceError: as `Trainer.resume`.
     """
     return Trainer.resume(path, prior=prior, schedule=schedules.Constant(), device=device).model
-
-
-def _make_optimizers(
-    model: Model, lr: float | Mapping[str, float], makers: Mapping[str, MakeOptimizer] | None
-) -> dict[str, Optimizer]:
-    """An optimizer for each phase.
-
-    Raises:
-        ValueError, TypeError: phases that the model does not have, or something that makes no optimizer.
-    """
-    names = [phase.name for phase in model.phases]
-    for argument, given in (("lr", lr), ("optimizers", makers)):
-        if isinstance(given, Mapping) and (unknown := sorted(set(given) - set(names))):
-            raise ValueError(f"{argument}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
-    made = {}
-    for phase in model.phases:
-        parameters = model.moved(phase)
-        rate = lr.get(phase.name, 1e-3) if isinstance(lr, Mapping) else lr
-        maker = (makers or {}).get(phase.name, partial(Adam, lr=rate))
-        optimizer = maker(parameters) if callable(maker) else None
-        if type(optimizer) not in OPTIMIZERS.values() or set(optimizer.parameters) != set(parameters):
-            raise ValueError(
-                f"optimizers: {phase.name}: expected a function that makes {' or '.join(OPTIMIZERS)} of exactly the "
-                f"parameters it is given, such as functools.partial(Adam, lr=1e-3); got {maker!r}"
-            )
-        made[phase.name] = optimizer
-    return made

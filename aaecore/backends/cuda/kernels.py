@@ -68,11 +68,7 @@ class Tile:
 
 
 TILES: Final = MappingProxyType(
-    {
-        "large": Tile(128, 128, 16, 8, 1, 4),
-        "medium": Tile(64, 64, 32, 8, 1, 3),
-        "small": Tile(32, 32, 128, 8, 8, 3),
-    }
+    {"large": Tile(128, 128, 16, 8, 1, 4), "medium": Tile(64, 64, 32, 8, 1, 3), "small": Tile(32, 32, 128, 8, 8, 3)}
 )
 PADS: Final = MappingProxyType({"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)})  # kernels/math.cuh
 ALONG: Final = MappingProxyType(

@@ -1,11 +1,12 @@
-"""Draw the embedded sample from the full MNIST: python -m aaecore.datasets.make_sample FOLDER OUT."""
+"""Draws the embedded sample from the full MNIST: python tests/make_sample.py FOLDER OUT."""
 
 import argparse
-import os
+import io
 
 import numpy as np
 
-from . import SAMPLE_ARRAYS, load, sample_digest
+from aaecore.datasets import SAMPLE_ARRAYS, load, sample_digest
+from aaecore.files import atomic
 
 SEED = 20151118  # the date of arXiv:1511.05644v1
 TRAIN_PER_CLASS = 500
@@ -32,16 +33,16 @@ def make_sample(folder: str, out: str) -> None:
     for name, split, per_class in (("train", full.train, TRAIN_PER_CLASS), ("test", full.test, TEST_PER_CLASS)):
         rows = draw(split.y, per_class, SEED)
         arrays[f"{name}/x"], arrays[f"{name}/y"] = split.x[rows], split.y[rows].astype(np.uint8)
-    partial = out + ".partial"
+    image = io.BytesIO()
     # A fixed format version, no times and one chunk per array: the same bytes for the same HDF5 and zlib.
-    with h5py.File(partial, "w", libver=("earliest", "v108")) as f:
+    with h5py.File(image, "w", libver=("earliest", "v108")) as f:
         for name in SAMPLE_ARRAYS:
             values = arrays[name]
             f.create_dataset(
                 name, data=values, chunks=values.shape, compression="gzip", compression_opts=9, track_times=False
             )
         f.attrs.update(source=SOURCE, licence=LICENCE, seed=SEED, sha256=sample_digest(arrays))
-    os.replace(partial, out)
+    atomic.write(out, image.getvalue())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,120 @@
+"""What goes into steps: checked tables, the inputs of one step that a user gives, and which rows come when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import priors
+from ..core.memory import Buffer
+from ..data.rows import Rows, as_rows, to_floats
+from ..data.table import LABEL, Table, as_table, stream_order
+from ..models.batch import sample_of
+from ..models.model import Model
+from .progress import Run
+
+
+class Inputs:
+    """Of the steps of one run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._model, self._backend = run, run.model, run.backend
+
+    # --- an epoch ---------------------------------------------------------------------------------
+
+    def to_train(self, x: Any, y: Any) -> Table:
+        """The table to train on."""
+        table = self.table(x, y)
+        wants_labels = any(LABEL in stream.columns for stream in self._model.streams.values())
+        if wants_labels and not len(table.labelled):
+            expected = f"a label for at least one row, since {type(self._model).__name__} learns from labels"
+            raise ValueError(f"y: expected {expected}, got {'None' if y is None else 'only -1'}")
+        return table
+
+    def to_validate(self, given: Any) -> Table | None:
+        """The table to measure on after every epoch: of rows, or of a pair of rows and labels."""
+        if given is None:
+            return None
+        if type(self._model).validate is Model.validate:
+            raise ValueError(f"validation: expected None, since {type(self._model).__name__} measures nothing on it")
+        x, y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        return self.table(x, y, "validation")
+
+    def table(self, x: Any, y: Any = None, name: str = "") -> Table:
+        return as_table(self._backend, self._model.columns(), x, y, name, type(self._model).__name__)
+
+    def rows(self) -> dict[str, int]:
+        """How many rows each stream gives in an epoch."""
+        run, streams = self._run, self._model.streams
+        labelled = -(-run.rows // run.batch_size) * run.labelled_batch_size
+        return {name: labelled if stream.labelled else run.rows for name, stream in streams.items()}
+
+    def used(self) -> dict[str, int]:
+        """How many of them are used, by how far the epoch is."""
+        run, streams = self._run, self._model.streams
+        labelled = -(-run.position // run.batch_size) * run.labelled_batch_size
+        return {name: labelled if stream.labelled else run.position for name, stream in streams.items()}
+
+    def orders(self, table: Table) -> dict[str, np.ndarray]:
+        """The rows of each stream in this epoch, in order."""
+        seed, epoch, rows = self._model.seed, self._run.epoch, self.rows()
+        streams = enumerate(self._model.streams.items())
+        return {name: stream_order(table, stream, i, rows[name], seed, epoch) for i, (name, stream) in streams}
+
+    # --- one step ---------------------------------------------------------------------------------
+
+    def of_step(self, x: Any, y: Any, labelled: Any, z_prior: Any) -> tuple[Table, dict[str, Rows]]:
+        """The batch as a table, and the inputs of a step by name; see `Trainer.step`."""
+        columns = self._model.streams[""].columns
+        if LABEL in self._model.columns() and (y is None) == (LABEL in columns):
+            wanted = "a label for each row, or -1" if y is None else "None, since labels come in labelled=(x, y)"
+            raise ValueError(f"y: expected {wanted}, got {type(y).__name__}")
+        table = self.table(x, y)
+        given = {name: self._floats(table, name) for name in columns}
+        given |= {**self._labelled(labelled), **self.samples(len(table), z_prior)}
+        return table, given
+
+    def _floats(self, table: Table, column: str) -> Rows:
+        """A column of a table as the input of one step."""
+        rows = table.columns[column]
+        return self._kept(rows.astype(np.float32) if column == LABEL and isinstance(rows, np.ndarray) else rows)
+
+    def samples(self, batch: int, z_prior: Any = None) -> dict[str, Rows]:
+        """The samples of priors that a step does not draw itself: given ones, and those that only the host can draw."""
+        model, samples = self._model, dict[str, Rows]()
+        wanted = model.priors()
+        if z_prior is not None and "z" not in wanted:
+            raise ValueError(f"z_prior: expected None, since {type(model).__name__} has no prior of codes")
+        for name, (prior, dim) in wanted.items():
+            if name == "z" and z_prior is not None:
+                rows = as_rows(self._backend, z_prior, "z_prior", dim, pixels=False)
+                if len(rows) != batch:
+                    raise ValueError(f"z_prior: expected shape {(batch, dim)}, got {(len(rows), dim)}")
+                samples[sample_of(name)] = self._kept(rows)
+            elif isinstance(prior, priors.CallablePrior):
+                samples[sample_of(name)] = prior.draw(batch, dim, model.seed, model.generator.counter)
+        return samples
+
+    def _labelled(self, pair: tuple[Any, Any] | None) -> dict[str, Rows]:
+        """The inputs of the streams of labelled rows."""
+        streams = {name: stream for name, stream in self._model.streams.items() if stream.labelled}
+        if not streams and pair is None:
+            return {}
+        if not streams or not (isinstance(pair, tuple) and len(pair) == 2):
+            who = type(self._model).__name__
+            wanted = f"(x, y), since {who} takes" if streams else f"None, since {who} takes no"
+            raise ValueError(f"labelled: expected {wanted} labelled rows besides, got {type(pair).__name__}")
+        table, size = self.table(*pair, "labelled"), self._run.labelled_batch_size
+        if len(table.labelled) != len(table) or len(table) != size:
+            came = f"{len(table)} rows, {len(table.labelled)} of them with one"
+            raise ValueError(f"labelled: expected {size} rows (labelled_batch_size), all with a label, got {came}")
+        return {f"{name}.{c}": self._floats(table, c) for name, stream in streams.items() for c in stream.columns}
+
+    def _kept(self, rows: Rows) -> Rows:
+        """Rows as floats, copied if the guard may have to repeat the step."""
+        if isinstance(rows, Buffer):
+            floats = to_floats(self._backend, rows)
+            return self._backend.clone(floats) if self._run.guard and rows.kind == "real" else floats
+        rows = rows.astype(np.float32) * np.float32(1 / 255) if rows.dtype == np.uint8 else rows
+        return np.array(rows, self._backend.real)
