@@ -1,10 +1,10 @@
 """Adversarial autoencoders with hand-written kernels and no deep-learning framework.
 
-Start at `AAE` (the model) and `Trainer`; `functions`, `nn`, `optim` and `get_backend` are the layer below, for networks
-of one's own.
+Start at `AAE` (the model) and `Trainer`; `models` has what a model of one's own is made of, and `functions`, `nn`,
+`optim` and `get_backend` are the layer below.
 """
 
-from . import data, datasets, functions, nn, optim, priors
+from . import data, datasets, functions, models, nn, optim, priors
 from ._info import show_config
 from ._version import __version__
 from .backends.cpu import get_num_threads, set_num_threads
@@ -17,6 +17,6 @@ from .training.trainer import Trainer, load
 
 __all__ = [
     "AAE", "VAE", "CaptureError", "CheckpointError", "DataError", "DeviceError", "Trainer", "__version__", "callbacks",
-    "data", "datasets", "functions", "get_backend", "get_num_threads", "load", "nn", "optim", "posteriors", "priors",
-    "schedules", "set_num_threads", "show_config",
+    "data", "datasets", "functions", "get_backend", "get_num_threads", "load", "models", "nn", "optim", "posteriors",
+    "priors", "schedules", "set_num_threads", "show_config",
 ]  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+
 import cuda_devices
 import numpy as np
 import pytest
 from small_models import CLASSES, AllLabels, FewLabels, one_hot
 from training import D, StopAt, model, rows, same
 
+import aaecore
 from aaecore import Trainer
 from aaecore.backends.cuda import backend as cuda
 from aaecore.data import epoch_order
@@ -255,6 +258,24 @@ def test_the_guard_goes_back_with_labels(x, y):
     for trainer in (good, bad):
         trainer.fit(x, 2, y=y, progress=False)
     assert same(good, bad)
+
+
+def test_labelled_data_on_the_command_line(x, tmp_path, capsys):
+    """The embedded digits have labels, and rows of a file have none; neither tells what nobody knows."""
+    cli = pytest.importorskip("aaecore.app.cli")
+    images = str(tmp_path / "images.npy")
+    np.save(images, x)
+    run = ["train", "--model", "small_models:FewLabels", "--epochs", "1", "--no-plots", "--folder"]
+    assert cli.run([*run, str(tmp_path / "a"), "--classes", "10"]) == 0
+    with open(tmp_path / "a" / "history.csv", newline="") as file:
+        assert float(next(csv.DictReader(file))["labelled"]) == 1000, "all labels of the test images"
+    capsys.readouterr()
+    assert cli.run([*run, str(tmp_path / "b"), "--data", images]) == 1
+    assert "y: expected a label for at least one row, since FewLabels learns from labels" in capsys.readouterr().err
+    source = aaecore.app.sources.load(aaecore.app.config.of(aaecore.AAE)(data=images))
+    for option_of_data, labels, got in (("classes", None, "rows without labels"), ("depth", [1], "rows and labels")):
+        with pytest.raises(ValueError, match=f"^data: expected data that tell {option_of_data}, got {got}$"):
+            source._replace(train_labels=labels).tells(option_of_data)
 
 
 # --- what cannot be used ----------------------------------------------------------------------------------------------

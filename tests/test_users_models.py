@@ -1,4 +1,4 @@
-"""Models and functions outside the package: the very code of docs/examples, which docs/models.md shows."""
+"""Models outside the package: the very code that docs/models.md shows, and one clear error for what is no model."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import importlib
 import os
 import subprocess
 import sys
+from dataclasses import KW_ONLY
 from pathlib import Path
 from types import SimpleNamespace
 
 import cuda_devices
 import numpy as np
 import pytest
-from test_autograd import check_gradients, leaf
 from training import D, StopAt, rows, same
 
 import aaecore
 from aaecore import CheckpointError, Trainer
 from aaecore.backends.cuda import backend as cuda
-from aaecore.backends.devices import get_backend
 from aaecore.functions import half_squared_error
-from aaecore.models import Column, Model, Phase, Stream, model
+from aaecore.models import COUNT, Column, Model, Phase, Stream, model, option
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -54,6 +53,17 @@ def test_the_page_shows_the_files():
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     for path in EXAMPLES.glob("*.py"):
         assert f"```python\n{path.read_text(encoding='utf-8')}```" in page, path.name
+
+
+def test_the_page_trains(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    code = page.split("```python\nimport aaecore\n")[1].split("```")[0]
+    small = code.replace("epochs=20", "epochs=1")
+    assert small != code
+    monkeypatch.chdir(tmp_path)
+    exec(compile(f"import aaecore\n{small}", "models.md", "exec"), names := {})
+    assert names["images"].shape == (64, 784)
+    assert (tmp_path / "gan.h5").exists()
 
 
 # --- a model ----------------------------------------------------------------------------------------------------------
@@ -270,15 +280,21 @@ def test_a_step_that_yields_other_phases(yielded, got, record, forgotten, x):
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_a_phase_without_a_loss(record, forgotten, x):
-    @model
-    class Empty(Plain):
-        def step(self, batch):
-            yield ("first",)
-            yield "second", self.loss(batch)
-
-    with pytest.raises(ValueError, match=r"^losses: expected at least one loss"):
-        Trainer(Empty(), 32, record=record).step(x[:32])
+@pytest.mark.parametrize(
+    ("step", "got"),
+    [
+        (lambda self, batch: None, "a generator, got NoneType"),
+        (lambda self, batch: ("first", self.loss(batch)), "a generator, got tuple"),
+        (lambda self, batch: iter([("first",)]), r"it to yield \(phase, loss, ...\), got \('first',\)"),
+        (lambda self, batch: iter([()]), r"it to yield \(phase, loss, ...\), got \(\)"),
+        (lambda self, batch: iter([self.loss(batch)]), r"it to yield \(phase, loss, ...\), got <.*Tensor object.*>"),
+        (lambda self, batch: iter([("first", 1.0)]), r"it to yield \(phase, loss, ...\), got \('first', 1.0\)"),
+    ],
+)
+def test_a_step_that_yields_something_else(step, got, record, forgotten, x):
+    made = model(type("Odd", (Plain,), {"step": step}))
+    with pytest.raises(TypeError, match=f"^step: expected {got}$"):
+        Trainer(made(), 32, record=record).step(x[:32])
 
 
 def test_a_second_model_of_a_name(gan, forgotten):
@@ -302,10 +318,59 @@ def test_fields_networks_and_columns_that_are_none(forgotten):
 
     with pytest.raises(ValueError, match=r"^phase 'only': moves: expected one of net, got 'decodr'"):
         declared(phases=(Phase("only", moves=("decodr",)),))()
+    twice = (Phase("one", moves=("net",)), Phase("one", moves=("net",)))
+    for phases, got in ((twice, "one, one"), ((), "none")):
+        with pytest.raises(ValueError, match=f"^phases: expected one or more, each with a name of its own, got {got}$"):
+            declared(phases=phases)()
     with pytest.raises(ValueError, match=r"^stream 'labelled': columns: expected one of x, got 'y'"):
         declared(streams={"": Stream(("x",)), "labelled": Stream(("x", "y"), labelled=True)})()
     with pytest.raises(TypeError, match="abstract"):
         model(type("Odd", (Model,), {"phases": ()}))()
+
+
+def test_a_subclass_is_a_model_of_its_own(gan, forgotten, tmp_path, x):
+    class Wider(gan):
+        hidden: tuple[int, ...] = (50, 50)
+
+    with pytest.raises(TypeError, match=r"^Wider: expected a class that @model makes a model"):
+        Wider(D)
+
+    @model
+    class Deeper(gan):
+        layers: int = option(COUNT, "hidden layers", default=3)
+
+        def complete(self):
+            self.hidden = (9,) * self.layers
+
+    trainer = Trainer(Deeper(D, layers=4), 32)
+    trainer.fit(x, 1, progress=False)
+    trainer.save(tmp_path / "deeper.h5")
+    loaded = aaecore.load(tmp_path / "deeper.h5")
+    assert (type(loaded), loaded.layers, loaded.hidden) == (Deeper, 4, (9, 9, 9, 9))
+
+
+def test_options_that_the_command_line_cannot_have(gan, forgotten, tmp_path, monkeypatch):
+    config = pytest.importorskip("aaecore.app.config")
+
+    @model
+    class Wanting(gan):
+        _: KW_ONLY
+        depth: int = option(COUNT, "no default", run=2)
+        width: int = option(COUNT, "no default")
+
+    with pytest.raises(
+        ValueError, match=r"^Wanting\.width: expected a default, run= or of_data=True for the command line"
+    ):
+        config.of(Wanting)
+    cli = pytest.importorskip("aaecore.app.cli")
+    monkeypatch.setitem(sys.modules, "wanting", SimpleNamespace(Wanting=Wanting))
+    Trainer(Wanting(D, depth=2, width=3)).save(tmp_path / "w.h5")
+    sample = ["sample", str(tmp_path / "w.h5"), str(tmp_path / "s.npy"), "--model", "wanting:Wanting"]
+    assert cli.run(sample) == 0, "what was trained in Python has samples"
+    for name in ("epochs", "folder", "lr"):
+        parts = {"__annotations__": {name: "int"}, name: option(COUNT, "taken", default=1)}
+        with pytest.raises(ValueError, match=rf"^Taking\.{name}: expected another name"):
+            config.of(model(type("Taking", (gan,), parts)))
 
 
 @pytest.mark.parametrize(
@@ -325,53 +390,3 @@ def test_what_a_batch_does_not_have(question, message, forgotten, x):
 
     with pytest.raises((AttributeError, ValueError), match=f"^{message}$"):
         Trainer(Asking(), 32).step(x[:32])
-
-
-# --- functions --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def shrinking():
-    return importlib.import_module("shrinking")
-
-
-@pytest.mark.parametrize("output", ["identity", "tanh"])
-def test_derivatives_of_a_users_functions(shrinking, output):
-    backend, rng = get_backend("reference"), np.random.default_rng(0)
-    network = aaecore.nn.MLP(backend, (4, 6, 3), "tanh", output, rng=rng)
-    x, shift = (leaf(backend, rng.standard_normal(shape)) for shape in ((5, 4), (5, 3)))
-
-    def loss():
-        y = network(x)
-        return [shrinking.squared_norm(y, 0.7), shrinking.squared_norm(shrinking.difference(y, shift, 1.3))]
-
-    check_gradients([x, shift, *network.parameters], loss)
-    y, (norm, apart) = network(x).numpy(), loss()
-    assert float(norm) == pytest.approx(0.35 * (y**2).sum() / 5)
-    assert float(apart) == pytest.approx(0.5 * ((1.3 * (y - shift.numpy())) ** 2).sum() / 5)
-
-
-@pytest.mark.parametrize("where", DEVICES)
-def test_a_model_with_a_users_functions(where, shrinking, forgotten, x):
-    """An autoencoder whose codes are drawn to the origin."""
-
-    @model
-    class Shrinking(Plain):
-        phases = (Phase("both", moves=("encoder", "decoder")),)
-
-        def build(self):
-            self.encoder, self.decoder = self.mlp(D, 9, 3), self.mlp(3, 9, D)
-
-        def step(self, batch):
-            z = self.encoder(batch.x)
-            apart = shrinking.difference(self.decoder(z), batch.x, 0.5)
-            yield "both", shrinking.squared_norm(apart, 4.0), shrinking.squared_norm(z, 0.1)
-
-    recorded, eager = (Trainer(Shrinking(seed=1, device=where), 32, record=record) for record in (True, False))
-    for trainer in (recorded, eager):
-        trainer.fit(x, 2, progress=False)
-    assert same(recorded, eager)
-    exact = Trainer(Shrinking(seed=1, device="reference"), 32)
-    exact.fit(x, 2, progress=False)
-    np.testing.assert_allclose(recorded.history["both"], exact.history["both"], rtol=1e-4)
-    assert recorded.history["both"][1] < recorded.history["both"][0]

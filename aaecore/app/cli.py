@@ -85,13 +85,15 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _config_of(arguments: Sequence[str]) -> type[config.RunConfig]:
-    """The record of the model that a command names, by --model or in a TOML file: its flags depend on it."""
+    """The record of the model that `train` names, by --model or in a TOML file: its flags depend on it."""
     named = DEFAULT.__name__
+    if list(arguments[:1]) != ["train"]:
+        return config.of(DEFAULT)
     for before, argument in zip(("", *arguments), arguments, strict=False):
         if before == "--model" or argument.startswith("--model="):
             named = argument.removeprefix("--model=")
             break
-        if arguments[0] == "train" and argument.endswith(".toml") and os.path.isfile(argument):
+        if argument.endswith(".toml") and os.path.isfile(argument):
             named = str(toml_file.read(argument).get("model", named))
     return config.of(imported(named))
 

@@ -57,9 +57,16 @@ class RunConfig:
         return {name: getattr(self, name) for name in _in_files(self.trains)}
 
 
+RESERVED = {*declared(RunConfig), "lr", "toml", "folder", "overwrite"}  # arguments of `train` for all models
+
+
 @cache
 def of(model: type[Model]) -> type[RunConfig]:
-    """The record for runs that train a model."""
+    """The record for runs that train a model.
+
+    Raises:
+        ValueError: an option of the model without a value to begin with, or with the name of one of all runs.
+    """
     rates = {phase.name: phase.rate for phase in model.phases}
     names = ", ".join(f"{name}={rate:g}" for name, rate in list(rates.items())[-2:])
     lr = {"kind": _rates(model.phases), "help": f"learning rate, or one per phase: {names}", "run": rates}
@@ -67,7 +74,12 @@ def of(model: type[Model]) -> type[RunConfig]:
     for name, key in _in_files(model).items():
         is_prior, default = key.metadata["kind"] is PRIOR, key.metadata["run"]
         kind, help = (TEXT, spelling.PRIOR) if is_prior else (key.metadata["kind"], key.metadata["help"])
-        assert default is not MISSING, f"{model.__name__}.{name}: the command line has nothing to begin with"
+        if default is MISSING:
+            raise ValueError(f"{model.__name__}.{name}: expected a default, run= or of_data=True for the command line")
+        if name in RESERVED:
+            raise ValueError(
+                f"{model.__name__}.{name}: expected another name, which the command line does not use itself"
+            )
         own.append((name, Any, option(kind, help, default=default)))
     namespace = {"trains": model}
     made = make_dataclass("RunConfig", own, bases=(RunConfig,), namespace=namespace, frozen=True, kw_only=True)

@@ -32,7 +32,8 @@ class Source(NamedTuple):
             return self.train.shape[1]
         if option == "classes" and self.train_labels is not None:
             return int(self.train_labels.max()) + 1
-        raise ValueError(f"data: expected data with {option}, got rows without labels")
+        came = "rows without labels" if self.train_labels is None else "rows and labels"
+        raise ValueError(f"data: expected data that tell {option}, got {came}")
 
 
 def load(config: RunConfig) -> Source:

@@ -86,6 +86,9 @@ class Model(ABC):
     seed: int = option(SEED, "of weights, noise and the order of the data", default=0)
 
     def __post_init__(self) -> None:
+        kind = type(self)
+        if MODELS.get(kind.__name__) is not kind:
+            raise TypeError(f"{kind.__name__}: expected a class that @model makes a model, or no checkpoint would load")
         options = declared(self)
         for name, value in checked(options, {name: getattr(self, name) for name in options}).items():
             setattr(self, name, value)
@@ -132,7 +135,12 @@ class Model(ABC):
     # --- what follows from it -----------------------------------------------------------------------
 
     def _check(self) -> None:
-        """ValueError for a phase of networks, or a stream of columns, that there are not."""
+        """ValueError for phases of one name or none, and of networks or columns that there are not."""
+        names = [phase.name for phase in getattr(self, "phases", ())]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"phases: expected one or more, each with a name of its own, got {', '.join(names) or 'none'}"
+            )
         for phase in self.phases:
             for name in phase.moves:
                 choice(f"phase {phase.name!r}: moves", name, list(self.networks))

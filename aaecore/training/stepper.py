@@ -15,9 +15,9 @@ import numpy as np
 
 from ..core.memory import Buffer
 from ..data.table import Stream, Table
-from ..functions.tensor import Mover, backward
+from ..functions.tensor import Mover, Tensor, backward
 from ..models.batch import Batch, sample_of
-from ..models.model import Model
+from ..models.model import Losses, Model
 from ..optim import Clipped
 from .burst import Burst
 from .progress import Run
@@ -172,7 +172,7 @@ class Stepper:
         self._dials.fetch()
         names = [phase.name for phase in self.model.phases]
         made = []
-        for i, (phase, *losses) in enumerate(self.model.step(batch)):
+        for i, (phase, *losses) in enumerate(_yielded(self.model.step(batch))):
             made.append(phase)
             if made != names[: i + 1]:
                 break
@@ -198,6 +198,20 @@ class Stepper:
         dims = (*source.shape, order.size, out.shape[0])
         op = "gather_rows_u8" if is_bytes else "gather_rows"
         self.backend.launch(op, (source, order, self.cursors[stream], out), dims, (scale,))
+
+
+def _yielded(step: object) -> Iterator[Losses]:
+    """What a step yields.
+
+    Raises:
+        TypeError: it is no generator, or yields something else than a phase and its losses.
+    """
+    if not isinstance(step, Iterator):
+        raise TypeError(f"step: expected a generator, got {type(step).__name__}")
+    for made in step:
+        if not (isinstance(made, tuple) and len(made) > 1 and all(isinstance(loss, Tensor) for loss in made[1:])):
+            raise TypeError(f"step: expected it to yield (phase, loss, ...), got {made!r}")
+        yield made
 
 
 class _Dials:
