@@ -45,7 +45,7 @@ NAMES = {
 CONTINUE = """
 import hashlib, json, sys
 import numpy as np
-from training import state
+from trained import state
 from aaecore import Trainer
 trainer = Trainer.resume(sys.argv[1])
 begun = trainer.steps

@@ -10,7 +10,9 @@ from gpu.environment import BENCH, ROOT
 from gpu.phases import Context, Phase
 from gpu.processes import module
 
-DRY_TESTS = ["tests/test_cuda_training.py", "-k", "not burst"]  # the emulator is no GPU
+STAND_IN = "test_cupy_driver"  # of CuPy: not for a GPU
+MODELS = ["tests/models", "tests/data/test_labels.py", "tests/training/test_dials.py", "-k", "cuda or gpu"]
+DRY_TESTS = ["tests/backends/cuda/test_cuda_training.py", "-k", "not burst"]  # the emulator is no GPU
 DRY_EPOCH = ["--size", "12-9-2-7", "--rows", "40"]
 SANITIZER = {"memcheck": 0.35, "racecheck": 0.65}  # of its time; races take several times as long to find
 Lines = list[list[str]]
@@ -40,8 +42,9 @@ def tests(context: Context, seconds: float) -> Lines:
         line += ["-p", "xdist.plugin", "-n", str(min(6, len(os.sched_getaffinity(0))))]
     if context.dry:
         return [[*line, *DRY_TESTS]]
-    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_cuda*.py"))
-    return [[*line, *files, *(f"tests/test_{name}.py" for name in ("fusion", "places", "weight_parts"))]]
+    folder = ROOT / "tests" / "backends" / "cuda"
+    files = sorted(str(path.relative_to(ROOT)) for path in folder.glob("test_*.py") if path.stem != STAND_IN)
+    return [[*line, *files], [*line, *MODELS]]
 
 
 def own(context: Context, seconds: float) -> Lines:

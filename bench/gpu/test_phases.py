@@ -311,12 +311,12 @@ def test_the_commands_of_the_sanitizer(context):
 
 
 def test_only_tests_of_the_gpu_take_its_time(context):
-    (line,) = phase_commands.tests(context, 30.0)
-    files = [part for part in line if part.startswith("tests/")]
-    assert "tests/test_fusion.py" in files
-    assert all(
-        Path(file).name.startswith(("test_cuda", "test_fusion", "test_places", "test_weight_parts")) for file in files
-    )
+    backend, models = phase_commands.tests(context, 30.0)
+    files = [part for part in backend if part.startswith("tests/")]
+    assert {Path(file).parent.as_posix() for file in files} == {"tests/backends/cuda"}
+    assert {"test_cuda_ops", "test_fusion"} <= {Path(file).stem for file in files}
+    assert "test_cupy_driver" not in {Path(file).stem for file in files}
+    assert models[-2:] == ["-k", "cuda or gpu"]
 
 
 def test_every_command_is_a_file_of_this_folder(context):

@@ -18,7 +18,7 @@ import pytest
 from cases import CASES, Case, make_buffers
 from emulator.emulator import EmulatedDriver, EmulatorError, unavailable
 from fused_steps import Sizes, Step
-from training import rows, train
+from trained import rows, train
 
 from aaecore.backends.cuda import backend as cuda
 from aaecore.backends.cuda.driver import Driver, Node

@@ -10,7 +10,7 @@ from itertools import cycle
 
 import numpy as np
 import pytest
-from training import state
+from trained import state
 
 from aaecore import AAE, Trainer, set_num_threads
 from aaecore.backends.cpu import get_num_threads

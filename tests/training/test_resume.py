@@ -9,7 +9,7 @@ from functools import partial
 import h5py
 import numpy as np
 import pytest
-from training import StopAt
+from trained import StopAt
 
 from aaecore import AAE, CheckpointError, Trainer, callbacks, load, priors, schedules
 from aaecore.files import checkpoint

@@ -14,7 +14,7 @@ import pytest
 from emulator.emulator import EmulatedDriver
 from emulator_kit import needs_compiler
 from fake_cupy import World
-from training import model, rows, same, train
+from trained import model, rows, same, train
 
 import aaecore
 from aaecore import Trainer
@@ -24,7 +24,7 @@ from aaecore.backends.cuda.dependencies import on_longest_chain
 from aaecore.backends.cuda.driver import Driver, Node
 
 pytestmark = needs_compiler
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from aaecore.backends.cuda.kernels import Chip
 from aaecore.core.ops import OPS
 
 pytestmark = cuda_devices.needs_device
-KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
+KERNELS = Path(__file__).parents[3] / "kernels" / "cuda"
 LINEAR = [op for op in OPS if op.startswith("linear_")]
 CHIP = Chip(132, "tf32x3")
 

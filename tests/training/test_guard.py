@@ -8,7 +8,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from training import StopAt, model, rows, same, train
+from trained import StopAt, model, rows, same, train
 
 from aaecore import Trainer, callbacks, schedules
 

@@ -21,7 +21,7 @@ from aaecore.backends.cuda.dependencies import Access, dependencies, on_longest_
 from aaecore.backends.cuda.driver import Launch, Node
 from aaecore.core.ops import OPS, PRECISIONS
 
-KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
+KERNELS = Path(__file__).parents[3] / "kernels" / "cuda"
 CHIP = kernels.Chip(132, "tf32x3")
 
 

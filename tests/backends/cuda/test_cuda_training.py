@@ -5,7 +5,7 @@ from __future__ import annotations
 import cuda_devices
 import numpy as np
 import pytest
-from training import D, model, rows, same, state, train
+from trained import D, model, rows, same, state, train
 
 import aaecore
 from aaecore import AAE, Trainer, priors

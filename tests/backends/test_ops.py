@@ -29,7 +29,7 @@ compiled = cpu.compiled
 DEVICES: dict[str, Backend] = {f"cpu-{isa}": cpu.CpuBackend(isa) for isa in compiled.supported()}
 BEST = next(iter(DEVICES))
 OURS = ops_of(DEVICES[BEST])
-KERNELS = Path(__file__).parent.parent / "kernels" / "cpu"
+KERNELS = Path(__file__).parents[2] / "kernels" / "cpu"
 
 
 def _all_cases() -> list[Any]:

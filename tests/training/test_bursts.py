@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from training import D, model, rows, same, train
+from trained import D, model, rows, same, train
 
 from aaecore import Trainer, callbacks, schedules
 from aaecore.data import epoch_order

@@ -8,7 +8,7 @@ import cuda_devices
 import numpy as np
 import pytest
 from small_models import Dialled
-from training import D, StopAt, rows, same
+from trained import D, StopAt, rows, same
 
 from aaecore import Trainer
 from aaecore.backends.cuda import backend as cuda

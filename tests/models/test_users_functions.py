@@ -9,7 +9,7 @@ import cuda_devices
 import numpy as np
 import pytest
 from test_autograd import check_gradients, leaf
-from training import D, rows, same
+from trained import D, rows, same
 
 import aaecore
 from aaecore import Trainer
@@ -17,7 +17,7 @@ from aaecore.backends.cuda import backend as cuda
 from aaecore.backends.devices import get_backend
 from aaecore.models import Column, Model, Phase, model
 
-EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 DEVICES = ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_device)]
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import cuda_devices
 import numpy as np
 import pytest
-from training import D, StopAt, rows, same
+from trained import D, StopAt, rows, same
 
 import aaecore
 from aaecore import CheckpointError, Trainer
@@ -22,7 +22,7 @@ from aaecore.backends.cuda import backend as cuda
 from aaecore.functions import half_squared_error
 from aaecore.models import COUNT, Column, Model, Phase, Stream, model, option
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 DEVICES = ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_device)]
 

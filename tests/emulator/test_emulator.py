@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from emulator.emulator import EmulatorError
 from emulator_kit import KERNELS, SEEDS, SOURCE, device, driver, f4, i4, launch, line_of, needs_compiler, node, run_test
 
 from aaecore.backends.cuda.driver import Launch
+from emulator.emulator import EmulatorError
 
 pytestmark = needs_compiler
 

@@ -8,7 +8,7 @@ import cuda_devices
 import numpy as np
 import pytest
 from small_models import CLASSES, AllLabels, FewLabels, one_hot
-from training import D, StopAt, model, rows, same
+from trained import D, StopAt, model, rows, same
 
 import aaecore
 from aaecore import Trainer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cuda_devices
 import numpy as np
 import pytest
-from training import model, rows
+from trained import model, rows
 
 from aaecore import Trainer
 from aaecore.backends.cuda import backend as cuda

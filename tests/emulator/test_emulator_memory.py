@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emulator import build as builder
-from emulator.emulator import BuildError, EmulatedDriver, EmulatorError, asan_environment, build
 from emulator_kit import KERNELS, SEEDS, SOURCE, device, driver, f4, launch, needs_compiler, node
 
 from aaecore.backends.cuda.driver import Launch, Node
+from emulator import build as builder
+from emulator.emulator import BuildError, EmulatedDriver, EmulatorError, asan_environment, build
 
 pytestmark = needs_compiler
 
@@ -245,7 +245,7 @@ def test_sanitizers(size, report):
     needed = asan_environment()
     if not all(Path(p).is_absolute() for p in needed["LD_PRELOAD"].split()):
         pytest.skip("g++ has no libasan or no libubsan: install them (Debian, Ubuntu: they come with libgcc-dev)")
-    here = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    here = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
     environment = os.environ | needed | {"PYTHONPATH": here}
     code = ASAN.replace("SIZE", str(size))
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

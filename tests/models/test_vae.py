@@ -7,7 +7,7 @@ import os
 import cuda_devices
 import numpy as np
 import pytest
-from training import D, StopAt, rows, same
+from trained import D, StopAt, rows, same
 
 import aaecore
 from aaecore import Trainer, functions, priors
