@@ -1,9 +1,9 @@
 """The one list of shapes: every op of the table with the sizes at which its kernels could go wrong.
 
 `tests/backends/test_ops.py` runs all of them against the reference, the benchmarks time those marked `bench`. A new op
-needs one row in `CASES`. The sizes stand around every boundary of the kernels: vectors of 4, 8 and 16 floats, weight panels of 8,
-16 and 32 columns, register tiles of 6, 8 and 14 rows, half a vector of inputs or outputs, blocks of 28, 56 and
-112 rows, eight panels, and chunks of 8192 elements.
+needs one row in `CASES`. The sizes stand around every boundary of the kernels: vectors of 4, 8 and 16 floats, weight
+panels of 8, 16 and 32 columns, register tiles of 6, 8 and 14 rows, half a vector of inputs or outputs, blocks of 28, 56
+and 112 rows, eight panels, and chunks of 8192 elements.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import cuda_devices
 import numpy as np
 import pytest
+from gradients import B, H, I, O, check_gradients, leaf, losses_of
 from numpy.typing import NDArray
-from test_autograd import B, H, I, O, check_gradients, leaf, losses_of
 
 from aaecore import functions as F
 from aaecore import nn

@@ -8,7 +8,7 @@ from pathlib import Path
 import cuda_devices
 import numpy as np
 import pytest
-from test_autograd import check_gradients, leaf
+from gradients import check_gradients, leaf
 from trained import D, rows, same
 
 import aaecore
