@@ -19,6 +19,7 @@ from .rows import Rows, as_rows
 
 KINDS = ("numbers", "unit", "label")
 LABEL = "y"  # the column that labels are in
+NOBODY = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ class Table:
     def __init__(self, columns: Mapping[str, Rows], labelled: np.ndarray) -> None:
         self.columns = dict(columns)
         self.labelled = labelled  # positions, ascending
+        self._rows = len(next(iter(self.columns.values())))
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
+        return self._rows
 
 
 def as_table(backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, name: str = "", who: str = "") -> Table:
@@ -78,7 +80,7 @@ def as_table(backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, na
     if label is None:
         if y is not None:
             raise ValueError(f"{at_y}: expected None, since {who or 'this model'} takes no labels, got {_shape(y)}")
-        return Table({"x": rows}, np.empty(0, np.int64))
+        return Table({"x": rows}, NOBODY)
     labels = np.full(len(rows), -1) if y is None else check_labels(y, at_y, len(rows), label.features)
     one_hot = (labels[:, None] == np.arange(label.features)).view(np.uint8)
     return Table({"x": rows, LABEL: one_hot}, np.flatnonzero(labels >= 0))

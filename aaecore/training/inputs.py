@@ -20,6 +20,10 @@ class Inputs:
 
     def __init__(self, run: Run) -> None:
         self._run, self._model, self._backend = run, run.model, run.backend
+        # Asked for once: a small step takes no longer than a dozen lines of Python.
+        self._columns, self._priors = run.model.columns(), run.model.priors()
+        self._draws_on_host = any(prior.host for prior, _ in self._priors.values())
+        self._labelled_streams = {name: stream for name, stream in run.model.streams.items() if stream.labelled}
 
     # --- an epoch ---------------------------------------------------------------------------------
 
@@ -42,7 +46,7 @@ class Inputs:
         return self.table(x, y, "validation")
 
     def table(self, x: Any, y: Any = None, name: str = "") -> Table:
-        return as_table(self._backend, self._model.columns(), x, y, name, type(self._model).__name__)
+        return as_table(self._backend, self._columns, x, y, name, type(self._model).__name__)
 
     def rows(self) -> dict[str, int]:
         """How many rows each stream gives in an epoch."""
@@ -67,12 +71,15 @@ class Inputs:
     def of_step(self, x: Any, y: Any, labelled: Any, z_prior: Any) -> tuple[Table, dict[str, Rows]]:
         """The batch as a table, and the inputs of a step by name; see `Trainer.step`."""
         columns = self._model.streams[""].columns
-        if LABEL in self._model.columns() and (y is None) == (LABEL in columns):
+        if LABEL in self._columns and (y is None) == (LABEL in columns):
             wanted = "a label for each row, or -1" if y is None else "None, since labels come in labelled=(x, y)"
             raise ValueError(f"y: expected {wanted}, got {type(y).__name__}")
         table = self.table(x, y)
         given = {name: self._floats(table, name) for name in columns}
-        given |= {**self._labelled(labelled), **self.samples(len(table), z_prior)}
+        if labelled is not None or self._labelled_streams:
+            given |= self._labelled(labelled)
+        if z_prior is not None or self._draws_on_host:
+            given |= self.samples(len(table), z_prior)
         return table, given
 
     def _floats(self, table: Table, column: str) -> Rows:
@@ -83,10 +90,9 @@ class Inputs:
     def samples(self, batch: int, z_prior: Any = None) -> dict[str, Rows]:
         """The samples of priors that a step does not draw itself: given ones, and those that only the host can draw."""
         model, samples = self._model, dict[str, Rows]()
-        wanted = model.priors()
-        if z_prior is not None and "z" not in wanted:
+        if z_prior is not None and "z" not in self._priors:
             raise ValueError(f"z_prior: expected None, since {type(model).__name__} has no prior of codes")
-        for name, (prior, dim) in wanted.items():
+        for name, (prior, dim) in self._priors.items():
             if name == "z" and z_prior is not None:
                 rows = as_rows(self._backend, z_prior, "z_prior", dim, pixels=False)
                 if len(rows) != batch:
@@ -98,9 +104,7 @@ class Inputs:
 
     def _labelled(self, pair: tuple[Any, Any] | None) -> dict[str, Rows]:
         """The inputs of the streams of labelled rows."""
-        streams = {name: stream for name, stream in self._model.streams.items() if stream.labelled}
-        if not streams and pair is None:
-            return {}
+        streams = self._labelled_streams
         if not streams or not (isinstance(pair, tuple) and len(pair) == 2):
             who = type(self._model).__name__
             wanted = f"(x, y), since {who} takes" if streams else f"None, since {who} takes no"

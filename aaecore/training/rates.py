@@ -53,6 +53,8 @@ class Rates:
         return self._rates
 
     def _dials_of_next(self, steps: int) -> np.ndarray:
+        if not self._dials and len(self._dials_made) == steps:
+            return self._dials_made
         first = self._run.steps
         values = [[_value(n, dial, step) for n, dial in self._dials.items()] for step in range(first, first + steps)]
         if self._dials_of != values:

@@ -7,9 +7,10 @@ states, and tables with a row for each step of a burst: the learning rates and d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,7 @@ class Stepper:
         self.movers: dict[str, Mover] = {
             name: optimizer if clip is None else Clipped(optimizer, clip) for name, optimizer in run.optimizers.items()
         }
+        self._draws_on_host = any(prior.host for prior, _ in self.model.priors().values())
         self.last: Batch | None = None  # of the last step
         self.cursors = {name: self.backend.zeros((1,), "int64") for name in self.model.streams}  # rows used so far
         self._columns: dict[str, Buffer] = {}
@@ -56,9 +58,10 @@ class Stepper:
         phases = len(self.model.phases)
         self._rates = self.backend.zeros((MAX_BURST, phases), "float64")
         self._log = self.backend.zeros((MAX_BURST, phases))
+        self._logs: dict[int, Buffer] = {}  # its first rows, by how many: a view costs a tenth of a tiny step
         self._dials = _Dials(self.model, self._at)
         self._given: np.ndarray | None = None  # the array that the first rows of `_rates` came from
-        self._recorded: dict[tuple[int, frozenset[str]], _Recorded] = {}
+        self._recorded: dict[tuple[Any, ...], _Recorded] = {}  # by batch size, and names of the given inputs
 
     def bind(self, table: Table, lengths: Mapping[str, int]) -> None:
         """Takes the data for the bursts that bring none, and how many rows each stream gives in an epoch."""
@@ -67,7 +70,7 @@ class Stepper:
         if there and lengths == {name: len(order) for name, order in self._orders.items()}:
             return  # what was recorded for it is still right
         # What was recorded for other data goes.
-        self._recorded = {key: step for key, step in self._recorded.items() if not self._fetched(key[1])}
+        self._recorded = {key: step for key, step in self._recorded.items() if not self._fetched(key[1:])}
         self._columns = columns
         self._orders = {name: self.backend.empty((n,), "int64") for name, n in lengths.items()}
 
@@ -82,18 +85,20 @@ class Stepper:
 
     def pace(self, batch: int) -> int:
         """How many steps on the bound data a burst may have, by the time that the last one took."""
-        if any(prior.host for prior, _ in self.model.priors().values()):
+        if self._draws_on_host:
             return 1
-        seconds = self._step_for(batch, frozenset()).seconds
+        seconds = self._step_for(batch).seconds
         return max(1, min(MAX_BURST, int(BURST_SECONDS / seconds)))
 
     def run(self, burst: Burst) -> np.ndarray:
         """Makes the steps of a burst; gives their losses, (steps, phases) float64."""
-        step = self._prepare(burst)
+        step, steps = self._prepare(burst), burst.steps
         begun = time.perf_counter()
-        step.run(burst.steps)
-        losses = self.backend.to_host(self._log.rows(0, burst.steps)).astype(np.float64)
-        step.seconds = max(time.perf_counter() - begun, 1e-9) / burst.steps
+        step.run(steps)
+        if steps not in self._logs:
+            self._logs[steps] = self._log.rows(0, steps)
+        losses = self.backend.to_host(self._logs[steps]).astype(np.float64)
+        step.seconds = max(time.perf_counter() - begun, 1e-9) / steps
         self.last = step.batch  # not before: an interrupt leaves what may be no batch yet
         return losses
 
@@ -107,7 +112,7 @@ class Stepper:
 
     def _prepare(self, burst: Burst) -> _Recorded:
         """The step of a burst, everything that it reads put in place."""
-        step = self._step_for(burst.batch, frozenset(burst.given))
+        step = self._step_for(burst.batch, *burst.given)
         self.backend.clear(self._at)
         if self._given is not burst.rates:
             self._given = None  # until the upload is complete: an interrupt may come before
@@ -129,13 +134,14 @@ class Stepper:
             for column in stream.columns:
                 yield f"{name}.{column}" if name else column, column, name, stream
 
-    def _fetched(self, given: frozenset[str]) -> list[tuple[str, str, str]]:
+    def _fetched(self, given: Sequence[str]) -> list[tuple[str, str, str]]:
         """The inputs that a step takes from the bound data: name, column, stream."""
         return [(key, column, name) for key, column, name, _ in self._inputs() if key not in given]
 
-    def _step_for(self, batch: int, given: frozenset[str]) -> _Recorded:
+    def _step_for(self, batch: int, *given: str) -> _Recorded:
         """The step for a batch size, and for which inputs are given."""
-        if (batch, given) not in self._recorded:
+        key = (batch, *given)
+        if key not in self._recorded:
             if len(self._recorded) >= MAX_PLANS:
                 del self._recorded[next(iter(self._recorded))]
             columns, priors = self.model.columns(), self.model.priors()
@@ -148,8 +154,8 @@ class Stepper:
             inputs = {name: self.backend.empty(shape) for name, shape in shapes.items()}
             seen = Batch(inputs, self.model.draws, self._dials.values, self.model.generator)
             launch = partial(self._launch, inputs, seen, self._fetched(given))
-            self._recorded[batch, given] = _Recorded(self._repeated(launch), inputs, seen)
-        return self._recorded[batch, given]
+            self._recorded[key] = _Recorded(self._repeated(launch), inputs, seen)
+        return self._recorded[key]
 
     def _repeated(self, launch: Callable[[], None]) -> Callable[[int], None]:
         """What makes the step n times."""
