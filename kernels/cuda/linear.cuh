@@ -120,10 +120,13 @@ struct BackwardWeightAdam {  // both gradients go to Adam where they are made
 
 // ------------------------------------------------------------------------------------------------------------- kernels
 
-// The product of a tile: with few rows, or of panels.
+template <class T> constexpr bool IS_SLICED = false;
+template <> constexpr bool IS_SLICED<Sliced> = true;
+
+// The product of a tile: of slices that each warp has for itself, or of panels that all warps share.
 template <class T, class Math, bool A_ALONG, bool B_ALONG, class Epilogue>
 DEVICE void product(const float* a, const float* b, int M, int N, int K, const Epilogue& epilogue, int block_row) {
-  if constexpr (T::BM == Small::BM) sliced_product<Math, A_ALONG, B_ALONG>(a, b, M, N, K, epilogue, block_row);
+  if constexpr (IS_SLICED<T>) sliced_product<Math, A_ALONG, B_ALONG>(a, b, M, N, K, epilogue, block_row);
   else matrix_product<T, Math, A_ALONG, B_ALONG>(a, b, M, N, K, epilogue, block_row);
 }
 
@@ -137,35 +140,45 @@ template <class T, class Math> DEVICE void weight_part(const float* x, const flo
   const long long size = (long long)O * I;
   float *sums = parts + part * size, *bias = parts + count * size + (long long)part * O;
   product<T, Math, false, false>(dy + (long long)first * O, x + (long long)first * I, O, I, min(rows, B - first),
-                               BackwardWeight{sums, bias, I, 0, is_wide(sums, I)}, blockIdx.y % tile_rows);
+                                BackwardWeight{sums, bias, I, 0, is_wide(sums, I)}, blockIdx.y % tile_rows);
 }
 
-// How many of them a multiprocessor must hold at once: `blocks`, `gradients` of weights, and `updates`.
-#define LINEAR_KERNELS(MATH, TILE, blocks, gradients, updates, suffix)                                                                                  \
-  KERNEL_BLOCKS(linear_forward_##suffix, TILE::THREADS, blocks, const float* x, const float* weight, const float* bias, float* y, int B, int I, int O,  \
-         int act, double slope) {                                                                                                                       \
-    const bool wide = is_wide(y, O) && is_aligned16(bias);                                                                                              \
-    product<TILE, MATH, true, true>(x, weight, B, O, I, Forward{bias, y, O, act, (float)slope, wide}, blockIdx.y);                                      \
-  }                                                                                                                                                     \
-  KERNEL_BLOCKS(linear_backward_input_##suffix, TILE::THREADS, blocks, const float* dy, const float* weight, const float* x, float* dx, int B, int I,   \
-         int O, int act, int beta, double slope) {                                                                                                      \
-    const bool wide = is_wide(x, I) && is_wide(dx, I);                                                                                                  \
-    product<TILE, MATH, true, false>(dy, weight, B, I, O, BackwardInput{x, dx, I, act, beta, (float)slope, wide}, blockIdx.y);                          \
-  }                                                                                                                                                     \
-  KERNEL_BLOCKS(linear_backward_weight_##suffix, TILE::THREADS, gradients, const float* x, const float* dy, float* dweight, float* dbias, int B, int I, \
-         int O, int beta) {                                                                                                                             \
-    product<TILE, MATH, false, false>(dy, x, O, I, B, BackwardWeight{dweight, dbias, I, beta, is_wide(dweight, I)}, blockIdx.y);                        \
-  }                                                                                                                                                     \
-  KERNEL_BLOCKS(linear_backward_weight_adam_##suffix, TILE::THREADS, updates, const float* x, const float* dy, float* weight, float* m_weight,          \
-         float* v_weight, float* bias, float* m_bias, float* v_bias, const double* state, int B, int I, int O) {                                        \
-    const bool wide = is_wide(weight, I) && is_wide(m_weight, I) && is_wide(v_weight, I);                                                               \
-    product<TILE, MATH, false, false>(                                                                                                                  \
-        dy, x, O, I, B, BackwardWeightAdam{weight, m_weight, v_weight, bias, m_bias, v_bias, state, I, wide}, blockIdx.y);                              \
+// `blocks`: how many of them a multiprocessor must hold at once.
+#define FORWARD_KERNEL(MATH, TILE, blocks, suffix)                                                                                              \
+  KERNEL_BLOCKS(linear_forward_##suffix, TILE::THREADS, blocks, const float* x, const float* weight, const float* bias, float* y, int B, int I, \
+         int O, int act, double slope) {                                                                                                        \
+    const bool wide = is_wide(y, O) && is_aligned16(bias);                                                                                      \
+    product<TILE, MATH, true, true>(x, weight, B, O, I, Forward{bias, y, O, act, (float)slope, wide}, blockIdx.y);                              \
   }
 
-// Those on tensor cores; the float32 of one chain for each sum has no parts.
-#define TENSOR_KERNELS(MATH, TILE, blocks, gradients, updates, suffix)                                                                                \
-  LINEAR_KERNELS(MATH, TILE, blocks, gradients, updates, suffix)                                                                                      \
-  KERNEL_BLOCKS(linear_backward_weight_part_##suffix, TILE::THREADS, gradients, const float* x, const float* dy, float* parts, int B, int I, int O) { \
-    weight_part<TILE, MATH>(x, dy, parts, B, I, O);                                                                                                   \
+#define BACKWARD_INPUT_KERNEL(MATH, TILE, blocks, suffix)                                                                                      \
+  KERNEL_BLOCKS(linear_backward_input_##suffix, TILE::THREADS, blocks, const float* dy, const float* weight, const float* x, float* dx, int B, \
+         int I, int O, int act, int beta, double slope) {                                                                                      \
+    const bool wide = is_wide(x, I) && is_wide(dx, I);                                                                                         \
+    product<TILE, MATH, true, false>(dy, weight, B, I, O, BackwardInput{x, dx, I, act, beta, (float)slope, wide}, blockIdx.y);                 \
   }
+
+#define WEIGHT_KERNELS(MATH, TILE, blocks, updates, suffix)                                                                                    \
+  KERNEL_BLOCKS(linear_backward_weight_##suffix, TILE::THREADS, blocks, const float* x, const float* dy, float* dweight, float* dbias, int B,  \
+         int I, int O, int beta) {                                                                                                             \
+    product<TILE, MATH, false, false>(dy, x, O, I, B, BackwardWeight{dweight, dbias, I, beta, is_wide(dweight, I)}, blockIdx.y);               \
+  }                                                                                                                                            \
+  KERNEL_BLOCKS(linear_backward_weight_adam_##suffix, TILE::THREADS, updates, const float* x, const float* dy, float* weight, float* m_weight, \
+         float* v_weight, float* bias, float* m_bias, float* v_bias, const double* state, int B, int I, int O) {                               \
+    const bool wide = is_wide(weight, I) && is_wide(m_weight, I) && is_wide(v_weight, I);                                                      \
+    product<TILE, MATH, false, false>(                                                                                                         \
+        dy, x, O, I, B, BackwardWeightAdam{weight, m_weight, v_weight, bias, m_bias, v_bias, state, I, wide}, blockIdx.y);                     \
+  }
+
+// Of long batches, on tensor cores: the float32 of one chain for each sum has no parts.
+#define WEIGHT_PART_KERNEL(MATH, TILE, blocks, suffix)                                                                                             \
+  KERNEL_BLOCKS(linear_backward_weight_part_##suffix, TILE::THREADS, blocks, const float* x, const float* dy, float* parts, int B, int I, int O) { \
+    weight_part<TILE, MATH>(x, dy, parts, B, I, O);                                                                                                \
+  }
+
+// All of an arithmetic and a tile on tensor cores.
+#define TENSOR_KERNELS(MATH, TILE, blocks, updates, suffix) \
+  FORWARD_KERNEL(MATH, TILE, blocks, suffix)                \
+  BACKWARD_INPUT_KERNEL(MATH, TILE, blocks, suffix)         \
+  WEIGHT_KERNELS(MATH, TILE, blocks, updates, suffix)       \
+  WEIGHT_PART_KERNEL(MATH, TILE, blocks, suffix)

@@ -2,7 +2,10 @@
 #include "linear.cuh"
 
 #if HAS_SM80
-TENSOR_KERNELS(Bf16, Small, 2, 2, 2, bf16_small)
-TENSOR_KERNELS(Bf16, Medium, 2, 2, 3, bf16_medium)
-TENSOR_KERNELS(Bf16, Large, 2, 2, 2, bf16_large)
+FORWARD_KERNEL(Bf16, Small, 2, bf16_small)
+BACKWARD_INPUT_KERNEL(Bf16, Small, 2, bf16_small)
+WEIGHT_KERNELS(Bf16, Sliced, 2, 2, bf16_small)
+WEIGHT_PART_KERNEL(Bf16, Sliced, 2, bf16_small)
+TENSOR_KERNELS(Bf16, Medium, 2, 3, bf16_medium)
+TENSOR_KERNELS(Bf16, Large, 2, 2, bf16_large)
 #endif

@@ -2,7 +2,10 @@
 #include "linear.cuh"
 
 #if HAS_SM80
-TENSOR_KERNELS(Tf32, Small, 2, 2, 2, tf32_small)
-TENSOR_KERNELS(Tf32, Medium, 2, 2, 3, tf32_medium)
-TENSOR_KERNELS(Tf32, Large, 2, 2, 2, tf32_large)
+FORWARD_KERNEL(Tf32, Sliced, 2, tf32_small)
+BACKWARD_INPUT_KERNEL(Tf32, Small, 2, tf32_small)
+WEIGHT_KERNELS(Tf32, Sliced, 2, 2, tf32_small)
+WEIGHT_PART_KERNEL(Tf32, Sliced, 2, tf32_small)
+TENSOR_KERNELS(Tf32, Medium, 2, 3, tf32_medium)
+TENSOR_KERNELS(Tf32, Large, 2, 2, tf32_large)
 #endif

@@ -77,12 +77,13 @@ template <class Math, class T> struct MmaSums {
   DEVICE static int warp() { return threadIdx.x / 32; }
   DEVICE static int first_row() { return warp() / T::WN % T::WM * T::ROWS; }
   DEVICE static int first_column() { return warp() % T::WN * T::COLUMNS; }
+  DEVICE static int slice() { return warp() / (T::WM * T::WN); }  // of each chunk of the reduction
   template <class A, class B> DEVICE void add(const float* a, const float* b) {
-    const int g = threadIdx.x % 32 / 4, first = threadIdx.x % 4 * Math::LANE;
+    const int g = threadIdx.x % 32 / 4, first = slice() * T::SLICE + threadIdx.x % 4 * Math::LANE;
     a += A::at(first_row() + g, first);  // all else is known to the compiler, and part of the instructions
     b += B::at(first_column() + g, first);
     UNROLL
-    for (int k = 0; k < T::BK; k += Math::K) {
+    for (int k = 0; k < T::SLICE; k += Math::K) {
       typename Math::Left left[MT];
       UNROLL
       for (int i = 0; i < MT; i++) Math::template load<A>(left[i], a, i * 16, k);
@@ -102,7 +103,7 @@ template <class Math, class T> struct MmaSums {
       for (int j = 0; j < NT; j++)
         UNROLL
         for (int half = 0; half < 2; half++) {
-          const int row = first_row() + i * 16 + g + half * 8;
+          const int row = slice() * T::BM + first_row() + i * 16 + g + half * 8;
           store2(tile + row * T::STRIDE + first_column() + j * 8 + 2 * t, make_float2(acc[i][j][2 * half], acc[i][j][2 * half + 1]));
         }
   }

@@ -11,7 +11,7 @@
 #include "math.cuh"
 #include "quad.cuh"
 
-struct Small {
+struct Sliced {
   static constexpr int BM = 32, BN = 32, WARPS = 8, THREADS = 32 * WARPS;
   static constexpr int BK = 16;               // of the reduction, a slice
   static constexpr int SLICES = 3;            // of a warp, under way
@@ -35,17 +35,17 @@ template <bool ALONG> struct Factors {
     if (wide) {
       const int left = inner < inner_end ? outer_end - outer : 0;
       UNROLL
-      for (int i = 0; i < 4; i++, from += inner_end) copy_async<16>(shared + i * Small::QUAD, from, i < left);
+      for (int i = 0; i < 4; i++, from += inner_end) copy_async<16>(shared + i * Sliced::QUAD, from, i < left);
     } else {
       NO_UNROLL  // odd sizes are slow anyway: no registers for them
       for (int i = 0; i < 4; i++, from += inner_end)
         UNROLL
-        for (int j = 0; j < 4; j++) copy_async<4>(shared + i * Small::QUAD + j, from + j, outer + i < outer_end && inner + j < inner_end);
+        for (int j = 0; j < 4; j++) copy_async<4>(shared + i * Sliced::QUAD + j, from + j, outer + i < outer_end && inner + j < inner_end);
     }
   }
   DEVICE explicit Factors(const float* shared) {
     UNROLL
-    for (int i = 0; i < 4; i++) quads[i] = load_quad(shared + i * Small::QUAD, 4, true);
+    for (int i = 0; i < 4; i++) quads[i] = load_quad(shared + i * Sliced::QUAD, 4, true);
   }
 };
 
@@ -83,7 +83,7 @@ template <class Math> struct SlicedSums {
       for (int column = 0; column < 2; column++) {
         const float(&row)[4][4] = acc[q / 2];
         const int r = q % 2 * 2 + column;
-        store4(tile + (8 * q + g) * Small::STRIDE + 4 * (2 * t + column), make_float4(row[0][r], row[1][r], row[2][r], row[3][r]));
+        store4(tile + (8 * q + g) * Sliced::STRIDE + 4 * (2 * t + column), make_float4(row[0][r], row[1][r], row[2][r], row[3][r]));
       }
   }
 };
@@ -94,29 +94,29 @@ DEVICE void sliced_product(const float* a, const float* b, int M, int N, int K, 
   using Left = Factors<A_ALONG>;
   using Right = Factors<B_ALONG>;
   DYNAMIC_SHARED(float, shared);
-  const int warp = threadIdx.x / 32, m0 = block_row * Small::BM, n0 = blockIdx.x * Small::BN;
+  const int warp = threadIdx.x / 32, m0 = block_row * Sliced::BM, n0 = blockIdx.x * Sliced::BN;
   const bool a_wide = is_wide(a, A_ALONG ? K : M), b_wide = is_wide(b, B_ALONG ? K : N);
   const bool sums_rows = Epilogue::SUMS_ROWS && blockIdx.x == 0;
   auto fetch = [&](float* stage, int k) {
     if (k < K) {
       Left::fetch(stage, a, M, K, m0, k, a_wide);
-      Right::fetch(stage + Small::STAGE / 2, b, N, K, n0, k, b_wide);
+      Right::fetch(stage + Sliced::STAGE / 2, b, N, K, n0, k, b_wide);
     }
     commit_copies();  // an empty group at the end, so that the count of groups under way stays the same
   };
 
   float* const first = shared + 4 * threadIdx.x;
   float* stage = first;
-  int k = warp * Small::BK;
+  int k = warp * Sliced::BK;
   NO_UNROLL
-  for (int s = 0; s < Small::SLICES; s++) fetch(first + s * Small::STAGE, k + s * Small::TURN);
+  for (int s = 0; s < Sliced::SLICES; s++) fetch(first + s * Sliced::STAGE, k + s * Sliced::TURN);
   SlicedSums<Math> sums;
   float row_sums[4] = {};
   NO_UNROLL
-  for (; k < K; k += Small::TURN) {
-    wait_copies<Small::SLICES - 1>();
+  for (; k < K; k += Sliced::TURN) {
+    wait_copies<Sliced::SLICES - 1>();
     const Left left(stage);
-    const Right right(stage + Small::STAGE / 2);
+    const Right right(stage + Sliced::STAGE / 2);
     sums.add(left, right);
     if (sums_rows) {
       UNROLL
@@ -124,8 +124,8 @@ DEVICE void sliced_product(const float* a, const float* b, int M, int N, int K, 
         UNROLL
         for (int i = 0; i < 4; i++) row_sums[q] += Math::rounded(left.at(q, i));
     }
-    fetch(stage, k + Small::SLICES * Small::TURN);
-    stage = stage == first + (Small::SLICES - 1) * Small::STAGE ? first : stage + Small::STAGE;
+    fetch(stage, k + Sliced::SLICES * Sliced::TURN);
+    stage = stage == first + (Sliced::SLICES - 1) * Sliced::STAGE ? first : stage + Sliced::STAGE;
   }
 
   // The quad of sums that this thread ends.
@@ -134,7 +134,7 @@ DEVICE void sliced_product(const float* a, const float* b, int M, int N, int K, 
   decltype(ready.load(row, column, n)) loaded = {};
   if (n > 0) loaded = ready.load(row, column, n);
   __syncthreads();  // all are done with their factors, whose memory the sums take
-  float* const own = shared + warp * Small::BM * Small::STRIDE;
+  float* const own = shared + warp * Sliced::BM * Sliced::STRIDE;
   sums.store(own);
   if (sums_rows) {  // beside the sums: those of rows 4 g to 4 g + 3 behind the last column of line g
     UNROLL
@@ -142,25 +142,25 @@ DEVICE void sliced_product(const float* a, const float* b, int M, int N, int K, 
       row_sums[q] += __shfl_xor_sync(0xffffffffu, row_sums[q], 1);
       row_sums[q] += __shfl_xor_sync(0xffffffffu, row_sums[q], 2);
     }
-    float* const to = own + threadIdx.x % 32 / 4 * Small::STRIDE + Small::BN;
+    float* const to = own + threadIdx.x % 32 / 4 * Sliced::STRIDE + Sliced::BN;
     if (threadIdx.x % 4 == 0) store4(to, make_float4(row_sums[0], row_sums[1], row_sums[2], row_sums[3]));
   }
   __syncthreads();
-  const float* const sum_at = shared + line * Small::STRIDE;
+  const float* const sum_at = shared + line * Sliced::STRIDE;
   if (n > 0) {
     Quad sum = load_quad(sum_at + column - n0, 4, true);
     UNROLL
-    for (int w = 1; w < Small::WARPS; w++) {
-      const Quad more = load_quad(sum_at + w * Small::BM * Small::STRIDE + column - n0, 4, true);
+    for (int w = 1; w < Sliced::WARPS; w++) {
+      const Quad more = load_quad(sum_at + w * Sliced::BM * Sliced::STRIDE + column - n0, 4, true);
       UNROLL
       for (int j = 0; j < 4; j++) sum.v[j] += more.v[j];
     }
     ready.store(row, column, n, sum, loaded);
   }
-  if (sums_rows && threadIdx.x < Small::BM && m0 + (int)threadIdx.x < M) {
+  if (sums_rows && threadIdx.x < Sliced::BM && m0 + (int)threadIdx.x < M) {
     float sum = 0.0f;
     UNROLL
-    for (int w = 0; w < Small::WARPS; w++) sum += shared[(w * Small::BM + threadIdx.x / 4) * Small::STRIDE + Small::BN + threadIdx.x % 4];
+    for (int w = 0; w < Sliced::WARPS; w++) sum += shared[(w * Sliced::BM + threadIdx.x / 4) * Sliced::STRIDE + Sliced::BN + threadIdx.x % 4];
     epilogue.take_row(m0 + threadIdx.x, sum);
   }
 }

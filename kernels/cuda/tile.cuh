@@ -1,20 +1,21 @@
 // A matrix product by tiles: c (M, N) = sum over k of a (M, K) b (N, K), for operands stored along k or across it.
 //
 // A block makes a tile of BM x BN sums. Chunks of BK of the reduction go through shared memory, STAGES of them under way at a time; the warps stand
-// in a grid of WM x WN over the tile. Finished sums go through shared memory once more, so that the
-// epilogue meets whole rows, four neighbours at a time. Every sum is a fixed sequence of operations: the bits depend on the shape and the tile only.
+// in a grid of WM x WN over the tile, and WK of them share each chunk. Finished sums go through shared memory once more, so that the epilogue meets
+// whole rows, four neighbours at a time. Every sum is a fixed sequence of operations: the bits depend on the shape and the tile only.
 #pragma once
 
 #include "math.cuh"
 #include "quad.cuh"
 
-template <int BM_, int BN_, int BK_, int WM_, int WN_, int STAGES_> struct Tile {
-  static constexpr int BM = BM_, BN = BN_, BK = BK_, WM = WM_, WN = WN_, STAGES = STAGES_;
-  static constexpr int THREADS = 32 * WM * WN, ROWS = BM / WM, COLUMNS = BN / WN;  // rows and columns of a warp
+template <int BM_, int BN_, int BK_, int WM_, int WN_, int WK_, int STAGES_> struct Tile {
+  static constexpr int BM = BM_, BN = BN_, BK = BK_, WM = WM_, WN = WN_, WK = WK_, STAGES = STAGES_;
+  static constexpr int THREADS = 32 * WM * WN * WK, ROWS = BM / WM, COLUMNS = BN / WN, SLICE = BK / WK;  // of a warp
   static constexpr int STRIDE = BN + 8;  // of a row of sums: 8 floats on, so that a warp's pairs of them meet no bank twice
 };
-using Medium = Tile<64, 64, 32, 4, 2, 3>;
-using Large = Tile<128, 128, 16, 2, 4, 4>;
+using Small = Tile<32, 32, 64, 1, 1, 4, 3>;  // fills a chip with few rows: the warps share the reduction
+using Medium = Tile<64, 64, 32, 4, 2, 1, 3>;
+using Large = Tile<128, 128, 16, 2, 4, 1, 4>;
 
 // ROWS x DEPTH of an operand in shared memory, stored as in global memory: ALONG the reduction (row, k) or across it (k, row).
 template <bool ALONG, int ROWS, int DEPTH, int THREADS, int PAD> struct Panel {
@@ -69,7 +70,8 @@ template <class T> DEVICE void prefetch_tile(const float* matrix, int M, int N, 
   }
 }
 
-// Hands the finished tile to the epilogue. What the epilogue needs of memory is asked for several quads ahead.
+// Hands the finished tile to the epilogue, WK partial sums of each element added in order. What the epilogue needs of memory is asked for several
+// quads ahead.
 template <class T, class Epilogue> DEVICE void finish_tile(const float* sums, int M, int N, int m0, int n0, const Epilogue& epilogue) {
   constexpr int QUADS = T::BN / 4, EACH = T::BM * QUADS / T::THREADS, AHEAD = EACH < Epilogue::AHEAD ? EACH : Epilogue::AHEAD;
   constexpr int LINES = T::THREADS / QUADS;
@@ -88,7 +90,14 @@ template <class T, class Epilogue> DEVICE void finish_tile(const float* sums, in
     for (int a = 0; a < AHEAD; a++) {
       const int row = line + (i + a) * LINES;
       if (m0 + row >= M) return;
-      epilogue.store(m0 + row, column, n, load_quad(sums + row * T::STRIDE + column - n0, 4, true), loaded[a]);
+      Quad sum = load_quad(sums + row * T::STRIDE + column - n0, 4, true);
+      UNROLL
+      for (int w = 1; w < T::WK; w++) {
+        const Quad more = load_quad(sums + (w * T::BM + row) * T::STRIDE + column - n0, 4, true);
+        UNROLL
+        for (int j = 0; j < 4; j++) sum.v[j] += more.v[j];
+      }
+      epilogue.store(m0 + row, column, n, sum, loaded[a]);
     }
   }
 }

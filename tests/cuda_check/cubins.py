@@ -247,7 +247,9 @@ def budgets(kernels: list[Compiled]) -> str:
     groups: dict[str, list[Compiled]] = {}
     for k in kernels:
         found = re.fullmatch(r"linear_\w+?_(ffma|tf32|tf32x3|bf16)_(\w+)", k.name)
-        groups.setdefault(" ".join(found.groups()) if found else k.name, []).append(k)
+        name = " ".join(found.groups()) if found else k.name
+        tile = KERNELS[k.name].tile
+        groups.setdefault(f"{name} sliced" if tile and tile.sliced else name, []).append(k)
     lines = [f"{'kernels':26} registers  blocks/SM"]
     for name, group in sorted(groups.items()):
         most, least = max(group, key=lambda k: k.registers), min(group, key=lambda k: k.blocks)

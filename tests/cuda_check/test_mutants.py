@@ -31,6 +31,7 @@ from aaecore.backends.cuda.kernels import (
     NARROW,
     TILES,
     Chip,
+    Tile,
     kernels_of,
     scratch_bytes,
 )
@@ -141,6 +142,14 @@ def _linear(op: str, rows: int, columns: int, depth: int) -> Case:
     return Case(dims, dict.fromkeys(OPS[op].scalars, 0.2))
 
 
+def _tile(op: str, name: str) -> Tile:
+    """The tile that makes an op on tensor cores where one of that name is chosen."""
+    kind, precision = OPS[op].family, OPS[op].precision
+    tile = KERNELS[f"{kind}_{'tf32x3' if precision == 'fp32' else precision}_{name}"].tile
+    assert tile
+    return tile
+
+
 @cache
 def _probes() -> list[AnyProbe]:
     """Every kernel of the table. Products have one ragged tile and one chunk of the reduction more than stages: the
@@ -148,7 +157,8 @@ def _probes() -> list[AnyProbe]:
     made: list[AnyProbe] = [FusedProbe(pattern, suffix) for pattern in FUSED for suffix in PRECISIONS.values()]
     for op in (f"{kind}{suffix}" for kind in ALONG for suffix in PRECISIONS.values()):
         fp32 = ("tf32x3", "ffma") if op in ALONG else ("tf32x3",)
-        for name, t in TILES.items():
+        for name in TILES:
+            t = _tile(op, name)
             case = _linear(op, t.rows - 1, t.columns - 3, t.stages * t.depth + 3)
             made += [Probe(op, case, f, name) for f in fp32 if f != "ffma" or name == "medium"]
             if op.startswith("linear_backward_weight"):
@@ -277,7 +287,11 @@ class Fault:
     aligned: bool = False  # rows of whole 16 bytes; else by those of `Probe`
 
 
-PANELS = "_(medium|large)$"  # products whose chunks all warps share; those of slices are small
+def _of_tiles(sliced: bool) -> str:
+    return "|".join(f"^{name}$" for name, kernel in KERNELS.items() if kernel.tile and kernel.tile.sliced == sliced)
+
+
+PANELS, SLICES = _of_tiles(sliced=False), _of_tiles(sliced=True)  # products whose factors all warps share, or none
 READ, WRITE = (f"out-of-bounds global {access}" for access in ("read", "write"))
 FAULTS = {
     "one element too many": Fault("data.cu", "if (i < N) x[i] = (", "if (i <= N) x[i] = (", "data.cu", "^fill$", WRITE),
@@ -286,16 +300,16 @@ FAULTS = {
         "tile.cuh", "inner + j < inner_end", "inner + j <= inner_end", "linear_tf32.cu", PANELS, READ
     ),
     "one factor of a slice too many": Fault(
-        "sliced.cuh", "inner + j < inner_end", "inner + j <= inner_end", "linear_tf32.cu", "small", READ
+        "sliced.cuh", "inner + j < inner_end", "inner + j <= inner_end", "linear_tf32.cu", SLICES, READ
     ),
     "one row too many": Fault(
         "tile.cuh", "i * LINES < left", "i * LINES <= left", "linear_bf16.cu", PANELS, READ, aligned=True
     ),
     "one line of a slice too many": Fault(
-        "sliced.cuh", "i < left)", "i <= left)", "linear_bf16.cu", "small", READ, aligned=True
+        "sliced.cuh", "i < left)", "i <= left)", "linear_bf16.cu", SLICES, READ, aligned=True
     ),
     "one sum of the warps too many": Fault(
-        "sliced.cuh", "n = row < M ?", "n = row <= M ?", "linear_bf16.cu", "small", "out-of-b|race in"
+        "sliced.cuh", "n = row < M ?", "n = row <= M ?", "linear_bf16.cu", SLICES, "out-of-b|race in"
     ),
     "one sum too many": Fault("tile.cuh", "if (m0 + row >= M)", "if (m0 + row > M)", "linear.cu", "linear", "out-of-b"),
     "a quad for a tail": Fault("optim.cu", "N - i >= 4 &&", "", "optim.cu", "adam_step", READ),
@@ -316,7 +330,7 @@ FAULTS = {
         "before its wait",
     ),
     "a wait for a slice too few": Fault(
-        "sliced.cuh", "wait_copies<Small::SLICES - 1>", "wait_copies<Small::SLICES>", "linear_tf32x3.cu", "small",
+        "sliced.cuh", "wait_copies<Sliced::SLICES - 1>", "wait_copies<Sliced::SLICES>", "linear_tf32x3.cu", SLICES,
         "before its wait",
     ),
     "two blocks on a tile": Fault(
@@ -350,11 +364,11 @@ def _aligned(probe: Probe | HalfProbe) -> Probe | HalfProbe:
     """One column block and one row more than a tile, and rows of whole quads."""
     if isinstance(probe, HalfProbe):
         return replace(probe, whole=_with_aligned_rows(probe.whole, DEPTH_IN_TWO))
-    return _with_aligned_rows(probe, 2 * TILES[probe.tile].depth + 4)
+    return _with_aligned_rows(probe, 2 * _tile(probe.op, probe.tile).depth + 4)
 
 
 def _with_aligned_rows(probe: Probe, depth: int) -> Probe:
-    t = TILES[probe.tile]
+    t = _tile(probe.op, probe.tile)
     return replace(probe, case=_linear(probe.op, t.rows + 4, t.columns + 4, depth))
 
 

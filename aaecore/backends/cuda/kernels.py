@@ -33,6 +33,30 @@ MOST_BLOCKS: Final = 65535  # that CUDA allows in the second direction of a grid
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A tile of a matrix product: of panels that all warps share, as in kernels/cuda/tile.cuh, or sliced, as in
+    kernels/cuda/sliced.cuh, where each warp has its own."""
+
+    rows: int
+    columns: int
+    depth: int  # of the reduction, at a time
+    warps: int
+    slices: int  # of the reduction, among the warps
+    stages: int
+    sliced: bool = False
+
+    def shared(self, along: tuple[bool, bool], pads: tuple[int, int]) -> int:
+        """Bytes for the factors of all stages or the finished sums; `along`: how the two operands lie; `pads` of panels
+        along and across the reduction."""
+        stage = 0
+        for lines, is_along in zip((self.rows, self.columns), along, strict=True):
+            outer, inner = (lines, self.depth) if is_along else (self.depth, lines)
+            stage += outer * (inner + (0 if self.sliced else pads[0 if is_along else 1]))
+        pad = 4 if self.sliced else 8  # of a row of sums
+        return FLOAT * max(self.stages * stage, self.slices * self.rows * (self.columns + pad))
+
+
+@dataclass(frozen=True)
 class Kernel:
     """What a kernel is launched with, and its budget: no stack and no spilled registers anywhere, and these."""
 
@@ -41,35 +65,17 @@ class Kernel:
     shared: int = 0  # bytes of dynamic shared memory
     registers: int = 30  # of a thread at most, on every architecture
     blocks: int = 4  # on a multiprocessor at least, on every architecture; by registers, threads and shared memory
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A tile of a matrix product, as in kernels/cuda/tile.cuh, or in sliced.cuh if its warps share the reduction."""
-
-    rows: int
-    columns: int
-    depth: int  # of the reduction, at a time
-    warps: int
-    slices: int  # of the reduction, among the warps
-    stages: int
-
-    def shared(self, along: tuple[bool, bool], pads: tuple[int, int]) -> int:
-        """Bytes for the panels of all stages or the finished sums; `along`: how the two operands lie; `pads` of panels
-        along and across the reduction, which warps that share it do not need: kernels/cuda/sliced.cuh."""
-        if self.slices > 1:
-            stage, sums = (self.rows + self.columns) * self.depth, self.slices * self.rows * (self.columns + 4)
-            return FLOAT * max(self.stages * stage, sums)
-        stage = 0
-        for lines, is_along in zip((self.rows, self.columns), along, strict=True):
-            outer, inner = (lines, self.depth) if is_along else (self.depth, lines)
-            stage += outer * (inner + pads[0 if is_along else 1])
-        return FLOAT * max(self.stages * stage, self.rows * (self.columns + 8))
+    tile: Tile | None = None  # of a product that has one
 
 
 TILES: Final = MappingProxyType(
-    {"large": Tile(128, 128, 16, 8, 1, 4), "medium": Tile(64, 64, 32, 8, 1, 3), "small": Tile(32, 32, 128, 8, 8, 3)}
+    {
+        "large": Tile(128, 128, 16, 8, 1, 4),
+        "medium": Tile(64, 64, 32, 8, 1, 3),
+        "small": Tile(32, 32, 64, 4, 4, 3),
+    }
 )
+SLICED: Final = Tile(32, 32, 128, 8, 8, 3, sliced=True)
 PADS: Final = MappingProxyType(
     {"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)}
 )  # kernels/cuda/math.cuh
@@ -81,13 +87,25 @@ ALONG: Final = MappingProxyType(
         "linear_backward_weight_adam": (False, False),
     }
 )
+# What is sliced where the tile is small: what was faster so. Input gradients were slower, and so was the forward
+# product of bfloat16; docs/performance.md has the times.
+_SLICED_OPS: Final = MappingProxyType(
+    {
+        "tf32x3": ("linear_forward", *WEIGHT_GRADIENTS, WEIGHT_PART),
+        "tf32": ("linear_forward", *WEIGHT_GRADIENTS, WEIGHT_PART),
+        "bf16": (*WEIGHT_GRADIENTS, WEIGHT_PART),
+    }
+)
 # Registers of a thread, and blocks on a multiprocessor of the smallest chip (an H100 holds up to four), by arithmetic
 # and tile: what NVRTC 13.0 takes at most on any architecture, and 5 % more.
 _BUDGETS: Final = {
     ("ffma", "medium"): (101, 1),
-    ("tf32x3", "small"): (198, 1), ("tf32x3", "medium"): (128, 1), ("tf32x3", "large"): (255, 1),
-    ("tf32", "small"): (128, 1), ("tf32", "medium"): (92, 1), ("tf32", "large"): (128, 1),
-    ("bf16", "small"): (116, 1), ("bf16", "medium"): (108, 1), ("bf16", "large"): (128, 1),
+    ("tf32x3", "small"): (160, 1), ("tf32x3", "sliced"): (198, 1),
+    ("tf32x3", "medium"): (128, 1), ("tf32x3", "large"): (255, 1),
+    ("tf32", "small"): (87, 1), ("tf32", "sliced"): (128, 1),
+    ("tf32", "medium"): (92, 1), ("tf32", "large"): (128, 1),
+    ("bf16", "small"): (94, 1), ("bf16", "sliced"): (116, 1),
+    ("bf16", "medium"): (108, 1), ("bf16", "large"): (128, 1),
 }  # fmt: skip
 
 
@@ -99,14 +117,16 @@ _MORE_REGISTERS: Final = {
 
 def _linear_kernels() -> dict[str, Kernel]:
     made = {}
-    for (math, tile), (registers, blocks) in _BUDGETS.items():
+    for math in PADS:
         source = "linear.cu" if math == "ffma" else f"linear_{math}.cu"
-        kernels = {op: (along, registers) for op, along in ALONG.items()}
-        if math != "ffma":
-            kernels[WEIGHT_PART] = (False, False), registers
-        for op, (along, most) in kernels.items():
-            shared = TILES[tile].shared(along, PADS[math])
-            made[f"{op}_{math}_{tile}"] = Kernel(source, 32 * TILES[tile].warps, shared, most, blocks)
+        ops = dict(ALONG) if math == "ffma" else {**ALONG, WEIGHT_PART: (False, False)}
+        for name in ("medium",) if math == "ffma" else TILES:
+            for op, along in ops.items():
+                sliced = name == "small" and op in _SLICED_OPS[math]
+                tile = SLICED if sliced else TILES[name]
+                registers, blocks = _BUDGETS[math, "sliced" if sliced else name]
+                shared = tile.shared(along, PADS[math])
+                made[f"{op}_{math}_{name}"] = Kernel(source, 32 * tile.warps, shared, registers, blocks, tile)
     for math in ("ffma", "tf32", "bf16"):
         source = "skinny.cu" if math == "ffma" else f"skinny_{math}.cu"
         for op in ("linear_forward", "linear_backward_input"):
