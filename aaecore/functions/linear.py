@@ -60,13 +60,9 @@ class _Linear(Function):
 
 
 def linear(
-    x: Tensor,
-    weight: Parameter,
-    bias: Parameter,
-    activation: str = "identity",
-    slope: float = LEAKY_SLOPE,
+    x: Tensor, weight: Parameter, bias: Parameter, activation: str = "identity", slope: float = LEAKY_SLOPE,
     precision: str = "fp32",
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """act(x W^T + b): x (B, I), weight (O, I), bias (O,), result (B, O).
 
     With precision "bf16" the factors of all matrix products, here and in the gradients, are rounded to bfloat16, with

@@ -233,12 +233,9 @@ def _topological(losses: Sequence[Tensor]) -> list[Function]:
 
 
 def backward(
-    losses: Sequence[Tensor],
-    optimizer: Mover | None = None,
-    *,
-    parameters: Iterable[Parameter] | None = None,
+    losses: Sequence[Tensor], optimizer: Mover | None = None, *, parameters: Iterable[Parameter] | None = None,
     accumulate: bool = False,
-) -> None:
+) -> None:  # fmt: skip
     """Gradients of the sum of `losses`.
 
     With an `optimizer`, exactly its parameters are updated, each where its gradient is made if the optimizer can do

@@ -26,12 +26,9 @@ class Batch:
     """
 
     def __init__(
-        self,
-        inputs: Mapping[str, Buffer],
-        draws: Mapping[str, Callable[[Generator, int], Buffer]],
-        dials: Mapping[str, Buffer],
-        rng: Generator,
-    ) -> None:
+        self, inputs: Mapping[str, Buffer], draws: Mapping[str, Callable[[Generator, int], Buffer]],
+        dials: Mapping[str, Buffer], rng: Generator,
+    ) -> None:  # fmt: skip
         self.rng = rng
         self._inputs, self._draws, self._dials = inputs, draws, dials
 

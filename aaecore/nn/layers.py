@@ -31,15 +31,9 @@ class Linear:
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        inputs: int,
-        outputs: int,
-        activation: str = "identity",
-        precision: str = "fp32",
-        *,
+        self, backend: Backend, inputs: int, outputs: int, activation: str = "identity", precision: str = "fp32", *,
         rng: np.random.Generator,
-    ) -> None:
+    ) -> None:  # fmt: skip
         activation_code(activation)
         check_precision(precision, backend)
         self.activation, self.precision = activation, precision
@@ -67,15 +61,9 @@ class MLP(Module):
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        sizes: Sequence[int],
-        hidden: str = "relu",
-        output: str = "identity",
-        precision: str = "fp32",
-        *,
-        rng: np.random.Generator,
-    ) -> None:
+        self, backend: Backend, sizes: Sequence[int], hidden: str = "relu", output: str = "identity",
+        precision: str = "fp32", *, rng: np.random.Generator,
+    ) -> None:  # fmt: skip
         if len(sizes) < 2:
             raise ValueError(f"sizes: expected at least input and output features, got {tuple(sizes)}")
         activations = [hidden] * (len(sizes) - 2) + [output]

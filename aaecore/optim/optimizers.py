@@ -96,12 +96,9 @@ class Adam(Optimizer):
     step_op = "adam_step"
 
     def __init__(
-        self,
-        parameters: Sequence[Parameter],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
+        self, parameters: Sequence[Parameter], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(parameters, lr)
         if len(betas) != 2:
             raise ValueError(f"betas: expected two numbers, got {betas!r}")
@@ -111,17 +108,8 @@ class Adam(Optimizer):
 
     def fused_linear(self, weight: Parameter, bias: Parameter, x: Buffer, dy: Buffer, precision: str) -> bool:
         m, v = self.moments["m"], self.moments["v"]
-        buffers = (
-            x,
-            dy,
-            weight.buffer,
-            m[id(weight)],
-            v[id(weight)],
-            bias.buffer,
-            m[id(bias)],
-            v[id(bias)],
-            self.state,
-        )
+        moved = [b for p in (weight, bias) for b in (p.buffer, m[id(p)], v[id(p)])]
+        buffers = (x, dy, *moved, self.state)
         dims = (x.shape[0], weight.shape[1], weight.shape[0])
         self.backend.launch(op_of("linear_backward_weight_adam", precision), buffers, dims)
         return True

@@ -22,12 +22,9 @@ class Rollback:
     """A snapshot of the state, and the bursts of steps made since, which `redo` makes again."""
 
     def __init__(
-        self,
-        state: Sequence[Buffer],
-        host: Callable[[], Any],
-        restore_host: Callable[[Any], None],
+        self, state: Sequence[Buffer], host: Callable[[], Any], restore_host: Callable[[Any], None],
         redo: Callable[[Burst], object],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._state = list(state)
         self._host, self._restore_host, self._redo = host, restore_host, redo
         self._copies: list[Buffer] = []

@@ -17,17 +17,9 @@ class Run(ABC):
     """A model, its optimizers by phase, the settings of a trainer, and how far training is."""
 
     def __init__(
-        self,
-        model: Model,
-        optimizers: Mapping[str, Optimizer],
-        *,
-        batch_size: int,
-        labelled_batch_size: int,
-        schedule: schedules.Schedule,
-        clip_norm: float | None,
-        guard: bool,
-        record: bool,
-    ) -> None:
+        self, model: Model, optimizers: Mapping[str, Optimizer], *, batch_size: int, labelled_batch_size: int,
+        schedule: schedules.Schedule, clip_norm: float | None, guard: bool, record: bool,
+    ) -> None:  # fmt: skip
         self.model, self.backend = model, model.backend
         self.optimizers = dict(optimizers)
         self.phases = model.phases

@@ -58,18 +58,11 @@ class Trainer(Run):
     """
 
     def __init__(
-        self,
-        model: Model,
-        batch_size: int = 100,
-        lr: float | Mapping[str, float] = 1e-3,
-        *,
-        labelled_batch_size: int = 100,
-        optimizers: Mapping[str, MakeOptimizer] | None = None,
-        schedule: schedules.Schedule | None = None,
-        clip_norm: float | None = None,
-        guard: bool = True,
+        self, model: Model, batch_size: int = 100, lr: float | Mapping[str, float] = 1e-3, *,
+        labelled_batch_size: int = 100, optimizers: Mapping[str, MakeOptimizer] | None = None,
+        schedule: schedules.Schedule | None = None, clip_norm: float | None = None, guard: bool = True,
         record: bool = True,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if not isinstance(model, Model):
             raise TypeError(f"model: expected a Model, got {type(model).__name__}")
         if schedule is not None and not callable(schedule):
@@ -141,17 +134,9 @@ class Trainer(Run):
     # --- many steps -------------------------------------------------------------------------------
 
     def fit(
-        self,
-        x: Any,
-        epochs: int,
-        *,
-        y: Any = None,
-        validation: Any = None,
-        callbacks: Sequence[Callback] = (),
-        progress: bool = True,
-        checkpoint: Path | None = None,
-        checkpoint_interval: float = 0.0,
-    ) -> History:
+        self, x: Any, epochs: int, *, y: Any = None, validation: Any = None, callbacks: Sequence[Callback] = (),
+        progress: bool = True, checkpoint: Path | None = None, checkpoint_interval: float = 0.0,
+    ) -> History:  # fmt: skip
         """Trains until `epochs` epochs were made in all, counting those before this call or before a resume.
 
         Args:
@@ -203,14 +188,9 @@ class Trainer(Run):
         return self.history
 
     def _epochs(
-        self,
-        table: Table,
-        validation: Table | None,
-        listeners: Sequence[Callback],
-        stop: StopSignals,
-        path: Path | None,
-        interval: float,
-    ) -> None:
+        self, table: Table, validation: Table | None, listeners: Sequence[Callback], stop: StopSignals,
+        path: Path | None, interval: float,
+    ) -> None:  # fmt: skip
         going, saved = True, time.monotonic()
         while going:
             self._stepper.begin_epoch(self._inputs.orders(table), self._inputs.used())
@@ -307,13 +287,9 @@ class Trainer(Run):
 
     @classmethod
     def resume(
-        cls,
-        path: Path,
-        *,
-        prior: priors.Prior | priors.HostSampler | None = None,
-        schedule: schedules.Schedule | None = None,
-        device: str | None = None,
-    ) -> Trainer:
+        cls, path: Path, *, prior: priors.Prior | priors.HostSampler | None = None,
+        schedule: schedules.Schedule | None = None, device: str | None = None,
+    ) -> Trainer:  # fmt: skip
         """The trainer that was saved; it continues bit for bit, also in the middle of an epoch.
 
         `prior` and `schedule` must be given if they were callables, which a file cannot hold. `device` is another one

@@ -37,19 +37,9 @@ def linear_backward_weight(
 
 
 def linear_backward_weight_adam(
-    x: Array,
-    dy: Array,
-    weight: Array,
-    m_weight: Array,
-    v_weight: Array,
-    bias: Array,
-    m_bias: Array,
-    v_bias: Array,
-    state: Array,
-    B: int,
-    I: int,
-    O: int,
-) -> None:
+    x: Array, dy: Array, weight: Array, m_weight: Array, v_weight: Array, bias: Array, m_bias: Array, v_bias: Array,
+    state: Array, B: int, I: int, O: int,
+) -> None:  # fmt: skip
     """Adam with g = dy^T x on the weight and g = sum_rows dy on the bias."""
     adam(weight, dy.T @ x, m_weight, v_weight, state)
     adam(bias, dy.sum(axis=0), m_bias, v_bias, state)

@@ -36,16 +36,9 @@ def adversarial_bce(logits: Array, dlogits: Array, loss: Array, B: int, real: in
 
 
 def gaussian_kl(
-    params: Array,
-    dparams: Array,
-    loss: Array,
-    B: int,
-    Z: int,
-    mean: float,
-    precision: float,
-    offset: float,
+    params: Array, dparams: Array, loss: Array, B: int, Z: int, mean: float, precision: float, offset: float,
     weight: float,
-) -> None:
+) -> None:  # fmt: skip
     """loss = weight / B sum (1/2 [precision (v + (m - mean)^2) - 1 - ln v] + offset), params = [m | ln v];
     dm = weight / B precision (m - mean), dln v = weight / (2 B) (precision v - 1).
 
@@ -60,17 +53,9 @@ def gaussian_kl(
 
 
 def mixture_nll(
-    z: Array,
-    log_scales: Array,
-    means: Array,
-    whitening: Array,
-    dz: Array,
-    loss: Array,
-    B: int,
-    Z: int,
-    C: int,
+    z: Array, log_scales: Array, means: Array, whitening: Array, dz: Array, loss: Array, B: int, Z: int, C: int,
     weight: float,
-) -> None:
+) -> None:  # fmt: skip
     """loss = -weight / B sum ln p, ln p = ln sum_c exp(log_scales_c - |y_c|^2 / 2), y_c = whitening_c (z - means_c);
     dz = weight / B sum_c r_c whitening_c^T y_c, where r_c is the share of component c in p."""
     y = np.einsum("cjk,bck->bcj", whitening, z[:, None] - means)
