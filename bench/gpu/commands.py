@@ -11,7 +11,12 @@ from gpu.phases import Context, Phase
 from gpu.processes import module
 
 STAND_IN = "test_cupy_driver"  # of CuPy: not for a GPU
-MODELS = ["tests/models", "tests/data/test_labels.py", "tests/training/test_dials.py", "-k", "cuda or gpu"]
+MODELS = [  # files that train in their process; those of the command line start others
+    "tests/models/test_vae.py", "tests/models/test_users_models.py", "tests/models/test_users_functions.py",
+    "tests/data/test_labels.py", "tests/training/test_dials.py",
+]  # fmt: skip
+ON_DEVICE = ("cuda", "gpu", "graphs_of_many", "on_the_device", "devices_agree")  # in the names of their tests
+HANGING = 12  # seconds after which a test of those says where it is
 DRY_TESTS = ["tests/backends/cuda/test_cuda_training.py", "-k", "not burst"]  # the emulator is no GPU
 DRY_EPOCH = ["--size", "12-9-2-7", "--rows", "40"]
 SANITIZER = {"memcheck": 0.35, "racecheck": 0.65}  # of its time; races take several times as long to find
@@ -32,19 +37,22 @@ def build(context: Context, seconds: float) -> Lines:
 
 
 def tests(context: Context, seconds: float) -> Lines:
-    """Those of the CUDA backend, in several processes if pytest-xdist is there.
+    """Those of the CUDA backend, in several processes if pytest-xdist is there; then whole training.
 
-    Warnings of libraries that the project has not seen are no errors. If all fail, the log stays readable.
+    The latter are few: one process, which makes one context and loads each kernel once. It says every test by name, so
+    that the log has which were done where the time is up. Warnings of libraries that the project has not seen are no
+    errors. If all fail, the log stays readable.
     """
     line = [context.python, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-W", "default"]
     line += ["--tb=short", "--maxfail=60"]
+    models = [*line, "-vv", "-o", f"faulthandler_timeout={HANGING}", "--durations=5", *MODELS]
     if importable(context, "xdist"):
         line += ["-p", "xdist.plugin", "-n", str(min(6, len(os.sched_getaffinity(0))))]
     if context.dry:
         return [[*line, *DRY_TESTS]]
     folder = ROOT / "tests" / "backends" / "cuda"
     files = sorted(str(path.relative_to(ROOT)) for path in folder.glob("test_*.py") if path.stem != STAND_IN)
-    return [[*line, *files], [*line, *MODELS]]
+    return [[*line, *files], [*models, "-k", " or ".join(ON_DEVICE)]]
 
 
 def own(context: Context, seconds: float) -> Lines:
@@ -109,7 +117,7 @@ ALWAYS = ("preflight", "build")
 PHASES = [
     Phase("preflight", 15, preflight, needs=(), timed=False),
     Phase("build", 12, build, needs=("gpu",), timed=False),
-    Phase("tests", 45, tests, tests=True, timed=False),
+    Phase("tests", 60, tests, tests=True, timed=False),
     Phase("sanitizer", 70, sanitizer, tool="compute-sanitizer", apart=True, timed=False),
     Phase("own", 25, own),
     Phase("timeline", 40, timeline),
@@ -117,8 +125,8 @@ PHASES = [
     Phase("switches", 40, switches),
     Phase("kernels", 25, kernels),
     Phase("steps", 170, steps, needs=("gpu",)),
-    Phase("ncu", 40, ncu, tool="ncu"),
-    Phase("epochs", 25, epochs),
+    Phase("ncu", 30, ncu, tool="ncu"),
+    Phase("epochs", 20, epochs),
     Phase("suite", 20, suite, package="pytest_benchmark", tests=True),
 ]
 

@@ -33,6 +33,7 @@ FEWER = 1 if DRY else 3
 ENOUGH = 2  # clean rounds of a ratio
 REQUEST = Request(seconds=0.08, warmup=0.02, calls=3)
 PREPARING, CHECKING = 0.4, 0.3  # at most, of the seconds that are left when a size is begun
+LOADING = 5.0  # seconds of those that are prepared last, at the least
 WARMING = 600.0  # seconds of a size at the most, in the background
 HANGING = 20.0  # seconds after which a process that should answer within one is ended
 TOO_LATE = 15.0  # seconds without which no further size is begun
@@ -61,6 +62,21 @@ def groups(installed: Mapping[str, str], sizes: Sequence[str]) -> list[Group]:
     """Ours, and the peers that are installed."""
     peers = [*PEERS, *(COMPILED_PEERS if set(sizes) & set(COMPILED) else []), *([STAND_IN] if DRY else [])]
     return [(OURSELVES, OURS), *(g for g in peers if g[1][0].library in installed)]
+
+
+def matters(spec: Spec) -> bool:
+    """Of those that are prepared first: ours, and PyTorch's eager steps and whole graphs in every precision.
+
+    With all others beside them on the cores of a borrowed machine, the graph in bfloat16 was not ready in time.
+    """
+    return spec.library not in ELSEWHERE or (spec.library == "torch" and spec.variant != "compile")
+
+
+def prepare_in_turns(servers: Sequence[Server], size: Size, seconds: float) -> None:
+    """First those that matter; the others have what is left of the seconds, and enough to load what is compiled."""
+    end = time.monotonic() + seconds
+    prepare_all([s for s in servers if matters(s.specs[0])], size, seconds)
+    prepare_all([s for s in servers if not matters(s.specs[0])], size, max(LOADING, end - time.monotonic()))
 
 
 def taking_part(servers: Mapping[str, Server], size: str) -> list[Server]:
@@ -135,7 +151,7 @@ def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[
                 continue
             say(f"steps {size}: prepare, {left:.0f} s left")
             part = taking_part(servers, size)
-            prepare_all(part, GPU_SIZES[size], max(10.0, PREPARING * left))
+            prepare_in_turns(part, GPU_SIZES[size], max(10.0, PREPARING * left))
             network = _network(size)
             if network not in checked and OURSELVES in servers:
                 say(f"steps {size}: equal work")
@@ -152,12 +168,22 @@ def compared(sizes: Sequence[str], device: str, seconds: float, found: Sequence[
 
 
 def warm(sizes: Sequence[str], device: str, found: Sequence[Group]) -> None:
-    """Makes every step of the peers once, and the checks that they are ours, which compile too."""
+    """Makes every step of the peers once, and the checks that they are ours, which compile too.
+
+    All sizes of those that matter come before the first of the others: it may be ended at any time.
+    """
+    peers = [g for g in found if g[0] != OURSELVES]
+    for turn in (True, False):
+        if chosen := [g for g in peers if matters(g[1][0]) == turn]:
+            _warm(sizes, device, chosen)
+
+
+def _warm(sizes: Sequence[str], device: str, peers: Sequence[Group]) -> None:
     threads = max(1, len(os.sched_getaffinity(0)) // 4)
-    with serving([g for g in found if g[0] != OURSELVES], GPU_SIZES[sizes[0]], threads, device) as servers:
+    with serving(peers, GPU_SIZES[sizes[0]], threads, device) as servers:
         for size in sizes:
-            say(f"compile {size}")
             part = taking_part(servers, size)
+            say(f"compile {size}: {', '.join(str(spec) for server in part for spec in server.specs)}")
             prepare_all(part, GPU_SIZES[size], WARMING)
             left_out = [f"{spec}: {why}" for server in part for spec, why in server.left_out.items()]
             say(f"compiled {size}; left out: {'; '.join(left_out) or 'none'}")

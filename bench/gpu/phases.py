@@ -203,7 +203,7 @@ def run(phase: Phase, context: Context, seconds: float, log: TextIO) -> Outcome:
             running.end()
             raise
         if phase.tests:
-            outcome.rows.append({"tests": command[-1], "summary": running.last})
+            outcome.rows.append({"tests": command[-1], "summary": running.last.strip("= ")})
         if code is None:
             outcome.status, outcome.message = "out of time", f"ended after {left:.0f} s: {' '.join(command)[-80:]}"
             if not phase.apart:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import equal
 import numpy as np
@@ -74,6 +75,31 @@ def test_peers_that_are_compiled_beforehand_make_every_step_once_and_ours_does_n
     assert started == ["numpy"]
     said = capfd.readouterr().err
     assert [f"compiled {size}; left out: numpy:nix: nix has no fp32" in said for size in ("e", "d")] == [True, True]
+
+
+def test_graphs_of_pytorch_are_prepared_before_jax(monkeypatch):
+    """In the background at all sizes; and where they are timed, JAX has the seconds that they leave."""
+    installed = {"torch": "2", "jax": "0"}
+    found = compared.groups(installed, ["a", "g"])
+    turns = []
+    monkeypatch.setattr(compared, "_warm", lambda sizes, _, peers: turns.append((sizes, [name for name, _ in peers])))
+    compared.warm(["a", "g"], "cuda", found)
+    (sizes, first), (_, then) = turns
+    assert sizes == ["a", "g"]
+    assert first == ["torch", "torch graph fp32", "torch graph tf32", "torch graph bf16"]
+    assert sorted({name.split()[0] for name in then}) == ["jax", "torch"]
+    assert {*first, *then, "aaecore"} == {name for name, _ in found}
+
+    prepared = []
+    monkeypatch.setattr(compared, "prepare_all", lambda servers, _, s: prepared.append(([x.name for x in servers], s)))
+    servers = [SimpleNamespace(name=name, specs=specs) for name, specs in reversed(found)]
+    compared.prepare_in_turns(servers, TINY, 30.0)
+    (before, seconds), (after, rest) = prepared
+    assert set(before) == {"aaecore", *first}
+    assert set(after) == set(then)
+    assert (seconds, rest) == (30.0, pytest.approx(30.0, abs=1.0))
+    compared.prepare_in_turns(servers, TINY, 0.0)
+    assert prepared[-1][1] == compared.LOADING
 
 
 def test_without_our_library_peers_are_timed_alone(monkeypatch):

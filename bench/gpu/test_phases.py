@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from gpu.phases import Background, Budget, Context, Phase, run
 
 HERE = Path(__file__).resolve().parent
 FAILING = "print('FAILED tests/test_x.py::test_y'); print('1 failed'); raise SystemExit(1)"
-SECONDS = {"first": 215.0, "second": 440.0}  # BUDGET of the two calls of README.md
+SECONDS = {"first": 222.0, "second": 433.0}  # BUDGET of the two calls of README.md
 LOAN, START, ENDING = 900.0, 95.0, 25.0  # seconds that are lent, of a start, and beyond the BUDGET of a call
 CALLS = {
     "first": "tests own timeline ceilings switches",
@@ -122,7 +123,7 @@ def state(pid: str | int) -> str:
 
 
 def test_tests_go_on_after_a_failure_and_leave_their_last_line(context, tmp_path):
-    phase = Phase("tests", 1, commands(FAILING, "print('7 passed')"), tests=True)
+    phase = Phase("tests", 1, commands(FAILING, "print('== 7 passed ==')"), tests=True)
     with (tmp_path / "log").open("w") as log:
         outcome = run(phase, context, 30.0, log)
     assert [row["summary"] for row in outcome.rows if "summary" in row] == ["1 failed", "7 passed"]
@@ -316,7 +317,20 @@ def test_only_tests_of_the_gpu_take_its_time(context):
     assert {Path(file).parent.as_posix() for file in files} == {"tests/backends/cuda"}
     assert {"test_cuda_ops", "test_fusion"} <= {Path(file).stem for file in files}
     assert "test_cupy_driver" not in {Path(file).stem for file in files}
-    assert models[-2:] == ["-k", "cuda or gpu"]
+    assert models[-2:] == ["-k", " or ".join(phase_commands.ON_DEVICE)]
+    assert "-n" not in models
+
+
+@pytest.mark.parametrize("file", phase_commands.MODELS)
+def test_what_trains_on_the_gpu_is_chosen_by_name(file):
+    """All tests of the file that need the device, and none of the command line, which start other processes."""
+    text = (gpu_run.ROOT / file).read_text()
+    names = re.findall(r"^@cuda_devices\.needs_device\n(?:@.*\n)*def (\w+)", text, re.MULTILINE)
+    names += re.findall(r"^def (test_\w+)\(.*\):\n    if cuda_devices\.MISSING", text, re.MULTILINE)
+    assert names or 'pytest.param("cuda"' in text
+    assert all(any(word in name for word in phase_commands.ON_DEVICE) for name in names), names
+    starting = re.findall(r"^def (test_\w+)\(.*(?:\n    .*|\n)*?\n    .*\bcommand\(", text, re.MULTILINE)
+    assert not [name for name in starting if any(word in name for word in phase_commands.ON_DEVICE)]
 
 
 def test_every_command_is_a_file_of_this_folder(context):
