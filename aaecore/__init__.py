@@ -4,15 +4,13 @@ Start at `AAE` (the model) and `Trainer`; `models` has what a model of one's own
 `optim` and `get_backend` are the layer below.
 """
 
-from . import data, datasets, functions, models, nn, optim, priors
+from . import callbacks, data, datasets, functions, models, nn, optim, posteriors, priors, schedules
 from ._info import show_config
 from ._version import __version__
 from .backends.cpu import get_num_threads, set_num_threads
 from .backends.devices import get_backend
 from .errors import CaptureError, CheckpointError, DataError, DeviceError
-from .models import AAE, VAE, posteriors
-from .optim import schedules
-from .training import callbacks
+from .models import AAE, VAE
 from .training.trainer import Trainer, load
 
 __all__ = [

@@ -13,6 +13,7 @@ import numpy as np
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 SEED_LIMIT = 2**63
+MOST = 1000  # layers of a network: a hostile file could ask for millions
 INTEGERS = (int, np.integer)  # a replay is checked too: a tuple is twice as fast as a union made anew
 
 
@@ -39,6 +40,8 @@ def counts(name: str, values: Any) -> tuple[int, ...]:
     """
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
         raise ValueError(f"{name}: expected a sequence of integers >= 1, got {values!r}")
+    if len(values) > MOST:
+        raise ValueError(f"{name}: expected at most {MOST} integers, got {len(values)}")
     return tuple(count(name, value) for value in values)
 
 
@@ -51,7 +54,7 @@ def number(name: str, value: Any, low: float, high: float = math.inf, *, open_lo
     expected = f"a number {'>' if open_low else '>='} {low:g}" + ("" if high == math.inf else f" and < {high:g}")
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    if not abs(float(value)) <= FLOAT32_MAX or not low <= value < high or (open_low and value == low):
+    if not -FLOAT32_MAX <= value <= FLOAT32_MAX or not low <= value < high or (open_low and value == low):
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return float(value)
 

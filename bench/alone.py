@@ -105,7 +105,7 @@ def wheel(run: Run) -> Iterator[Row]:
     shipped = [p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     suffixes = (".py", ".pyi", ".so", ".cu", ".cuh")
     if not kernels.is_relative_to(package):  # an editable installation
-        shipped += [p for p in kernels.iterdir() if p.suffix in suffixes or p.name == "scalar.h"]
+        shipped += [p for p in kernels.rglob("*") if p.suffix in suffixes or p.name == "scalar.h"]
     size = sum(len(zlib.compress(p.read_bytes())) for p in shipped)
     yield goals.judged({"bytes": size, "files": len(shipped)}, size, goals.WHEEL)
 

@@ -61,3 +61,14 @@ def test_seeds() -> None:
     for value in (-1, 2**63, True, 1.0):
         with pytest.raises(ValueError, match=r"seed: expected an integer from 0 to 2\^63 - 1, got"):
             arguments.seed(value)
+
+
+def test_what_no_float_can_hold() -> None:
+    for value in (10**400, -(10**400), float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"^std: expected a number > 0, got "):
+            priors.Normal(std=value)
+
+
+def test_a_thousand_layers_are_enough() -> None:
+    with pytest.raises(ValueError, match=r"^hidden: expected at most 1000 integers, got 1001$"):
+        AAE(3, 2, [1] * 1001, device="reference")

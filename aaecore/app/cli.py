@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import Field, replace
 from functools import partial
+from itertools import pairwise
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,7 +30,7 @@ from ..files.arrays import flattened, load_array
 from ..models import DEFAULT
 from ..models.autoencoder import Autoencoder
 from ..models.model import imported
-from ..options import SWITCH
+from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer, load
 from . import config, plots, report, runs, sources
 from . import toml as toml_file
@@ -86,16 +87,20 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _config_of(arguments: Sequence[str]) -> type[config.RunConfig]:
     """The record of the model that `train` names, by --model or in a TOML file: its flags depend on it."""
-    named = DEFAULT.__name__
     if list(arguments[:1]) != ["train"]:
         return config.of(DEFAULT)
-    for before, argument in zip(("", *arguments), arguments, strict=False):
-        if before == "--model" or argument.startswith("--model="):
-            named = argument.removeprefix("--model=")
-            break
-        if argument.endswith(".toml") and os.path.isfile(argument):
-            named = str(toml_file.read(argument).get("model", named))
-    return config.of(imported(named))
+    named, where = DEFAULT.__name__, ""
+    for before, argument in pairwise(arguments):
+        if before == "--model" or argument.startswith("--model="):  # the last one counts
+            named, where = argument.removeprefix("--model="), "--model"
+        elif where != "--model" and os.path.isfile(argument) and (argument.endswith(".toml") or before[:2] != "--"):
+            named, where = toml_file.read(argument).get("model", named), argument
+    if not TEXT.accepts(named):
+        raise ValueError(f"{where}: model: expected {TEXT.expected}, got {named!r}")
+    try:
+        return config.of(imported(named))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}" if where not in ("", "--model") else str(error)) from None
 
 
 def _commands(of: type[config.RunConfig]) -> click.Group:
@@ -249,7 +254,7 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
         side = round(features**0.5)
         if image_shape is None and side * side != features:
             raise ValueError(f"--image-shape: needed for a .png, since {features} features are no square")
-        plots.save(plots.samples(network, n, image_shape or (side, side)), out)
+        plots.save(plots.samples(network, n, (side, side) if image_shape is None else image_shape), out)
     print(f"{out}: {n} samples")
 
 

@@ -57,7 +57,8 @@ class RunConfig:
         return {name: getattr(self, name) for name in _in_files(self.trains)}
 
 
-RESERVED = {*declared(RunConfig), "lr", "toml", "folder", "overwrite"}  # arguments of `train` for all models
+# Names that `train` has for all models.
+RESERVED = {*dir(RunConfig), *declared(RunConfig), "lr", "trains", "help", "toml", "folder", "overwrite"}
 
 
 @cache
@@ -68,12 +69,14 @@ def of(model: type[Model]) -> type[RunConfig]:
         ValueError: an option of the model without a value to begin with, or with the name of one of all runs.
     """
     rates = {phase.name: phase.rate for phase in model.phases}
-    names = ", ".join(f"{name}={rate:g}" for name, rate in list(rates.items())[-2:])
+    names = ",".join(f"{name}={rate:g}" for name, rate in list(rates.items())[-2:])
     lr = {"kind": _rates(model.phases), "help": f"learning rate, or one per phase: {names}", "run": rates}
     own: list[Any] = [("lr", dict[str, float], field(default_factory=rates.copy, metadata=lr))]
     for name, key in _in_files(model).items():
         is_prior, default = key.metadata["kind"] is PRIOR, key.metadata["run"]
         kind, help = (TEXT, spelling.PRIOR) if is_prior else (key.metadata["kind"], key.metadata["help"])
+        if is_prior and default is not MISSING and not isinstance(default, str):
+            default = None  # the model's own, which has no spelling
         if default is MISSING:
             raise ValueError(f"{model.__name__}.{name}: expected a default, run= or of_data=True for the command line")
         if name in RESERVED:
@@ -88,7 +91,8 @@ def of(model: type[Model]) -> type[RunConfig]:
 
 def _in_files(model: type[Model]) -> dict[str, Field[Any]]:
     """The options of a model that files and flags have: the data tell the others."""
-    return {name: key for name, key in declared(model).items() if not key.metadata["of_data"]}
+    own = sorted(declared(model).items(), key=lambda item: item[0] in declared(Model))  # before those of all models
+    return {name: key for name, key in own if not key.metadata["of_data"]}
 
 
 def _rates(phases: tuple[Phase, ...]) -> Kind:
@@ -169,7 +173,7 @@ def flag_value(key: Field[Any], text: str) -> Any:
         ValueError: it stands for none that the key accepts.
     """
     kind = key.metadata["kind"]
-    forms = [text] if kind.quoted else toml.values(text, kind.brackets)
+    forms = [text] if kind.quoted else toml.values(text, kind.brackets) if text.strip() else []
     for value in forms:
         if kind.accepts(value):
             return value

@@ -257,7 +257,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("aaecore.plots needs matplotlib: pip install 'aaecore[app]'") from None
+        raise ImportError("aaecore.app.plots needs matplotlib: pip install 'aaecore[app]'") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

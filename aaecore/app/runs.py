@@ -71,7 +71,9 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
     """The model of a part, freshly initialised."""
     made = {**options.of_model(), **part.options}
     for name, key in declared(options.trains).items():
-        if key.metadata["kind"] is PRIOR:
+        if key.metadata["kind"] is PRIOR and made[name] is None:
+            del made[name]  # the model has one of its own
+        elif key.metadata["kind"] is PRIOR:
             made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
         if key.metadata["of_data"]:
             made[name] = source.tells(name)

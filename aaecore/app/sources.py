@@ -47,7 +47,9 @@ def load(config: RunConfig) -> Source:
         return Source(found.train.x, found.test.x, found.test.y, found.image_shape, found.train.y)
     expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
     rows = load_array(config.data, config.dataset, name="data", expected=expected)
-    shape = config.image_shape or (rows.shape[1:] if is_image(rows.shape[1:]) else None)
+    shape = config.image_shape
+    if shape is None and is_image(rows.shape[1:]):
+        shape = rows.shape[1:]
     x = data.as_matrix(flattened(rows), "data")
     if len(x) < 2:
         raise ValueError(f"data: expected at least 2 rows, got {len(x)}")
@@ -68,3 +70,5 @@ def named(name: str) -> datasets.Dataset:
         return datasets.load(name, dtype="uint8")
     except DataError as error:  # a configuration has no folder=
         raise DataError(str(error).replace("give folder=... or set", "set")) from None
+    except ValueError as error:
+        raise ValueError(f"data{str(error).removeprefix('name')}") from None

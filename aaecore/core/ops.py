@@ -2,7 +2,7 @@
 
 Everything numerical is ``backend.launch(name, buffers, dims, scalars)``. A row of this table says which buffers an op
 takes (in this order), what it does with each, and how many elements of which kind it must hold; `Backend.launch`
-checks that, the kernels check nothing. The same name is the NumPy function in `backends/reference.py`, the CPU kernel
+checks that, the kernels check nothing. The same name is the NumPy function in `backends/reference/`, the CPU kernel
 in ``kernels/cpu/*.hpp``, the row of shapes in ``tests/cases.py`` and the benchmark.
 
 Shape letters: B batch rows, I inputs, O outputs, Z latent size, N elements, C components or classes, M rows stored.

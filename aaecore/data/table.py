@@ -112,7 +112,7 @@ def stream_order(table: Table, stream: Stream, number: int, rows: int, seed: int
     """
     if not stream.labelled:
         return epoch_order(rows, seed, epoch)
-    rounds = -(-rows // len(table.labelled))
-    own = (number + 1) << 56 | epoch << 24  # the epochs of other streams, which the low 56 bits hold, stay clear of it
-    orders = [epoch_order(len(table.labelled), seed, own + i) for i in range(rounds)]
-    return table.labelled[np.concatenate(orders)[:rows]]
+    labelled = len(table.labelled)
+    key = np.array([seed, (number + 1) << 56 | epoch], np.uint64)  # no epoch of all rows has such a number
+    words = np.random.Philox(key=key).random_raw(-(-rows // labelled) * labelled).reshape(-1, labelled)
+    return table.labelled[np.argsort(words, axis=1, kind="stable").reshape(-1)[:rows]]

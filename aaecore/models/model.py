@@ -23,13 +23,14 @@ from ..backends.devices import get_backend
 from ..core.ops import ACTIVATIONS
 from ..core.random import Generator
 from ..data.rows import Rows, as_rows
-from ..data.table import Column, Stream, Table
+from ..data.table import LABEL, Column, Stream, Table
 from ..functions.tensor import Parameter
 from ..options import SEED, TEXT, checked, declared, one_of, option
 from ..priors import PRIOR, Draw, HostSampler, Prior, as_prior, from_config
 from .batch import Batch
 
 MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
+TAKEN = {"", "epoch", "step", "validation"}  # columns of a history that are no phase
 OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
 
 Losses = tuple[Any, ...]  # ("phase", loss, ...): several losses of a phase are added
@@ -135,12 +136,18 @@ class Model(ABC):
     # --- what follows from it -----------------------------------------------------------------------
 
     def _check(self) -> None:
-        """ValueError for phases of one name or none, and of networks or columns that there are not."""
+        """ValueError for phases, streams and columns that training would stumble over."""
         names = [phase.name for phase in getattr(self, "phases", ())]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(
-                f"phases: expected one or more, each with a name of its own, got {', '.join(names) or 'none'}"
-            )
+        if not names or len(set(names)) < len(names) or TAKEN & set(names) or any("/" in name for name in names):
+            expected = f"one or more, each with a name of its own, none of them {', '.join(sorted(TAKEN - {''}))}"
+            raise ValueError(f"phases: expected {expected}, got {', '.join(names) or 'none'}")
+        columns = self.columns()
+        if "x" not in columns or any((name == LABEL) != (c.kind == "label") for name, c in columns.items()):
+            raise ValueError(f"columns: expected x, and labels in {LABEL} if there are some, got {columns}")
+        if next(iter(self.streams)) != "":
+            raise ValueError(f"streams: expected '', all rows, as the first, got {', '.join(map(repr, self.streams))}")
+        if unknown := set(columns) - {"x", LABEL}:
+            raise ValueError(f"columns: expected x and {LABEL}, got {', '.join(sorted(unknown))} besides")
         for phase in self.phases:
             for name in phase.moves:
                 choice(f"phase {phase.name!r}: moves", name, list(self.networks))
@@ -231,7 +238,7 @@ def imported(name: str) -> type[Model]:
         return named(name)
     try:
         found = getattr(importlib.import_module(module), cls, None)
-    except ImportError as error:
+    except (ImportError, TypeError) as error:  # a TypeError for a relative name
         expected = "module:Class with a module to import, whose folder is in PYTHONPATH"
         raise ValueError(f"model: expected {expected}, got {name!r}: {error}") from None
     if found is None or MODELS.get(cls) is not found:
@@ -253,8 +260,11 @@ def from_description(
     kind = named(options.pop("type", OLDEST))
     try:
         for name, key in declared(kind).items():
-            if key.metadata["kind"] is PRIOR:
-                options[name] = as_prior(prior) if prior is not None else from_config(options[name])
+            if key.metadata["kind"] is PRIOR and options[name] is not None:
+                if prior is not None and (name == "prior" or options[name]["type"] == "callable"):
+                    options[name] = as_prior(prior)
+                else:
+                    options[name] = from_config(options[name])
         return kind(**options if device is None else {**options, "device": device})
     except (TypeError, KeyError) as error:
         raise ValueError(f"config: {error}") from None

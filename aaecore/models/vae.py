@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY
 
 from ..functions import gaussian_kl, gaussian_negative_entropy, mixture_nll, weighted
+from ..functions.divergences import LEAST_STD
 from ..functions.tensor import Tensor
 from ..options import integer, number, one_of, option
 from ..priors import PRIOR, GaussianMixture, HostSampler, Normal, Prior
@@ -51,10 +52,12 @@ class VAE(Autoencoder):
         if not isinstance(self.prior, Normal | GaussianMixture):
             came = type(self.prior).__name__
             raise ValueError(f"prior: expected Normal or GaussianMixture, whose densities are known, got {came}")
+        if isinstance(self.prior, Normal):
+            number(LEAST_STD).check("prior: std", self.prior.std)
 
     def build(self) -> None:
-        self.posterior = Gaussian(self.latent_dim, 0)
-        self.build_autoencoder(self.posterior)
+        self.gaussian = Gaussian(self.latent_dim, 0)
+        self.build_autoencoder(self.gaussian)
         if isinstance(self.prior, GaussianMixture):
             self.density = self.prior.density_tables(self.backend)
 
@@ -66,7 +69,7 @@ class VAE(Autoencoder):
 
     def step(self, batch: Batch) -> Iterator[Losses]:
         params = self.encoder(batch.x)  # [mean | log variance]
-        z = self.posterior.draw(params, batch.rng)
+        z = self.gaussian.draw(params, batch.rng)
         weight = batch.dial("kl_weight")
         divergence = (weighted(part, weight) for part in self.divergence(params, z))
         yield "elbo", self.distance(self.decoder(z), batch.x), *divergence

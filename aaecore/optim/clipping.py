@@ -10,15 +10,16 @@ from ..functions.tensor import Parameter
 from .optimizers import Optimizer
 
 
-def clip_grad_norm(optimizer: Optimizer, max_norm: float) -> None:
+def clip_grad_norm(optimizer: Optimizer, max_norm: float, parameters: Sequence[Parameter] | None = None) -> None:
     """Makes the next `step()` scale its gradients so that their global 2-norm is at most `max_norm`.
 
-    The norm is summed in double precision in a fixed order; the gradients themselves stay as they are.
+    The norm is that of all of the optimizer's parameters, or of those given. It is summed in double precision in a
+    fixed order; the gradients themselves stay as they are.
     """
     number("max_norm", max_norm, 0.0, open_low=True)
     backend = optimizer.backend
     total = backend.empty((1,), "float64")
-    for i, p in enumerate(optimizer.parameters):
+    for i, p in enumerate(optimizer.parameters if parameters is None else parameters):
         flat = p.gradient().flat()
         backend.launch("sum_squares", (flat, total), (flat.size, int(i > 0)))
     backend.launch("clip_scale", (total, optimizer.state), (), (max_norm,))
@@ -43,6 +44,8 @@ class Clipped:
         return False
 
     def update(self, parameters: Iterable[Parameter]) -> None:
-        """Moves all parameters by their stored gradients, clipped together."""
-        clip_grad_norm(self.optimizer, self.max_norm)
-        self.optimizer.step()
+        """Moves the given parameters by their stored gradients, clipped together."""
+        given = {id(p) for p in parameters}
+        moved = [p for p in self.parameters if id(p) in given]  # in the optimizer's order, in which they are summed
+        clip_grad_norm(self.optimizer, self.max_norm, moved)
+        self.optimizer.update(moved)

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.memory import Buffer
 from .burst import Burst
 
-INTERVAL = 200  # steps between snapshots at most, or one burst: copying the state costs less than 1 % of so many steps
+INTERVAL = 200  # steps between snapshots at most, or one burst: copying the state is little beside so many steps
 JOURNAL_BYTES = 64 << 20  # what the steps kept for repeating may hold before a new snapshot replaces them
 
 

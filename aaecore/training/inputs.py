@@ -51,8 +51,12 @@ class Inputs:
     def rows(self) -> dict[str, int]:
         """How many rows each stream gives in an epoch."""
         run, streams = self._run, self._model.streams
-        labelled = -(-run.rows // run.batch_size) * run.labelled_batch_size
-        return {name: labelled if stream.labelled else run.rows for name, stream in streams.items()}
+        steps = -(-run.position // run.batch_size) - (run.position - run.rows) // run.batch_size
+        return {n: steps * run.labelled_batch_size if s.labelled else run.rows for n, s in streams.items()}
+
+    def sizes(self) -> tuple[int, int] | None:
+        """Batch sizes that must not change within an epoch, since the order of labelled rows was laid out for them."""
+        return (self._run.batch_size, self._run.labelled_batch_size) if self._labelled_streams else None
 
     def used(self) -> dict[str, int]:
         """How many of them are used, by how far the epoch is."""
@@ -92,14 +96,14 @@ class Inputs:
         model, samples = self._model, dict[str, Rows]()
         if z_prior is not None and "z" not in self._priors:
             raise ValueError(f"z_prior: expected None, since {type(model).__name__} has no prior of codes")
-        for name, (prior, dim) in self._priors.items():
+        for i, (name, (prior, dim)) in enumerate(self._priors.items()):
             if name == "z" and z_prior is not None:
                 rows = as_rows(self._backend, z_prior, "z_prior", dim, pixels=False)
                 if len(rows) != batch:
                     raise ValueError(f"z_prior: expected shape {(batch, dim)}, got {(len(rows), dim)}")
                 samples[sample_of(name)] = self._kept(rows)
             elif isinstance(prior, priors.CallablePrior):
-                samples[sample_of(name)] = prior.draw(batch, dim, model.seed, model.generator.counter)
+                samples[sample_of(name)] = prior.draw(batch, dim, model.seed, model.generator.counter, i)
         return samples
 
     def _labelled(self, pair: tuple[Any, Any] | None) -> dict[str, Rows]:

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from ..arguments import number
 from .progress import Run
-
-
-class Given(NamedTuple):
-    """Tables with a row for each of the next steps."""
-
-    rates: np.ndarray  # (steps, phases) float64
-    dials: np.ndarray  # (steps, dials) float64
 
 
 class Rates:
@@ -25,18 +17,18 @@ class Rates:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._dials = run.model.dials()
-        self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors,
-        self._rates = np.empty((0, len(run.phases)))  # and the table that was made of them
+        self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors that the table was made of
+        self._rates = np.empty((0, len(run.phases)))
         self._dials_of: list[list[float]] = []
         self._dials_made = np.empty((0, len(self._dials)))
 
-    def of_next(self, steps: int) -> Given:
-        """Those of the next `steps` steps.
+    def of_next(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the next `steps` steps: tables (steps, phases) and (steps, dials), float64.
 
         Raises:
             ValueError, TypeError: a rate or a dial that is not finite, or a negative rate.
         """
-        return Given(self._rates_of_next(steps), self._dials_of_next(steps))
+        return self._rates_of_next(steps), self._dials_of_next(steps)
 
     def _rates_of_next(self, steps: int) -> np.ndarray:
         run = self._run

@@ -43,7 +43,7 @@ class Stepper:
 
     def __init__(self, run: Run) -> None:
         self.model, self.backend, self.record = run.model, run.backend, run.record
-        self.labelled_batch_size = run.labelled_batch_size
+        self._run = run
         clip = run.clip_norm
         self.optimizers = run.optimizers
         self.movers: dict[str, Mover] = {
@@ -61,24 +61,29 @@ class Stepper:
         self._logs: dict[int, Buffer] = {}  # its first rows, by how many: a view costs a tenth of a tiny step
         self._dials = _Dials(self.model, self._at)
         self._given: np.ndarray | None = None  # the array that the first rows of `_rates` came from
-        self._recorded: dict[tuple[Any, ...], _Recorded] = {}  # by batch size, and names of the given inputs
+        self._recorded: dict[tuple[Any, ...], _Recorded] = {}  # by batch sizes and names of given inputs
 
-    def bind(self, table: Table, lengths: Mapping[str, int]) -> None:
-        """Takes the data for the bursts that bring none, and how many rows each stream gives in an epoch."""
+    def bind(self, table: Table) -> None:
+        """Takes the data for the bursts that bring none."""
         columns = {name: rows if isinstance(rows, Buffer) else self._wrap(rows) for name, rows in table.columns.items()}
         there = self._columns.keys() == columns.keys() and all(b.is_same(self._columns[k]) for k, b in columns.items())
-        if there and lengths == {name: len(order) for name, order in self._orders.items()}:
-            return  # what was recorded for it is still right
-        # What was recorded for other data goes.
-        self._recorded = {key: step for key, step in self._recorded.items() if not self._fetched(key[1:])}
-        self._columns = columns
-        self._orders = {name: self.backend.empty((n,), "int64") for name, n in lengths.items()}
+        if not there:
+            self._columns = columns
+            self._forget()
 
     def _wrap(self, rows: np.ndarray) -> Buffer:
         return self.backend.wrap(rows, "uint8" if rows.dtype == np.uint8 else "real")
 
+    def _forget(self) -> None:
+        """Drops the steps that were recorded for other data or other orders."""
+        self._recorded = {key: step for key, step in self._recorded.items() if not self._fetched(key[2:])}
+
     def begin_epoch(self, orders: Mapping[str, np.ndarray], used: Mapping[str, int]) -> None:
         """Sets the order of the rows of each stream, and how many of them are used already."""
+        lengths = {name: len(order) for name, order in orders.items()}
+        if lengths != {name: len(order) for name, order in self._orders.items()}:
+            self._orders = {name: self.backend.empty((n,), "int64") for name, n in lengths.items()}
+            self._forget()
         for name, order in orders.items():
             self.backend.upload(self._orders[name], order)
             self.backend.upload(self.cursors[name], np.array([used[name]]))
@@ -140,13 +145,14 @@ class Stepper:
 
     def _step_for(self, batch: int, *given: str) -> _Recorded:
         """The step for a batch size, and for which inputs are given."""
-        key = (batch, *given)
+        labelled = self._run.labelled_batch_size
+        key = (batch, labelled, *given)
         if key not in self._recorded:
             if len(self._recorded) >= MAX_PLANS:
                 del self._recorded[next(iter(self._recorded))]
             columns, priors = self.model.columns(), self.model.priors()
             shapes = {
-                key: (self.labelled_batch_size if stream.labelled else batch, columns[column].features)
+                key: (labelled if stream.labelled else batch, columns[column].features)
                 for key, column, _, stream in self._inputs()
             }
             samples = {sample_of(name): (batch, dim) for name, (_, dim) in priors.items()}

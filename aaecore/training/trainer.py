@@ -143,7 +143,8 @@ class Trainer(Run):
             x: (N, input_dim), float32 (taken without a copy) or uint8 (scaled by 1/255 as it is used). A GPU keeps
                 all of it in its memory; an array that is there already is taken without a copy.
             epochs: the total; more than `self.epoch`.
-            y: (N,) integers, the labels of models that take some; -1 is no label, as in scikit-learn.
+            y: (N,) integers, the labels of models that take some; -1 is no label, as in scikit-learn. An
+                epoch that is not done yet goes on with the labels it began with only if they are the same.
             validation: rows like x, or a pair (x, y), that the model measures itself on after every epoch, for the
                 history: an autoencoder its mean reconstruction loss.
             callbacks: see `aaecore.callbacks`.
@@ -171,7 +172,7 @@ class Trainer(Run):
         self.epochs, self.validating = epochs, held_out is not None
         self._snapshot()  # while the data of the steps so far are still bound
         self.rows = len(table)
-        self._stepper.bind(table, self._inputs.rows())
+        self._stepper.bind(table)
         listeners = [*callbacks, *([Progress()] if progress else [])]
         with StopSignals() as stop:
             try:
@@ -203,7 +204,12 @@ class Trainer(Run):
     def _one_epoch(self, validation: Table | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
         """Makes the rest of the current epoch; False if training should stop."""
         going, step_by_step = True, any(c.wants_every_step for c in listeners)
+        sizes = self._inputs.sizes()
         while going and self.position < self.rows:
+            if self._inputs.sizes() != sizes:
+                raise ValueError(
+                    f"batch_size: expected those that the epoch began with, {sizes}, since it takes labels"
+                )
             left = self.rows - self.position
             batch = min(self.batch_size, left)
             steps = 1 if step_by_step else min(self._stepper.pace(batch), left // batch)
@@ -229,6 +235,8 @@ class Trainer(Run):
         self.epoch += 1
         self.position = 0
         self.sums = np.zeros(len(self.phases))
+        if self.guard:
+            self._rollback.snapshot()  # what is repeated from here on does not count into the epoch that is over
         return row
 
     # --- the guard --------------------------------------------------------------------------------

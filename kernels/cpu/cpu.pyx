@@ -2,7 +2,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, freethreading_compatible=True
 """The CPU kernels, by name: launch one, or replay a recorded list of them without the interpreter lock.
 
-Nothing is checked here; `aaecore.backend.Backend.launch` has done it. Pointers are plain integers whose memory the caller keeps alive.
+Nothing is checked here; `aaecore.core.backend.Backend.launch` has done it. Pointers are plain integers whose memory the caller keeps alive.
 """
 
 from libc.stdint cimport int64_t, uint64_t, uintptr_t

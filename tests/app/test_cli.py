@@ -200,10 +200,30 @@ def test_an_unknown_option_in_a_file(tmp_path, capsys):
     fails(capsys, ["train", toml], f"{toml}: unknown option 'epoch'; expected one of data, dataset")
 
 
+def test_the_model_is_found_in_any_file_and_in_the_last_flag(tmp_path, images, capsys):
+    run = tmp_path / "vae.conf"
+    run.write_text(f'model = "VAE"\ndata = "{images}"\nplots = false\ntwo_dimensional = false\n')
+    small = ["--epochs", "1", "--hidden", "4", "--folder", str(tmp_path / "run")]
+    assert cli.run(["train", str(run), "--warm-up", "5", *small]) == 0
+    assert (
+        cli.run(["train", "--model", "AAE", str(run), "--model", "VAE", "--warm-up", "5", "--overwrite", *small]) == 0
+    )
+    assert config.read(tmp_path / "run" / "config.toml").warm_up == 5
+    capsys.readouterr()
+    run.write_text('model = "CNN"\n')
+    fails(capsys, ["train", run], f"{run}: model: expected one of AAE, VAE, ")
+    run.write_text("model = 5\n")
+    fails(capsys, ["train", run], f"{run}: model: expected a string, got 5")
+
+
 def test_wrong_usage(capsys):
     fails(capsys, ["train", "--epochs", "many"], "'--epochs': expected an integer >= 1, got 'many'", status=2)
     fails(capsys, ["train", "--adversarial-beta1", "1"], "'--adversarial-beta1': expected a number in [0, 1)", status=2)
     fails(capsys, ["train", "--threads", "300"], "'--threads': expected an integer from 1 to 256, got '300'", status=2)
+    wanted = "'--posterior': expected one of deterministic, gaussian, universal, got 'laplace'"
+    fails(capsys, ["train", "--posterior", "laplace"], wanted, status=2)
+    for flag in ("--hidden", "--image-shape", "--lr"):
+        fails(capsys, ["train", flag, " "], f"'{flag}': expected a ", status=2)
     fails(capsys, ["train", "--epoch", "1"], "No such option", status=2)
     fails(capsys, ["paint"], "No such command 'paint'", status=2)
 

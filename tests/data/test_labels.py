@@ -16,6 +16,7 @@ from aaecore.backends.cuda import backend as cuda
 from aaecore.data import epoch_order
 from aaecore.data.table import Stream, Table, stream_order
 from aaecore.training import stepper
+from aaecore.training.callbacks import Callback
 
 DEVICES = ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_device)]
 LABELLED = 23
@@ -208,8 +209,8 @@ def test_the_order_of_labelled_rows_is_pinned():
     """Resumed runs rely on it."""
     table = Table({"x": np.zeros((8, 1))}, np.arange(8))
     made = stream_order(table, Stream(("x",), labelled=True), 1, 10, 7, 3)
-    own = 2 << 56 | 3 << 24
-    assert made.tolist() == [*epoch_order(8, 7, own), *epoch_order(8, 7, own + 1)[:2]]
+    words = np.random.Philox(key=np.array([7, 2 << 56 | 3], np.uint64)).random_raw(16).reshape(2, 8)
+    assert made.tolist() == [*np.argsort(words[0]), *np.argsort(words[1])[:2]]
 
 
 def test_labels_leave_the_order_of_all_rows_as_it_is():
@@ -364,3 +365,52 @@ def test_labelled_rows_that_do_not_fit(x, y):
     for size in (0, True, 2.5):
         with pytest.raises(ValueError, match="labelled_batch_size: expected an integer >= 1"):
             few(size)
+
+
+# --- other batch sizes ------------------------------------------------------------------------------------------------
+
+
+class Change(Callback):
+    """Sets a size of the trainer, after an epoch or after a burst."""
+
+    def __init__(self, when, **sizes):
+        self.when, self.sizes = when, sizes
+
+    def on_epoch_end(self, trainer, row):
+        if self.when == "epoch":
+            vars(trainer).update(self.sizes)
+
+    def on_burst_end(self, trainer, losses):
+        if self.when == "burst":
+            vars(trainer).update(self.sizes)
+
+
+@pytest.mark.parametrize("sizes", [{"batch_size": 20}, {"batch_size": 7}, {"labelled_batch_size": 50}])
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_batch_sizes_may_change_between_epochs(sizes, device):
+    x, y = np.random.default_rng(0).random((100, 12), np.float32), np.arange(100) % 5 - 1
+    changed = Trainer(FewLabels(12, seed=1, device=device), 10, labelled_batch_size=5)
+    changed.fit(x, 3, y=y, progress=False, callbacks=[Change("epoch", **sizes)])
+    again = Trainer(FewLabels(12, seed=1, device=device), 10, labelled_batch_size=5)
+    again.fit(x, 1, y=y, progress=False)
+    vars(again).update(sizes)
+    again.fit(x, 3, y=y, progress=False)
+    assert same(changed, again)
+
+
+@pytest.mark.parametrize("sizes", [{"batch_size": 20}, {"batch_size": 1}, {"labelled_batch_size": 6}])
+def test_batch_sizes_within_an_epoch_are_one_clear_error(sizes):
+    x, y = np.random.default_rng(0).random((2000, 12), np.float32), np.arange(2000) % 5 - 1
+    trainer = Trainer(FewLabels(12, seed=1), 10, labelled_batch_size=5)
+    with pytest.raises(ValueError, match=r"batch_size: expected those that the epoch began with, \(10, 5\)"):
+        trainer.fit(x, 3, y=y, progress=False, callbacks=[Change("burst", **sizes)])
+
+
+@pytest.mark.parametrize("size", [20, 7, 1])
+def test_the_rest_of_an_epoch_may_have_another_batch_size(size):
+    x, y = np.random.default_rng(0).random((100, 12), np.float32), np.arange(100) % 5 - 1
+    trainer = Trainer(FewLabels(12, seed=1), 10, labelled_batch_size=5)
+    trainer.fit(x, 1, y=y, progress=False, callbacks=[StopAt(3)])
+    trainer.batch_size = size
+    trainer.fit(x, 1, y=y, progress=False)
+    assert trainer.steps == 3 + -(-70 // size)

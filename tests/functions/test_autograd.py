@@ -13,7 +13,7 @@ from aaecore.backends import reference
 from aaecore.backends.devices import get_backend
 from aaecore.core.ops import ACTIVATIONS
 from aaecore.functions.tensor import Tensor, backward
-from aaecore.optim import SGD, Adam, clip_grad_norm
+from aaecore.optim import SGD, Adam, Clipped, clip_grad_norm
 
 
 @pytest.fixture
@@ -285,3 +285,16 @@ def test_a_graph_goes_with_its_last_tensor():
     finally:
         gc.enable()
     assert net.parameters
+
+
+def test_clipped_steps_move_what_the_loss_reaches(backend, rng):
+    """A parameter that another loss has left a gradient in stays where it is, as it does without clipping."""
+    one, two = nn.Linear(backend, I, O, rng=rng), nn.Linear(backend, O, O, rng=rng)
+    x, target = Tensor(backend.from_host(rng.random((B, I)))), Tensor(backend.from_host(rng.random((B, O))))
+    sgd = SGD([one.weight, one.bias, two.weight, two.bias], 0.1)
+    backward([F.half_squared_error(two(one(x)), target)], parameters=sgd.parameters)
+    before = [p.numpy() for p in sgd.parameters]
+    sgd.advance()
+    backward([F.half_squared_error(one(x), target)], Clipped(sgd, 1e6))
+    moved = [not np.array_equal(p.numpy(), b) for p, b in zip(sgd.parameters, before, strict=True)]
+    assert moved == [True, True, False, False]

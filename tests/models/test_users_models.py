@@ -10,6 +10,7 @@ import sys
 from dataclasses import KW_ONLY
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cuda_devices
 import numpy as np
@@ -17,10 +18,11 @@ import pytest
 from trained import D, StopAt, rows, same
 
 import aaecore
-from aaecore import CheckpointError, Trainer
+from aaecore import CheckpointError, Trainer, priors
+from aaecore.app import cli, config
 from aaecore.backends.cuda import backend as cuda
 from aaecore.functions import half_squared_error
-from aaecore.models import COUNT, Column, Model, Phase, Stream, model, option
+from aaecore.models import COUNT, PRIOR, Column, Model, Phase, Stream, model, option
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -319,11 +321,20 @@ def test_fields_networks_and_columns_that_are_none(forgotten):
     with pytest.raises(ValueError, match=r"^phase 'only': moves: expected one of net, got 'decodr'"):
         declared(phases=(Phase("only", moves=("decodr",)),))()
     twice = (Phase("one", moves=("net",)), Phase("one", moves=("net",)))
-    for phases, got in ((twice, "one, one"), ((), "none")):
-        with pytest.raises(ValueError, match=f"^phases: expected one or more, each with a name of its own, got {got}$"):
+    taken = (Phase("step", moves=("net",)),)
+    for phases, got in ((twice, "one, one"), ((), "none"), (taken, "step")):
+        with pytest.raises(
+            ValueError, match=f"^phases: expected one or more, each with a name of its own, .* got {got}$"
+        ):
             declared(phases=phases)()
     with pytest.raises(ValueError, match=r"^stream 'labelled': columns: expected one of x, got 'y'"):
         declared(streams={"": Stream(("x",)), "labelled": Stream(("x", "y"), labelled=True)})()
+    with pytest.raises(ValueError, match=r"^streams: expected '', all rows, as the first, got 'labelled'"):
+        declared(streams={"labelled": Stream(("x",), labelled=True), "": Stream(("x",))})()
+    wrong = {"label": Column(3, "label")}, {"y": Column(3)}, {"w": Column(2)}
+    for columns in wrong:
+        with pytest.raises(ValueError, match=r"^columns: expected x"):
+            declared(columns=lambda self, more=columns: {"x": Column(D), **more})()
     with pytest.raises(TypeError, match="abstract"):
         model(type("Odd", (Model,), {"phases": ()}))()
 
@@ -390,3 +401,62 @@ def test_what_a_batch_does_not_have(question, message, forgotten, x):
 
     with pytest.raises((AttributeError, ValueError), match=f"^{message}$"):
         Trainer(Asking(), 32).step(x[:32])
+
+
+# --- priors -----------------------------------------------------------------------------------------------------------
+
+
+def uniform(n, rng):
+    return rng.random((n, 3))
+
+
+@pytest.fixture
+def two_priors(forgotten):
+    @model
+    class TwoPriors(Plain):
+        first: Any = option(PRIOR, "one", default=priors.Normal(2.0))
+        second: Any = option(PRIOR, "another", default=None)
+
+        def priors(self):
+            return {name: (p, 3) for name in ("first", "second") if (p := getattr(self, name)) is not None}
+
+        phases = (Phase("only", moves=("net",)),)
+
+        def step(self, batch):
+            yield "only", self.loss(batch)
+
+    return TwoPriors
+
+
+def test_a_resume_replaces_the_prior_that_was_a_callable(two_priors, x, tmp_path):
+    for options in ({"second": uniform}, {"second": None}):
+        trainer = Trainer(two_priors(**options), 32, record=False)
+        trainer.fit(x, 1, progress=False)
+        trainer.save(tmp_path / "a.h5")
+        given = {} if options["second"] is None else {"prior": uniform}
+        resumed = Trainer.resume(tmp_path / "a.h5", **given).model
+        assert (resumed.first, resumed.second) == (trainer.model.first, trainer.model.second)
+
+
+def test_two_callables_draw_different_numbers(two_priors, x):
+    trainer = Trainer(two_priors(first=uniform, second=lambda n, rng: rng.random((n, 3))), 32, record=False)
+    first, second = trainer._inputs.samples(32).values()
+    assert first.shape == (32, 3)
+    assert not np.array_equal(first, second)
+
+
+def test_a_prior_of_ones_own_needs_no_spelling(two_priors, tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, D), np.float32))
+    folder = str(tmp_path / "run")
+    arguments = ["train", "--model", "TwoPriors", "--data", str(tmp_path / "x.npy"), "--folder", folder]
+    assert cli.run([*arguments, "--epochs", "1", "--no-plots", "--batch-size", "20", "--second", "uniform"]) == 0
+    made = aaecore.load(f"{folder}/checkpoint.h5")
+    assert (made.first, made.second) == (priors.Normal(2.0), priors.Uniform())
+
+
+def test_an_option_that_train_has_itself(forgotten):
+    for name in ("help", "of_model", "epochs"):
+        taken = type("Taken", (Plain,), {name: option(COUNT, "?", default=3), "__annotations__": {name: int}})
+        with pytest.raises(ValueError, match=f"^Taken.{name}: expected another name"):
+            config.of(model(taken))
+        registry_module().MODELS.pop("Taken")

@@ -245,3 +245,17 @@ def test_handlers_are_back_after_fit(x):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     train(x, 1)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_failed_step_between_epochs_takes_nothing_back_that_was_counted(x):
+    """The epoch that is over stays whole, and the next one has all of its steps."""
+    trainer = Trainer(model(reconstruction="mse", output="linear"), 32)
+    trainer.fit(x, 1, progress=False)
+    with pytest.raises(FloatingPointError):
+        trainer.step(np.full((8, x.shape[1]), 3e38, np.float32))
+    assert (trainer.epoch, trainer.position) == (1, 0)
+    trainer.fit(x, 2, progress=False)
+    whole = Trainer(model(reconstruction="mse", output="linear"), 32)
+    whole.fit(x, 2, progress=False)
+    assert trainer.history["step"] == whole.history["step"]
+    assert trainer.history["reconstruction"] == whole.history["reconstruction"]

@@ -66,7 +66,7 @@ class CudaBackend(Backend):
 
     real = np.dtype(np.float32)
     fuses = True  # whether one kernel makes several calls of a recorded step, see `fusion.py`
-    steps_per_graph = 16  # of 1 a step takes 1 to 3 % longer on an H100, of 64 no less
+    steps_per_graph = 16  # docs/performance.md has what other numbers do
 
     def __init__(self, driver: Driver, fp32: str | None = None, tiles: Sequence[str] = tuple(TILES)) -> None:
         super().__init__()

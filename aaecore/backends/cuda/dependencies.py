@@ -53,8 +53,8 @@ def dependencies(launches: Sequence[Sequence[Access]]) -> list[tuple[int, ...]]:
     read what it writes. Others that these wait for are left out."""
     # Memory is cut wherever an access begins or ends, so that every access is made of whole pieces.
     cuts = sorted({at for touched in launches for a in touched for at in (a.start, a.stop)})
-    writer: dict[int, int] = {}  # of each piece, the last one,
-    readers: dict[int, list[int]] = {}  # and the launches that read it since
+    writer: dict[int, int] = {}  # the last one of each piece
+    readers: dict[int, list[int]] = {}  # the launches that read each piece since
     before: list[int] = []
     waits = []
     for number, touched in enumerate(launches):

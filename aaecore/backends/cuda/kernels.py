@@ -87,8 +87,7 @@ ALONG: Final = MappingProxyType(
         "linear_backward_weight_adam": (False, False),
     }
 )
-# What is sliced where the tile is small: what was faster so. Input gradients were slower, and so was the forward
-# product of bfloat16; docs/performance.md has the times.
+# What is sliced where the tile is small; docs/performance.md has the times of both ways.
 _SLICED_OPS: Final = MappingProxyType(
     {
         "tf32x3": ("linear_forward", *WEIGHT_GRADIENTS, WEIGHT_PART),
