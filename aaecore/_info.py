@@ -25,16 +25,10 @@ def config() -> dict[str, str]:
         (v for v in map(_version, ("cupy-cuda13x", "cupy-cuda12x", "cupy")) if v != "not installed"), "not installed"
     )
     return {
-        "aaecore": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "compiler": cpu.compiler(),
-        "instruction set": f"{default_isa()} (of {', '.join(cpu.supported())})",
-        "threads": str(get_num_threads()),
-        "numpy": _version("numpy"),
-        "h5py": _version("h5py"),
-        "cupy": cupy,
-    }
+        "aaecore": __version__, "python": platform.python_version(), "platform": platform.platform(),
+        "compiler": cpu.compiler(), "instruction set": f"{default_isa()} (of {', '.join(cpu.supported())})",
+        "threads": str(get_num_threads()), "numpy": _version("numpy"), "h5py": _version("h5py"), "cupy": cupy,
+    }  # fmt: skip
 
 
 def show_config() -> None:

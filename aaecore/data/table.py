@@ -79,7 +79,8 @@ def as_table(backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, na
     label = columns.get(LABEL)
     if label is None:
         if y is not None:
-            raise ValueError(f"{at_y}: expected None, since {who or 'this model'} takes no labels, got {_shape(y)}")
+            came = f"labels of shape {np.shape(y)}"
+            raise ValueError(f"{at_y}: expected None, since {who or 'this model'} takes no labels, got {came}")
         return Table({"x": rows}, NOBODY)
     labels = np.full(len(rows), -1) if y is None else check_labels(y, at_y, len(rows), label.features)
     one_hot = (labels[:, None] == np.arange(label.features)).view(np.uint8)
@@ -98,10 +99,6 @@ def check_labels(y: Any, name: str, rows: int, classes: int) -> np.ndarray:
         expected = f"classes from 0 to {classes - 1}, or -1 for no label"
         raise ValueError(f"{name}: expected {expected}, got {labels[wrong[0]]} at row {wrong[0]}")
     return labels
-
-
-def _shape(y: Any) -> str:
-    return f"labels of shape {np.shape(y)}"
 
 
 def stream_order(table: Table, stream: Stream, number: int, rows: int, seed: int, epoch: int) -> np.ndarray:

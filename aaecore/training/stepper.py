@@ -65,14 +65,14 @@ class Stepper:
 
     def bind(self, table: Table) -> None:
         """Takes the data for the bursts that bring none."""
-        columns = {name: rows if isinstance(rows, Buffer) else self._wrap(rows) for name, rows in table.columns.items()}
+        columns = {
+            name: x if isinstance(x, Buffer) else self.backend.wrap(x, "uint8" if x.dtype == np.uint8 else "real")
+            for name, x in table.columns.items()
+        }
         there = self._columns.keys() == columns.keys() and all(b.is_same(self._columns[k]) for k, b in columns.items())
         if not there:
             self._columns = columns
             self._forget()
-
-    def _wrap(self, rows: np.ndarray) -> Buffer:
-        return self.backend.wrap(rows, "uint8" if rows.dtype == np.uint8 else "real")
 
     def _forget(self) -> None:
         """Drops the steps that were recorded for other data or other orders."""

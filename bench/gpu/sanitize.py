@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tests" / folder) for folder in ("", "backends/cuda")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "backends" / "cuda"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import cuda_devices
 from cases import CASES
 from fused_steps import Sizes, Step

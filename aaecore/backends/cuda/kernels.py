@@ -69,32 +69,16 @@ class Kernel:
 
 
 TILES: Final = MappingProxyType(
-    {
-        "large": Tile(128, 128, 16, 8, 1, 4),
-        "medium": Tile(64, 64, 32, 8, 1, 3),
-        "small": Tile(32, 32, 64, 4, 4, 3),
-    }
+    {"large": Tile(128, 128, 16, 8, 1, 4), "medium": Tile(64, 64, 32, 8, 1, 3), "small": Tile(32, 32, 64, 4, 4, 3)}
 )
 SLICED: Final = Tile(32, 32, 128, 8, 8, 3, sliced=True)
-PADS: Final = MappingProxyType(
-    {"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)}
-)  # kernels/cuda/math.cuh
-ALONG: Final = MappingProxyType(
-    {
-        "linear_forward": (True, True),
-        "linear_backward_input": (True, False),
-        "linear_backward_weight": (False, False),
-        "linear_backward_weight_adam": (False, False),
-    }
-)
+# Of panels, as in kernels/cuda/math.cuh.
+PADS: Final = MappingProxyType({"ffma": (4, 4), "tf32x3": (4, 8), "tf32": (4, 8), "bf16": (8, 4)})
+_ACROSS: Final = dict.fromkeys(WEIGHT_GRADIENTS, (False, False))
+ALONG: Final = MappingProxyType({"linear_forward": (True, True), "linear_backward_input": (True, False), **_ACROSS})
 # What is sliced where the tile is small; docs/performance.md has the times of both ways.
-_SLICED_OPS: Final = MappingProxyType(
-    {
-        "tf32x3": ("linear_forward", *WEIGHT_GRADIENTS, WEIGHT_PART),
-        "tf32": ("linear_forward", *WEIGHT_GRADIENTS, WEIGHT_PART),
-        "bf16": (*WEIGHT_GRADIENTS, WEIGHT_PART),
-    }
-)
+_SLICED: Final = ("linear_forward", *WEIGHT_GRADIENTS, WEIGHT_PART)
+_SLICED_OPS: Final = MappingProxyType({"tf32x3": _SLICED, "tf32": _SLICED, "bf16": _SLICED[1:]})
 # Registers of a thread, and blocks on a multiprocessor of the smallest chip (an H100 holds up to four), by arithmetic
 # and tile: what NVRTC 13.0 takes at most on any architecture, and 5 % more.
 _BUDGETS: Final = {
