@@ -27,13 +27,14 @@ AFTER = {
 }
 LOSSES = [8.538819, 1.558738, 0.8042495]  # of the last epoch, by phase
 NAMES = {
-    "aaecore": "AAE CaptureError CheckpointError DataError DeviceError Trainer callbacks data datasets functions "
-    "get_backend get_num_threads load nn optim posteriors priors schedules set_num_threads show_config __version__",
+    "aaecore": "AAE VAE CaptureError CheckpointError DataError DeviceError Trainer callbacks data datasets functions "
+    "get_backend get_num_threads load models nn optim posteriors priors schedules set_num_threads show_config __version__",
     "aaecore.callbacks": "Callback EarlyStopping Progress",
     "aaecore.data": "as_labels as_matrix epoch_order load_hdf5 read_idx",
     "aaecore.datasets": "Dataset Split load",
     "aaecore.functions": "adversarial_bce bce_with_logits concat gaussian_kl gaussian_negative_entropy gaussian_sample "
     "half_squared_error linear mixture_nll weighted",
+    "aaecore.models": "Batch Column Losses Model Phase Stream Table model option",
     "aaecore.nn": "Linear MLP load_state_dict state_dict",
     "aaecore.optim": "Adam Optimizer SGD clip_grad_norm",
     "aaecore.posteriors": "Deterministic Gaussian Posterior Universal",

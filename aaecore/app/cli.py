@@ -303,9 +303,11 @@ def info(model: str | None) -> None:
 
 def _read_config(folder: str, own: str | None) -> config.RunConfig:
     """The configuration of a run. It names a module where the model is a user's, and imports none by itself."""
-    if own is not None:
-        imported(own)
-    return runs.read_config(folder)
+    wanted = None if own is None else imported(own)
+    options = runs.read_config(folder)
+    if wanted not in (None, options.trains):
+        raise ValueError(f"--model: expected the run's, {options.model}, got {own}")
+    return options
 
 
 def _load(path: str, device: str | None, own: str | None) -> Any:

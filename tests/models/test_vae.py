@@ -179,7 +179,9 @@ def test_the_command_line_trains_one(tmp_path, capsys):
     assert (type(trained.model), trained.model.warm_up, trained.base_lr) == (aaecore.VAE, 3, {"elbo": 2e-3})
     assert isinstance(aaecore.load(f"{folder}/checkpoint_2d.h5"), aaecore.VAE)
     assert {"reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png"} <= set(os.listdir(folder))
-    assert cli.run(["resume", folder, "--epochs", "3"]) == 0
+    assert cli.run(["resume", folder, "--epochs", "3", "--model", "AAE"]) == 1
+    assert "--model: expected the run's, VAE, got AAE" in capsys.readouterr().err
+    assert cli.run(["resume", folder, "--epochs", "3", "--model", "VAE"]) == 0
     assert Trainer.resume(f"{folder}/checkpoint.h5").epoch == 3
     assert cli.run(["train", "--model", "VAE", "--posterior", "gaussian"]) == 2
     assert "No such option" in capsys.readouterr().err
