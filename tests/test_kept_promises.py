@@ -28,7 +28,8 @@ AFTER = {
 LOSSES = [8.538819, 1.558738, 0.8042495]  # of the last epoch, by phase
 NAMES = {
     "aaecore": "AAE VAE CaptureError CheckpointError DataError DeviceError Trainer callbacks data datasets functions "
-    "get_backend get_num_threads load models nn optim posteriors priors schedules set_num_threads show_config __version__",
+    "get_backend get_num_threads load models nn optim posteriors priors schedules set_num_threads show_config "
+    "__version__",
     "aaecore.callbacks": "Callback EarlyStopping Progress",
     "aaecore.data": "as_labels as_matrix epoch_order load_hdf5 read_idx",
     "aaecore.datasets": "Dataset Split load",
