@@ -29,13 +29,14 @@ class Rollback:
         self._host, self._restore_host, self._redo = host, restore_host, redo
         self._copies: list[Buffer] = []
         self._kept: Any = None
+        self._closed = False
         self._journal: list[Burst] = []
         self._steps = 0  # in the journal
         self._bytes = 0
 
     def due(self, steps: int) -> bool:
         """Whether a new snapshot must come before so many more steps."""
-        return self._steps + steps > INTERVAL or self._bytes > JOURNAL_BYTES or not self._copies
+        return self._steps + steps > INTERVAL or self._bytes > JOURNAL_BYTES or not self._copies or self._closed
 
     def snapshot(self) -> None:
         """Copies the state and forgets the journal."""
@@ -44,9 +45,13 @@ class Rollback:
         else:
             for copy, buffer in zip(self._copies, self._state, strict=True):
                 buffer.backend.copy(copy, buffer)
-        self._kept = self._host()
+        self._kept, self._closed = self._host(), False
         self._journal.clear()
         self._steps = self._bytes = 0
+
+    def close(self) -> None:
+        """Makes a new snapshot due before the next steps, whose host state belongs to another epoch."""
+        self._closed = True
 
     def record(self, burst: Burst) -> None:
         """Remembers steps that are about to be made."""

@@ -34,7 +34,7 @@ class _Recorded:
 
     run: Callable[[int], None]
     inputs: dict[str, Buffer]
-    batch: Batch
+    batch: Batch  # for a look at the weights: zeros are the samples that a step would draw
     seconds: float = 1.0  # that one step took in the last burst; until then, long enough to begin with a single step
 
 
@@ -158,9 +158,10 @@ class Stepper:
             samples = {sample_of(name): (batch, dim) for name, (_, dim) in priors.items()}
             shapes |= {name: shape for name, shape in samples.items() if name in given}
             inputs = {name: self.backend.empty(shape) for name, shape in shapes.items()}
-            seen = Batch(inputs, self.model.draws, self._dials.values, self.model.generator)
-            launch = partial(self._launch, inputs, seen, self._fetched(given))
-            self._recorded[key] = _Recorded(self._repeated(launch), inputs, seen)
+            seen = partial(Batch, draws=self.model.draws, dials=self._dials.values, rng=self.model.generator)
+            launch = partial(self._launch, inputs, seen(inputs), self._fetched(given))
+            still = {sample_of(name): self.backend.zeros((batch, dim)) for name, (_, dim) in priors.items()}
+            self._recorded[key] = _Recorded(self._repeated(launch), inputs, seen(still | inputs))
         return self._recorded[key]
 
     def _repeated(self, launch: Callable[[], None]) -> Callable[[int], None]:

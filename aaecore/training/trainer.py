@@ -78,6 +78,7 @@ class Trainer(Run):
         self._rates, self._inputs = Rates(self), Inputs(self)
         kept = [*state.buffers(self).values(), *self._stepper.cursors.values()]
         self._rollback = Rollback(kept, self._host_state, self._set_host_state, self._run)
+        self._weights = [p.buffer for p in model.parameters.values()]
         self._loads_seen = model.loads
 
     # --- one step ---------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ class Trainer(Run):
         self.position = 0
         self.sums = np.zeros(len(self.phases))
         if self.guard:
-            self._rollback.snapshot()  # what is repeated from here on does not count into the epoch that is over
+            self._rollback.close()  # what is repeated from here on does not count into the epoch that is over
         return row
 
     # --- the guard --------------------------------------------------------------------------------
@@ -249,11 +250,10 @@ class Trainer(Run):
 
     def _is_good(self) -> bool:
         """Whether the weights are finite, and the first loss that they give on the last batch."""
-        if not self.backend.all_finite([p.buffer for p in self.model.parameters.values()]):
+        if not self.backend.all_finite(self._weights):
             return False
         if self._stepper.last is None:
             return True
-        self.model.generator.restart()
         _, *losses = next(iter(self.model.step(self._stepper.last)))
         return all(math.isfinite(float(loss)) for loss in losses)
 
