@@ -2,6 +2,16 @@
 
 import signal
 
+import pytest
+
 # A shell starts jobs in the background with SIGINT ignored, and whatever they start inherits that. Tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def cuda_device(monkeypatch):
+    """device="cuda" is the emulator, or the GPU."""
+    import cuda_devices  # what it stands on is slow to import, and most tests need none of it
+
+    monkeypatch.setattr("aaecore.backends.cuda.backend.make_driver", lambda device: cuda_devices.driver())

@@ -8,34 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import op_checks
 import pytest
-from cases import CASES, Case, make_buffers
+from cases import CASES
 from emulator.emulator import EmulatedDriver, EmulatorError, unavailable
-from fused_steps import Sizes, Step
+from probes import DEPTH_IN_TWO, HalfProbe, Probe, all_probes, linear_case, probes_of, report_of, tile_of
 from trained import rows, train
 
 from aaecore.backends.cuda import backend as cuda
-from aaecore.backends.cuda.driver import Driver, Node
-from aaecore.backends.cuda.fusion import Fused, fuse
+from aaecore.backends.cuda.driver import Node
 from aaecore.backends.cuda.kernels import (
-    ALONG,
-    FUSED,
     KERNELS,
-    LEAST_PART_ROWS,
-    NARROW,
-    TILES,
-    Chip,
-    Tile,
-    kernels_of,
-    scratch_bytes,
 )
-from aaecore.core.ops import OPS, PRECISIONS
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
@@ -43,151 +31,6 @@ FOLDER = Path(__file__).parents[2] / "kernels" / "cuda"
 TEXTS = {f.name: f.read_text() for f in sorted(FOLDER.iterdir()) if f.suffix in (".cu", ".cuh")}
 SYNCHRONISATION = re.compile(r"\b(__syncthreads|__syncwarp|commit_copies|wait_copies<[^;>]*>)\([^;()]*\);")
 UNSYNCHRONISED = "race in|before its wait|uninitialised|deadlock"
-ELEMENTS = 9000  # of an op other than a product: several blocks, several warps of each, and a tail
-
-
-# --- launches that reach the statements -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One launch of an op, with the backend's options."""
-
-    op: str
-    case: Case
-    fp32: str = "tf32x3"
-    tile: str = "medium"
-    multiprocessors: int = 132
-
-    @property
-    def chip(self) -> Chip:
-        return Chip(self.multiprocessors, self.fp32, (self.tile,))
-
-    @property
-    def kernels(self) -> list[str]:
-        return [kernel for kernel, _ in kernels_of(self.op, self.case.dims, self.chip)]
-
-    def __str__(self) -> str:
-        return " and ".join(self.kernels)
-
-    def run(self, driver: Driver) -> None:
-        backend = self.backend(driver)
-        arrays = make_buffers(self.op, self.case, np.random.default_rng(0))
-        buffers = [backend.from_host(a, arg.kind) for arg, a in zip(OPS[self.op].args, arrays, strict=True)]
-        backend.launch(self.op, buffers, list(self.case.dims.values()), list(self.case.scalars.values()))
-
-    def backend(self, driver: Driver) -> cuda.CudaBackend:
-        made = cuda.CudaBackend(driver)
-        made.chip = self.chip
-        return made
-
-
-@dataclass(frozen=True)
-class HalfProbe:
-    """One of the two kernels of a weight gradient in parts, which are of two sources."""
-
-    whole: Probe
-    number: int
-
-    @property
-    def kernels(self) -> list[str]:
-        return [self.whole.kernels[self.number]]
-
-    def __str__(self) -> str:
-        return self.kernels[0]
-
-    def run(self, driver: Driver) -> None:
-        op, case, backend = self.whole.op, self.whole.case, self.whole.backend(driver)
-        arrays = make_buffers(op, case, np.random.default_rng(0))
-        buffers = [backend.from_host(a, arg.kind) for arg, a in zip(OPS[op].args, arrays, strict=True)]
-        parts = backend.zeros((scratch_bytes(op, case.dims, self.whole.chip) // 4,))
-        dims, scalars = list(case.dims.values()), list(case.scalars.values())
-        driver.launch(backend._launches(op, buffers, dims, scalars, parts.storage)[self.number])
-
-
-@dataclass(frozen=True)
-class FusedProbe:
-    """One kernel for several calls."""
-
-    op: str  # the pattern of the calls
-    suffix: str
-
-    @property
-    def kernels(self) -> list[str]:
-        return [f"{self.op}{self.suffix or '_ffma'}"]
-
-    def __str__(self) -> str:
-        return self.kernels[0]
-
-    def run(self, driver: Driver) -> None:
-        backend = cuda.CudaBackend(driver)
-        plan = backend.capture(Step(backend, self.op, self.suffix, Sizes(3, 301, NARROW - 1, 301, beta=1)))
-        (fused,) = (c for c in fuse(plan.calls, backend.chip) if isinstance(c, Fused))
-        ((launch, _),) = backend._launches_with_accesses(fused, None)
-        driver.launch(launch)
-
-
-DEPTH_IN_TWO = (
-    2 * LEAST_PART_ROWS + 196
-)  # for every tile, one of two parts has its last chunk in the first stage: see `_probes`
-AnyProbe = Probe | HalfProbe | FusedProbe
-
-
-def _linear(op: str, rows: int, columns: int, depth: int) -> Case:
-    """A product of that shape, as the op has it."""
-    kind = next(kind for kind in reversed(ALONG) if op.startswith(kind))
-    names = {"linear_forward": "BOI", "linear_backward_input": "BIO"}.get(kind, "OIB")
-    sizes = dict(zip(names, (rows, columns, depth), strict=True))
-    dims = {d: sizes.get(d, 1) for d in OPS[op].dims}  # act 1, beta 1
-    return Case(dims, dict.fromkeys(OPS[op].scalars, 0.2))
-
-
-def _tile(op: str, name: str) -> Tile:
-    """The tile that makes an op on tensor cores where one of that name is chosen."""
-    kind, precision = OPS[op].family, OPS[op].precision
-    tile = KERNELS[f"{kind}_{'tf32x3' if precision == 'fp32' else precision}_{name}"].tile
-    assert tile
-    return tile
-
-
-@cache
-def _probes() -> list[AnyProbe]:
-    """Every kernel of the table. Products have one ragged tile and one chunk of the reduction more than stages: the
-    last chunk lies in the first stage, where the sums go after it."""
-    made: list[AnyProbe] = [FusedProbe(pattern, suffix) for pattern in FUSED for suffix in PRECISIONS.values()]
-    for op in (f"{kind}{suffix}" for kind in ALONG for suffix in PRECISIONS.values()):
-        fp32 = ("tf32x3", "ffma") if op in ALONG else ("tf32x3",)
-        for name in TILES:
-            t = _tile(op, name)
-            case = _linear(op, t.rows - 1, t.columns - 3, t.stages * t.depth + 3)
-            made += [Probe(op, case, f, name) for f in fp32 if f != "ffma" or name == "medium"]
-            if op.startswith("linear_backward_weight"):
-                in_two = Probe(op, _linear(op, t.rows - 1, t.columns - 3, DEPTH_IN_TWO), tile=name)
-                made += [HalfProbe(in_two, 0), HalfProbe(in_two, 1)]
-        if op in ("linear_backward_weight", "linear_backward_weight_adam"):
-            made += [HalfProbe(Probe(op, _linear(op, 3, 5, parts * LEAST_PART_ROWS)), 1) for parts in (4, 8)]
-        if op.startswith(("linear_forward", "linear_backward_input")):
-            for few in ((NARROW - 1, 301), (301, NARROW - 1)):  # columns, depth
-                made += [Probe(op, _linear(op, 5, *few), multiprocessors=n) for n in (1, 132)]
-    for op, cases in CASES.items():
-        if not op.startswith("linear_"):
-            size = {i: max(arg.size(c.dims) for arg in OPS[op].args) for i, c in enumerate(cases)}
-            small = [i for i in size if size[i] <= ELEMENTS] or list(size)
-            made.append(Probe(op, cases[max(small, key=lambda i: size[i])]))
-    return made
-
-
-def _probes_of(unit: str) -> list[AnyProbe]:
-    return [p for p in _probes() if KERNELS[p.kernels[0]].source == unit]
-
-
-def _report(run: Callable[[], object]) -> str:
-    """What the emulator says of it; nothing if it is clean."""
-    try:
-        run()
-    except EmulatorError as error:
-        return str(error)
-    return ""
 
 
 # --- mutants ----------------------------------------------------------------------------------------------------------
@@ -240,13 +83,13 @@ def test_statements_are_found() -> None:
 
 
 def test_every_kernel_is_launched() -> None:
-    assert {kernel for probe in _probes() for kernel in probe.kernels} == set(KERNELS)
+    assert {kernel for probe in all_probes() for kernel in probe.kernels} == set(KERNELS)
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_kernels_as_they_are_are_clean(unit: str) -> None:
     driver = _build(unit, {})
-    for probe in _probes_of(unit):
+    for probe in probes_of(unit):
         probe.run(driver)
 
 
@@ -259,9 +102,9 @@ def test_no_synchronisation_can_go(name: str, span: tuple[int, int], seed: int) 
         if name not in _included(unit):
             continue
         driver = _without(name, span, unit, seed)
-        for probe in _probes_of(unit):
+        for probe in probes_of(unit):
             before = driver._library.passed_by()
-            report = _report(lambda probe=probe, driver=driver: probe.run(driver))
+            report = report_of(lambda probe=probe, driver=driver: probe.run(driver))
             if bool(re.search(UNSYNCHRONISED, report)) != (driver._library.passed_by() > before):
                 wrong.append(f"{probe}: {report or 'no report'}")
             elif report:
@@ -364,12 +207,12 @@ def _aligned(probe: Probe | HalfProbe) -> Probe | HalfProbe:
     """One column block and one row more than a tile, and rows of whole quads."""
     if isinstance(probe, HalfProbe):
         return replace(probe, whole=_with_aligned_rows(probe.whole, DEPTH_IN_TWO))
-    return _with_aligned_rows(probe, 2 * _tile(probe.op, probe.tile).depth + 4)
+    return _with_aligned_rows(probe, 2 * tile_of(probe.op, probe.tile).depth + 4)
 
 
 def _with_aligned_rows(probe: Probe, depth: int) -> Probe:
-    t = _tile(probe.op, probe.tile)
-    return replace(probe, case=_linear(probe.op, t.rows + 4, t.columns + 4, depth))
+    t = tile_of(probe.op, probe.tile)
+    return replace(probe, case=linear_case(probe.op, t.rows + 4, t.columns + 4, depth))
 
 
 def _faulty(fault: Fault) -> EmulatedDriver:
@@ -383,8 +226,8 @@ def test_faults_are_reported(name: str) -> None:
     """In every kernel that has them."""
     fault = FAULTS[name]
     driver = _faulty(fault)
-    probes = [p for p in _probes_of(fault.unit) if re.search(fault.kernels, str(p))]
-    reports = {str(p): _report(lambda p=p: (_aligned(p) if fault.aligned else p).run(driver)) for p in probes}
+    probes = [p for p in probes_of(fault.unit) if re.search(fault.kernels, str(p))]
+    reports = {str(p): report_of(lambda p=p: (_aligned(p) if fault.aligned else p).run(driver)) for p in probes}
     assert reports
     assert not {kernel: report or "clean" for kernel, report in reports.items() if not re.search(fault.report, report)}
 
@@ -392,7 +235,7 @@ def test_faults_are_reported(name: str) -> None:
 def test_quads_at_odd_addresses_are_reported() -> None:
     """Rows of whole quads that do not begin at one."""
     driver = _faulty(Fault("quad.cuh", " && is_aligned16(p)", "", "linear_tf32.cu", "", ""))
-    for probe in (p for p in _probes_of("linear_tf32.cu") if isinstance(p, Probe) and p.tile == "small"):
+    for probe in (p for p in probes_of("linear_tf32.cu") if isinstance(p, Probe) and p.tile == "small"):
         index, _ = next((i, c) for i, c in enumerate(CASES[probe.op]) if not any(c.dims[d] % 4 for d in "BIO"))
         with pytest.raises(EmulatorError, match=r"misaligned global (read|write) of 16 bytes"):
             op_checks.check(probe.backend(driver), probe.op, index, tight=True)
@@ -404,7 +247,7 @@ def test_shared_memory_is_not_more_than_needed(unit: str, monkeypatch: pytest.Mo
     driver = _build(unit, {})
     launch = driver.launch
     monkeypatch.setattr(driver, "launch", lambda node: launch(replace(node, shared=node.shared - 36)))
-    for probe in _probes_of(unit):
+    for probe in probes_of(unit):
         with pytest.raises(EmulatorError, match=r"out-of-bounds shared (read|write)"):
             probe.run(driver)
 
@@ -423,7 +266,7 @@ class Graph:
     def report(self, nodes: list[Node]) -> str:
         for array, before in self.memory:
             array[:] = before
-        return _report(self.driver.graph(nodes))
+        return report_of(self.driver.graph(nodes))
 
 
 def _record_step(monkeypatch: pytest.MonkeyPatch) -> Graph:

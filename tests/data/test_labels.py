@@ -12,21 +12,15 @@ from trained import D, StopAt, model, rows, same
 
 import aaecore
 from aaecore import Trainer
-from aaecore.backends.cuda import backend as cuda
 from aaecore.data import epoch_order
 from aaecore.data.table import Stream, Table, stream_order
 from aaecore.training import stepper
 from aaecore.training.callbacks import Callback
 
+pytestmark = pytest.mark.usefixtures("cuda_device")
 DEVICES = ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_device)]
 LABELLED = 23
 RATES = {"reconstruction": 1e-3, "classification": 2e-3}
-
-
-@pytest.fixture(autouse=True)
-def device(monkeypatch):
-    """device="cuda" is the emulator, or the GPU."""
-    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from trained import D, rows, same
 
 import aaecore
 from aaecore import Trainer
-from aaecore.backends.cuda import backend as cuda
 from aaecore.backends.devices import get_backend
 from aaecore.models import Column, Model, Phase, model
 
@@ -22,9 +21,8 @@ DEVICES = ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_dev
 
 
 @pytest.fixture
-def shrinking(monkeypatch):
+def shrinking(cuda_device, monkeypatch):
     """The example, where device="cuda" is the emulator, or the GPU."""
-    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("shrinking")
 

@@ -12,7 +12,6 @@ from trained import D, StopAt, rows, same
 import aaecore
 from aaecore import Trainer, functions, priors
 from aaecore.app import cli
-from aaecore.backends.cuda import backend as cuda
 from aaecore.models.batch import Batch
 
 RING = priors.GaussianMixture.ring(5, radius=2.0, radial_std=0.5, tangential_std=0.2)
@@ -98,8 +97,7 @@ def test_gradients_of_a_step(prior):
 
 @pytest.mark.parametrize("device", ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_device)])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_recorded_steps_and_a_resume_give_the_same_bits(prior, device, tmp_path, monkeypatch):
-    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
+def test_recorded_steps_and_a_resume_give_the_same_bits(prior, device, tmp_path, cuda_device):
     options = {"warm_up": 9, "device": device}  # of 10 steps
     whole = train(vae(prior, **options), 2)
     assert same(whole, train(vae(prior, **options), 2, record=False))
@@ -113,10 +111,8 @@ def test_recorded_steps_and_a_resume_give_the_same_bits(prior, device, tmp_path,
     assert whole.history.rows == resumed.history.rows
 
 
-def test_the_gpu_agrees_with_the_reference(monkeypatch):
-    if cuda_devices.MISSING:
-        pytest.skip(cuda_devices.MISSING)
-    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
+@cuda_devices.needs_device
+def test_the_gpu_agrees_with_the_reference(cuda_device):
     for prior in PRIORS:
         losses = [train(vae(prior, warm_up=5, device=device), 2).history["elbo"] for device in ("cuda", "reference")]
         np.testing.assert_allclose(*losses, rtol=1e-5)

@@ -11,19 +11,13 @@ from small_models import Dialled
 from trained import D, StopAt, rows, same
 
 from aaecore import Trainer
-from aaecore.backends.cuda import backend as cuda
 from aaecore.optim import SGD
 from aaecore.training import stepper
 from aaecore.training.stepper import Stepper
 
+pytestmark = pytest.mark.usefixtures("cuda_device")
 DEVICES = ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_device)]
 RATE = 2.0**-9
-
-
-@pytest.fixture(autouse=True)
-def device(monkeypatch):
-    """device="cuda" is the emulator, or the GPU."""
-    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
 
 
 @pytest.fixture

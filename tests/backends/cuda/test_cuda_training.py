@@ -9,11 +9,10 @@ from trained import D, model, rows, same, state, train
 
 import aaecore
 from aaecore import AAE, Trainer, priors
-from aaecore.backends.cuda import backend as cuda
 from aaecore.backends.devices import get_backend
 from aaecore.training import stepper
 
-pytestmark = cuda_devices.needs_device
+pytestmark = [cuda_devices.needs_device, pytest.mark.usefixtures("cuda_device")]
 POSTERIORS = ("deterministic", "gaussian", "universal")
 MIXTURE = priors.GaussianMixture.ring(5, radius=2.0, radial_std=0.5, tangential_std=0.2)
 PRIORS = {
@@ -25,12 +24,6 @@ PRIORS = {
     "categorical": (priors.Categorical([1, 2, 3, 2]), 4),
     "callable": (lambda n, rng: rng.random((n, 3)), 3),
 }
-
-
-@pytest.fixture(autouse=True)
-def device(monkeypatch):
-    """device="cuda" is the emulator, or the GPU."""
-    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
 
 
 @pytest.fixture

@@ -77,8 +77,7 @@ def test_a_batch_stays_where_a_buffer_lies_across_its_ends(first: int, last: int
 
 
 @cuda_devices.needs_device
-def test_a_gather_is_no_link_of_the_chain_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
+def test_a_gather_is_no_link_of_the_chain_of_steps(cuda_device: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda.CudaBackend, "steps_per_graph", STEPS)
     monkeypatch.setattr("aaecore.training.stepper.BURST_SECONDS", 1e9)
     made = []
@@ -94,8 +93,9 @@ def test_a_gather_is_no_link_of_the_chain_of_steps(monkeypatch: pytest.MonkeyPat
 
 
 @cuda_devices.needs_device
-def test_the_last_step_of_a_graph_leaves_its_batch_where_it_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "make_driver", lambda device: cuda_devices.driver())
+def test_the_last_step_of_a_graph_leaves_its_batch_where_it_was_recorded(
+    cuda_device: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cuda.CudaBackend, "steps_per_graph", STEPS)
     monkeypatch.setattr("aaecore.training.stepper.BURST_SECONDS", 1e9)
     x = rows()[: 8 * 3 * STEPS]
