@@ -408,3 +408,12 @@ def test_the_rest_of_an_epoch_may_have_another_batch_size(size):
     trainer.batch_size = size
     trainer.fit(x, 1, y=y, progress=False)
     assert trainer.steps == 3 + -(-70 // size)
+
+
+def test_single_steps_take_another_number_of_labelled_rows():
+    x, y = np.random.default_rng(0).random((10, 12), np.float32), np.arange(10) % CLASSES
+    trainer = Trainer(FewLabels(12, seed=1), 10, labelled_batch_size=5)
+    trainer.step(x, labelled=(x[:5], y[:5]))
+    trainer.labelled_batch_size = 6
+    trainer.step(x, labelled=(x[:6], y[:6]))
+    assert trainer.steps == 2
