@@ -17,7 +17,7 @@ from ..core.memory import Buffer
 from ..errors import CheckpointError
 from ..models.model import OLDEST, from_description, named
 from ..optim import OPTIMIZERS, schedules
-from .history import History
+from . import columns
 from .progress import Run
 
 DTYPES = {"cpu": "float32", "cuda": "float32", "reference": "float64"}  # by device, without its number
@@ -39,13 +39,23 @@ def buffers(run: Run) -> dict[str, Buffer]:
     return found
 
 
+def saved(run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a checkpoint holds: the tensors by name, and the description beside them.
+
+    Raises:
+        TypeError: a row of the history has a value that no file can hold.
+    """
+    arrays, history = columns.to_columns(run.history)
+    return tensors(run) | arrays, describe(run) | {"history": history}
+
+
 def tensors(run: Run) -> dict[str, np.ndarray]:
     """Copies of parameters ("model/..."), moments ("optimizer/<phase>/...") and the random state {seed, counter}."""
     return {name: run.backend.to_host(buffer) for name, buffer in buffers(run).items()}
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """The configuration, the position in the data and the history, as plain values."""
+    """The configuration and the position in the data, as plain values."""
     optimizers = {name: {**o.config(), "lr": run.base_lr[name]} for name, o in run.optimizers.items()}
     return {
         "model": run.model.config(),
@@ -58,10 +68,6 @@ def describe(run: Run) -> dict[str, Any]:
             "steps": run.steps, "epoch": run.epoch, "rows_used": run.position, "rows": run.rows,
             "sums": run.sums.tolist(),
         },
-        "history": [
-            [[name, getattr(value, "item", lambda v=value: v)()] for name, value in row.items()]
-            for row in run.history.rows
-        ],  # pairs, since JSON keys would come back sorted; plain numbers, also where a callback added NumPy's
     }  # fmt: skip
 
 
@@ -89,7 +95,8 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
     schedule = schedules.Constant() if "schedule" in _callables(meta) else None
     run = make(model, **options(meta, schedule) | {"guard": False})
     assert isinstance(run.backend, ShapesBackend)
-    return {name: (buffer.shape, run.backend.dtype(buffer)) for name, buffer in buffers(run).items()}
+    of_run = {name: (buffer.shape, run.backend.dtype(buffer)) for name, buffer in buffers(run).items()}
+    return of_run | columns.expected(meta["history"])
 
 
 def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -134,4 +141,4 @@ def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any])
         run.backend.upload(buffer, values[name])
     run.steps, run.epoch, run.position, run.rows = steps, epoch, used, rows
     run.sums = np.array(sums)
-    run.history = History([dict(row) for row in meta["history"]])
+    run.history = columns.from_columns(meta["history"], values)

@@ -224,6 +224,7 @@ class Trainer(Run):
             return False
         row = self._end_epoch(validation)
         wishes = [c.on_epoch_end(self, row) for c in listeners]
+        self.history.settle()
         return going and not any(wishes)
 
     def _end_epoch(self, validation: Table | None) -> Row:
@@ -291,7 +292,7 @@ class Trainer(Run):
         """
         from ..files import checkpoint  # json and hashlib are slow to import
 
-        checkpoint.write(path, state.tensors(self), state.describe(self))
+        checkpoint.write(path, *state.saved(self))
 
     @classmethod
     def resume(
