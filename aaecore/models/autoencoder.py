@@ -33,7 +33,7 @@ class _Declared:
     reconstruction: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Autoencoder(Model, _Declared):
     """A model with an `encoder`, whose codes are draws of a posterior `q`, and a `decoder`.
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..backends.shapes import ShapesBackend
 from ..core.memory import Buffer
 from ..errors import CheckpointError
-from ..models.model import OLDEST, from_description, named
+from ..models.model import OLDEST, Model, from_description, named
 from ..optim import OPTIMIZERS, schedules
 from . import columns
 from .progress import Run
@@ -80,15 +80,9 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
         KeyError, TypeError, ValueError: the description is not that of a trainer.
         CheckpointError: it is that of a model whose module was not imported.
     """
-    kind = meta["model"].get("type", OLDEST)
-    if isinstance(kind, str):
-        try:
-            named(kind)
-        except ValueError as error:  # the file may be sound
-            raise CheckpointError(str(error)) from None
-    device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
-    prior = _nobody if _callables(meta).keys() - {"schedule"} else None
-    model = from_description(meta["model"], prior=prior, device=device)
+    if is_alone(meta):
+        raise CheckpointError("expected the checkpoint of a trainer, got a model alone, which aaecore.load reads")
+    model = _without_memory(meta)
     phases, described = [phase.name for phase in model.phases], list(meta["trainer"]["optimizers"])
     if sorted(phases) != sorted(described):
         raise ValueError(f"expected optimizers of the phases {', '.join(phases)}, got {', '.join(described) or 'none'}")
@@ -99,6 +93,30 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
     return of_run | columns.expected(meta["history"])
 
 
+def is_alone(meta: Mapping[str, Any]) -> bool:
+    """Whether a description is that of a model without a trainer, as `Model.save` writes it."""
+    return meta.keys() == {"model"}
+
+
+def expected_alone(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """As `expected`, of a model without a trainer."""
+    model = _without_memory(meta)
+    return {f"model/{name}": (p.shape, model.backend.real.name) for name, p in model.parameters.items()}
+
+
+def _without_memory(meta: Mapping[str, Any]) -> Model:
+    """The described model on a device that has no memory, only shapes."""
+    kind = meta["model"].get("type", OLDEST)
+    if isinstance(kind, str):
+        try:
+            named(kind)
+        except ValueError as error:  # the file may be sound
+            raise CheckpointError(str(error)) from None
+    device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
+    prior = _nobody if _callables(meta).keys() - {"schedule"} else None
+    return from_description(meta["model"], prior=prior, device=device)
+
+
 def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
     """Stands for a callable prior that no draw will ask."""
     raise AssertionError
@@ -106,7 +124,7 @@ def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
 
 def _callables(meta: Mapping[str, Any]) -> dict[str, str]:
     """The names of the functions that the saved run used, by what it used them for."""
-    described = {**meta["model"], "schedule": meta["trainer"]["schedule"]}
+    described = {**meta["model"], "schedule": None if is_alone(meta) else meta["trainer"]["schedule"]}
     found = {what: config for what, config in described.items() if isinstance(config, Mapping)}
     return {what: str(config["name"]) for what, config in found.items() if config["type"] == "callable"}
 
