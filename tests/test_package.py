@@ -31,7 +31,7 @@ STOREYS = [
     ["app"],
 ]
 ROOMS = {room: height for height, rooms in enumerate(STOREYS) for room in rooms}
-NAMES_ALONE = {"callbacks", "posteriors", "schedules", "kernels"}  # public names of modules that stand in rooms
+NAMES_ALONE = {"callbacks", "posteriors", "random", "schedules", "kernels"}  # of modules that stand in rooms
 
 
 def module_name(path):
