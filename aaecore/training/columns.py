@@ -6,27 +6,27 @@ gaps, text or None; such a column is in the description beside, as the rows that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .history import PLAIN, History, Row, plain
+from .history import PLAIN, History, Row, columns_of, plain
 
 ARRAYS = {float: "float64", int: "int64"}  # by the one type of a column
 _NOTHING = object()
 
 
-def to_columns(history: History) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays by their names in a checkpoint, and the description beside them.
+def to_columns(rows: Sequence[Row]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The rows of a history as arrays by their names in a checkpoint, and the description beside them.
 
     Raises:
         TypeError: a value that is no number, text or None.
     """
     arrays: dict[str, np.ndarray] = {}
     columns: list[list[Any]] = []
-    for number, name in enumerate(history.columns):
-        values = [row.get(name, _NOTHING) for row in history.rows]
+    for number, name in enumerate(columns_of(rows)):
+        values = [row.get(name, _NOTHING) for row in rows]
         array = _as_array(values)
         if array is not None:
             arrays[f"history/{number}"] = array
@@ -34,8 +34,8 @@ def to_columns(history: History) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         else:
             there = [i for i, value in enumerate(values) if value is not _NOTHING]
             columns.append([name, {"rows": there, "values": [plain(name, values[i]) for i in there]}])
-    last = [[name, plain(name, value)] for name, value in history.rows[-1].items()] if len(history) else []
-    return arrays, {"rows": len(history), "columns": columns, "last": last}
+    last = [[name, plain(name, value)] for name, value in rows[-1].items()] if len(rows) else []
+    return arrays, {"rows": len(rows), "columns": columns, "last": last}
 
 
 def _as_array(values: list[Any]) -> np.ndarray | None:

@@ -64,6 +64,11 @@ def plain(name: str, value: Any) -> Any:
     return value
 
 
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The names of all columns, in order of appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
 def shown(value: Any, digits: int = 6) -> str:
     """A value of a row for people; nothing for None."""
     return "" if value is None else f"{value:.{digits}g}" if isinstance(value, float) else str(value)
@@ -112,7 +117,7 @@ class History(Sequence[Row]):
     @property
     def columns(self) -> list[str]:
         """The names of all columns, in order of appearance."""
-        return list(dict.fromkeys(name for row in self.rows for name in row))
+        return columns_of(self.rows)
 
     def settle(self) -> None:
         """Makes plain values of what callbacks added to the last row.

@@ -45,7 +45,7 @@ def saved(run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         TypeError: a row of the history has a value that no file can hold.
     """
-    arrays, history = columns.to_columns(run.history)
+    arrays, history = columns.to_columns(run.history.rows)
     return tensors(run) | arrays, describe(run) | {"history": history}
 
 

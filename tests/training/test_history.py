@@ -93,7 +93,7 @@ def test_what_no_file_could_hold_is_found_in_its_epoch(value):
 
 def test_columns_come_back_with_their_gaps_and_types():
     wide = [{**row, "a/b": float("nan"), "meta": i, "": 2**63, "n": -0.0} for i, row in enumerate(ROWS)]
-    arrays, described = columns.to_columns(History(wide))
+    arrays, described = columns.to_columns(wide)
     assert {name: array.dtype.name for name, array in arrays.items()} == {
         "history/0": "int64", "history/1": "float64", "history/2": "float64", "history/3": "int64",
         "history/5": "float64",
@@ -110,7 +110,7 @@ def test_a_file_of_the_first_format_has_rows():
     assert columns.expected(described) == {}
     assert columns.from_columns(described, {}).rows == ROWS
     assert columns.last_row(described) == ROWS[2]
-    assert columns.last_row([]) == columns.last_row(columns.to_columns(History())[1]) == {}
+    assert columns.last_row([]) == columns.last_row(columns.to_columns([])[1]) == {}
 
 
 @pytest.mark.parametrize(
