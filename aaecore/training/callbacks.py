@@ -134,8 +134,8 @@ class EarlyStopping(_Watch):
             trainer.model.load_state_dict(self._held[2])
             return
         warnings.warn(
-            f"restore_best: the best epoch, {best_epoch}, was made before this run was resumed, so its weights are not "
-            f"held; the model has those of epoch {len(trainer.history)}. SaveBest keeps them in a file",
+            f"restore_best: the weights of the best epoch, {best_epoch}, are not held, since this callback did not see "
+            f"it (before a resume, say); the model has those of epoch {len(trainer.history)}. SaveBest keeps a file",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -215,9 +215,7 @@ class Progress(Callback):
         return text if text.isprintable() else ascii(text)
 
     def _write(self, text: str) -> None:
-        if self.file is None:
-            return
-        with suppress(Exception):  # a closed pipe, a full disk, a logger with an error of its own
+        with suppress(Exception):  # no file, a closed pipe, a full disk, a logger with an error of its own
             try:
                 self.file.write(text)
             except UnicodeEncodeError:

@@ -94,8 +94,9 @@ def test_a_row_is_looked_at_once_and_the_last_one_as_it_is_now():
         assert not stop.on_epoch_end(trainer, history.rows[-1])
         history.rows.append(Counts(score=late))
     assert stop.on_epoch_end(trainer, history.rows[-1])
-    trainer.history = History([{"score": 1.0}])
-    assert not stop.on_epoch_end(trainer, trainer.history[-1])
+    for other in (History([{"score": 1 / (i + 1)} for i in range(300)]), History([{"score": 1.0}])):
+        trainer.history = other
+        assert not stop.on_epoch_end(trainer, trainer.history[-1])
 
 
 # --- the best ---------------------------------------------------------------------------------------------------------
@@ -114,6 +115,22 @@ def test_the_best_weights_come_back():
     assert equal(trainer.model.state_dict(), scores.weights[1])  # still held
     fit(trainer, scores, callbacks.EarlyStopping("score", patience=9, restore_best=True), epochs=7)
     assert equal(trainer.model.state_dict(), scores.weights[5])
+
+
+def test_the_best_is_the_lowest_whatever_it_takes_to_go_on():
+    trainer, scores = Trainer(model(), 65), Scores(3.0, 2.9, 2.95)
+    fit(trainer, scores, callbacks.EarlyStopping("score", min_delta=0.5, restore_best=True), epochs=3)
+    assert equal(trainer.model.state_dict(), scores.weights[1])
+
+
+def test_what_is_held_is_of_the_best_epoch_or_of_no_use():
+    trainer, scores = Trainer(model(), 65), Scores(3.0, 4.0, 1.0, 2.0)
+    stop = callbacks.EarlyStopping("score", restore_best=True)
+    fit(trainer, scores, stop, epochs=2)
+    fit(trainer, scores, epochs=3)
+    with pytest.warns(RuntimeWarning, match="the weights of the best epoch, 3, are not held"):
+        fit(trainer, scores, stop, epochs=4)
+    assert equal(trainer.model.state_dict(), scores.weights[3])
 
 
 def test_weights_stay_where_the_last_epoch_is_the_best_or_nobody_asked():
@@ -141,7 +158,7 @@ def test_a_best_epoch_before_a_resume_is_said_in_words(tmp_path):
     fit(trainer, Scores(1.0, 2.0), epochs=2)
     trainer.save(path)
     resumed, scores = Trainer.resume(path), Scores(1.0, 2.0, 3.0)
-    with pytest.warns(RuntimeWarning, match="the best epoch, 1, was made before this run was resumed"):
+    with pytest.warns(RuntimeWarning, match="the weights of the best epoch, 1, are not held"):
         fit(resumed, scores, callbacks.EarlyStopping("score", restore_best=True), epochs=3)
     assert equal(resumed.model.state_dict(), scores.weights[-1])
 
