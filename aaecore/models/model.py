@@ -266,7 +266,7 @@ class Model(ABC):
 
 
 def _short(value: Any) -> str:
-    """Of a mixture its name is enough."""
+    """Of what is long its name is enough."""
     text = repr(value)
     return text if len(text) <= 80 else f"{type(value).__name__}(...)"
 
