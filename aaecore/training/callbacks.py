@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -16,6 +17,8 @@ import numpy as np
 from ..arguments import count, number
 from .history import History, Losses, Row, shown
 from .progress import Run
+
+Function = Callable[[Run, Row], bool | None]  # of a trainer and the row of an epoch
 
 
 class Callback:
@@ -43,6 +46,32 @@ class Callback:
     def wants_every_step(self) -> bool:
         """Whether `on_step_end` is overridden, so that training must come back to Python after every step."""
         return getattr(self.on_step_end, "__func__", None) is not Callback.on_step_end
+
+
+class EachEpoch(Callback):
+    """Calls a function f(trainer, row) after every epoch, which stops training if it returns True.
+
+    In `fit(..., callbacks=...)` the function itself is enough.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+
+    def on_epoch_end(self, trainer: Run, row: Row) -> bool | None:
+        return self.function(trainer, row)
+
+
+def as_callbacks(given: Callback | Function | Iterable[Callback | Function] | None) -> list[Callback]:
+    """One callback, several in whatever can be iterated over, or none; a function is called after every epoch.
+
+    Raises:
+        TypeError: something else.
+    """
+    several = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
+    for c in several:
+        if not isinstance(c, Callback) and (isinstance(c, type) or not callable(c)):
+            raise TypeError(f"callbacks: expected objects of Callback or functions f(trainer, row), got {c!r}")
+    return [c if isinstance(c, Callback) else EachEpoch(c) for c in several]
 
 
 class _Watch(Callback):

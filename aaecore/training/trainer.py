@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..models.model import Model, from_description
 from ..optim import schedules
 from . import state
 from .burst import Burst
-from .callbacks import Callback, Progress
+from .callbacks import Callback, Function, Progress, as_callbacks
 from .guard import Rollback
 from .history import History, Losses, Row
 from .inputs import Inputs
@@ -135,8 +135,9 @@ class Trainer(Run):
     # --- many steps -------------------------------------------------------------------------------
 
     def fit(
-        self, x: Any, epochs: int, *, y: Any = None, validation: Any = None, callbacks: Sequence[Callback] = (),
-        progress: bool = True, checkpoint: Path | None = None, checkpoint_interval: float = 0.0,
+        self, x: Any, epochs: int, *, y: Any = None, validation: Any = None,
+        callbacks: Callback | Function | Iterable[Callback | Function] | None = None, progress: bool = True,
+        checkpoint: Path | None = None, checkpoint_interval: float = 0.0,
     ) -> History:  # fmt: skip
         """Trains until `epochs` epochs were made in all, counting those before this call or before a resume.
 
@@ -148,7 +149,7 @@ class Trainer(Run):
                 epoch that is not done yet goes on with the labels it began with only if they are the same.
             validation: rows like x, or a pair (x, y), that the model measures itself on after every epoch, for the
                 history: an autoencoder its mean reconstruction loss.
-            callbacks: see `aaecore.callbacks`.
+            callbacks: one or more; see `aaecore.callbacks`. A function f(trainer, row) is called after every epoch.
             progress: draw a bar on a terminal, print a line per epoch elsewhere (to standard error).
             checkpoint: file to save to after every epoch, on SIGINT and SIGTERM, and before an error of the numbers.
             checkpoint_interval: seconds between two saves at the least; the last state is saved in any case.
@@ -165,8 +166,7 @@ class Trainer(Run):
         epochs = count("epochs", epochs, made + 1, expected=f"an integer > {made}, the epochs made so far")
         if self.position and len(table) != self.rows:
             raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(table)}")
-        if wrong := [c for c in callbacks if not isinstance(c, Callback)]:
-            raise TypeError(f"callbacks: expected objects of Callback, got {wrong[0]!r}")
+        given = as_callbacks(callbacks)
         number("checkpoint_interval", checkpoint_interval, 0.0)
         if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
             raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
@@ -174,7 +174,7 @@ class Trainer(Run):
         self._snapshot()  # while the data of the steps so far are still bound
         self.rows = len(table)
         self._stepper.bind(table)
-        listeners = [*callbacks, *([Progress()] if progress else [])]
+        listeners = [*given, *([Progress()] if progress else [])]
         with StopSignals() as stop:
             try:
                 for c in listeners:

@@ -31,6 +31,35 @@ def fit(trainer, scores, *others, epochs=None):
     trainer.fit(rows(), epochs or trainer.epoch + 20, callbacks=[scores, *others], progress=False)
 
 
+# --- what fit takes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_called_after_every_epoch_and_may_stop():
+    seen = []
+
+    def look(trainer, row):
+        seen.append((trainer.epoch, row["epoch"]))
+        return trainer.epoch == 2
+
+    for given in (look, [look], iter([look]), callbacks.EachEpoch(look)):
+        seen.clear()
+        Trainer(model(), 65).fit(rows(), 9, callbacks=given, progress=False)
+        assert seen == [(1, 1), (2, 2)]
+
+
+def test_one_callback_an_iterator_or_none():
+    for given in (callbacks.EarlyStopping("generator"), (c for c in [Scores(*range(2))]), None, ()):
+        trainer = Trainer(model(), 65)
+        trainer.fit(rows(), 2, callbacks=given, progress=False)
+        assert trainer.epoch == 2
+
+
+@pytest.mark.parametrize("given", [3, [None], [callbacks.EarlyStopping], callbacks.Callback, "loss"])
+def test_what_is_no_callback_is_refused(given):
+    with pytest.raises(TypeError, match="callbacks: expected objects of Callback or functions f"):
+        Trainer(model(), 65).fit(rows(), 2, callbacks=given, progress=False)
+
+
 # --- early stopping ---------------------------------------------------------------------------------------------------
 
 
