@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
@@ -39,6 +40,18 @@ class Callback:
     def wants_every_step(self) -> bool:
         """Whether `on_step_end` is overridden, so that training must come back to Python after every step."""
         return getattr(self.on_step_end, "__func__", None) is not Callback.on_step_end
+
+
+def as_callbacks(given: Callback | Iterable[Callback] | None) -> list[Callback]:
+    """One callback, several in whatever can be iterated over, or none.
+
+    Raises:
+        TypeError: something else.
+    """
+    several = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
+    if wrong := [c for c in several if not isinstance(c, Callback)]:
+        raise TypeError(f"callbacks: expected objects of Callback, got {wrong[0]!r}")
+    return several
 
 
 @dataclass

@@ -18,7 +18,7 @@ from ..errors import CheckpointError
 from ..models.model import OLDEST, from_description, named
 from ..optim import OPTIMIZERS, schedules
 from .history import History
-from .progress import Run
+from .progress import Moment, Run, Settings
 
 DTYPES = {"cpu": "float32", "cuda": "float32", "reference": "float64"}  # by device, without its number
 ADDED = {"labelled_batch_size": 100}  # settings of a trainer that older files do not have
@@ -39,28 +39,43 @@ def buffers(run: Run) -> dict[str, Buffer]:
     return found
 
 
-def tensors(run: Run) -> dict[str, np.ndarray]:
-    """Copies of parameters ("model/..."), moments ("optimizer/<phase>/...") and the random state {seed, counter}."""
-    return {name: run.backend.to_host(buffer) for name, buffer in buffers(run).items()}
+def tensors(run: Run, of: Mapping[str, Buffer]) -> dict[str, np.ndarray]:
+    """Copies of buffers, by name: those of the run or of a snapshot of it.
+
+    Raises:
+        CheckpointError: a number that a run cannot go on with.
+    """
+    copies = {name: run.backend.to_host(buffer) for name, buffer in of.items()}
+    check_numbers(copies)
+    return copies
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """The configuration, the position in the data and the history, as plain values."""
-    optimizers = {name: {**o.config(), "lr": run.base_lr[name]} for name, o in run.optimizers.items()}
+def check_numbers(values: Mapping[str, np.ndarray]) -> None:
+    """CheckpointError for a tensor with numbers that a run cannot go on with, which names it."""
+    for name, array in values.items():
+        second = name.startswith("optimizer/") and "/v/" in name
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int((~np.isfinite(array)).sum())
+            raise CheckpointError(f"{name}: expected finite numbers, got {bad} of {array.size} that are not")
+        if second and array.size and array.min() < 0:
+            raise CheckpointError(f"{name}: expected second moments >= 0, got {array.min():g}")
+
+
+def describe(run: Run, moment: Moment, settings: Settings) -> dict[str, Any]:
+    """The configuration, the position in the data and the history of a moment, as plain values."""
+    optimizers = {name: {**o.config(), "lr": settings.rates[name]} for name, o in run.optimizers.items()}
+    trainer = settings._asdict()
+    del trainer["rates"]
     return {
         "model": run.model.config(),
-        "trainer": {
-            "batch_size": run.batch_size, "labelled_batch_size": run.labelled_batch_size, "optimizers": optimizers,
-            "schedule": schedules.config(run.schedule), "clip_norm": run.clip_norm, "guard": run.guard,
-            "record": run.record,
-        },
+        "trainer": {**trainer, "optimizers": optimizers, "schedule": schedules.config(settings.schedule)},
         "position": {
-            "steps": run.steps, "epoch": run.epoch, "rows_used": run.position, "rows": run.rows,
-            "sums": run.sums.tolist(),
+            "steps": moment.steps, "epoch": moment.epoch, "rows_used": moment.position, "rows": moment.rows,
+            "sums": moment.sums.tolist(),
         },
         "history": [
             [[name, getattr(value, "item", lambda v=value: v)()] for name, value in row.items()]
-            for row in run.history.rows
+            for row in run.made_rows(moment)
         ],  # pairs, since JSON keys would come back sorted; plain numbers, also where a callback added NumPy's
     }  # fmt: skip
 
@@ -130,8 +145,8 @@ def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any])
     sums = [float(v) for v in position["sums"]]
     if not (0 <= used <= rows and steps >= 0 and epoch >= 0 and len(sums) == len(run.phases)):
         raise ValueError(f"expected a position within the data, got {position}")
+    check_numbers(values)
     for name, buffer in buffers(run).items():
         run.backend.upload(buffer, values[name])
-    run.steps, run.epoch, run.position, run.rows = steps, epoch, used, rows
-    run.sums = np.array(sums)
+    run._moment = Moment(steps, epoch, used, rows, np.array(sums))
     run.history = History([dict(row) for row in meta["history"]])
