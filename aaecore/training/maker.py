@@ -264,11 +264,9 @@ class Maker:
                 self.recover()
             kept = self._rollback.last if self._open is not None and self._open.guard else None
             if kept is not None:
-                copies = {name: kept.buffers[name] for name in state.buffers(run)}
-                return state.tensors(run, copies), state.describe(run, kept.moment, kept.settings)
+                return state.saved(run, {name: kept.buffers[name] for name in state.buffers(run)}, *kept[1:])
             if owner.finish is not None or self._open is not None or self._torn:
-                where = "whose last step was interrupted" if self._torn else f"which is within a step of {owner.user}"
-                raise RuntimeError(
-                    f"{what}: expected a trainer between two steps, got one {where}; guard=True keeps one"
-                )
-            return state.tensors(run, state.buffers(run)), state.describe(run, run._moment, run.settings())
+                where = "whose last step was cut short" if self._torn else f"within a step of {owner.user}"
+                kept_by = "guard=True keeps a state to write"
+                raise RuntimeError(f"{what}: expected a trainer between two steps, got one {where}; {kept_by}")
+            return state.saved(run, state.buffers(run), run._moment, run.settings())

@@ -225,6 +225,10 @@ class Run(ABC):
             self.record,
         )  # fmt: skip
 
+    def __repr__(self) -> str:
+        settings = f"batch_size={self.batch_size}, lr={self.base_lr}, schedule={self.schedule!r}"
+        return f"{type(self).__name__}({type(self.model).__name__}, {settings}): epoch {self.epoch}, {self.steps} steps"
+
     @abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything that a resume needs."""

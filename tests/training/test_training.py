@@ -318,9 +318,7 @@ def test_bad_fit_arguments(x):
         trainer.fit(x, 1, callbacks=[callbacks.EarlyStopping()], progress=False)
     with pytest.raises(TypeError, match="model: expected a Model, got str"):
         Trainer("model")
-    with pytest.raises(
-        CheckpointError, match=r"checkpoint: expected a path that can be written, got 'nowhere/a\.h5'"
-    ):
+    with pytest.raises(CheckpointError, match=r"checkpoint: expected a path that can be written, got 'nowhere/a\.h5'"):
         trainer.fit(x, 1, progress=False, checkpoint="nowhere/a.h5")
     assert trainer.steps == 0
 
