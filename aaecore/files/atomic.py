@@ -22,6 +22,16 @@ def check_target(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "exists and is not a regular file", os.fspath(path))
 
 
+def check(path: Path) -> str:
+    """The path from the root, where `write` can make or replace a file as far as that can be known before.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    check_target(path)
+    return os.path.abspath(os.fsdecode(path))
+
+
 def write(path: Path, content: bytes | memoryview) -> None:
     """Writes a file in one step. A new file gets the mode of any new file, an old one keeps its own.
 

@@ -21,7 +21,9 @@ import numpy as np
 from .. import nn
 from ..arguments import choice
 from ..backends.devices import get_backend
+from ..core.memory import Writes
 from ..core.ops import ACTIVATIONS
+from ..core.owner import Owner
 from ..core.random import Generator
 from ..data.rows import Rows, as_rows
 from ..data.table import LABEL, Column, Stream, Table
@@ -33,6 +35,8 @@ from .batch import Batch
 MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
 TAKEN = {"", "epoch", "step", "validation"}  # columns of a history that are no phase
 OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
+
+_MADE = {"backend", "generator", "sampler", "owner", "writes"}  # of every model, besides its options and its networks
 
 Losses = tuple[Any, ...]  # ("phase", loss, ...): several losses of a phase are added
 AnyModel = TypeVar("AnyModel", bound="Model")
@@ -111,7 +115,7 @@ class Model(ABC):
             setattr(self, name, value)
         self.complete()
         self.backend = get_backend(self.device)
-        self.loads = 0  # how often weights came from outside; a trainer that can go back must notice
+        self.owner = Owner()
         self._initial = np.random.default_rng(self.seed)
         self.build()
         self._check()
@@ -119,7 +123,16 @@ class Model(ABC):
             prior.check_dim(dim)
         self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
         self.sampler = Generator(self.backend, self.seed, first=1 << 16)  # of everything else
+        self.writes = Writes()  # a trainer that can go back must notice what others change
+        for buffer in (*(p.buffer for p in self.parameters.values()), self.generator.state):
+            buffer.writes = self.writes
         self._made = {"_made", "draws", *vars(self)}  # attributes that a copy makes anew
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_made" in self.__dict__ and (name in declared(self) or name in _MADE or name in self.networks):
+            kind = type(self).__name__
+            raise AttributeError(f"{name}: a finished model keeps it; make another model: {kind}(..., {name}=...)")
+        super().__setattr__(name, value)
 
     # --- what a model says of itself ----------------------------------------------------------------
 
@@ -201,13 +214,23 @@ class Model(ABC):
         return {k: p for name, net in self.networks.items() for k, p in net.named_parameters(f"{name}.").items()}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by name."""
-        return nn.state_dict(self.parameters)
+        """Copies of all parameters by name, after a whole step: while another thread trains, it waits for one.
+
+        Raises:
+            RuntimeError: it was called in the middle of a step, by a handler of a signal.
+        """
+        with self.owner.looking("state_dict"), self.backend.unrecorded():
+            return nn.state_dict(self.parameters)
 
     def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
-        """Sets all parameters; ValueError, and nothing changed, if names or shapes differ or a value is not finite."""
-        nn.load_state_dict(self.parameters, values)
-        self.loads += 1
+        """Sets all parameters.
+
+        Raises:
+            ValueError: names or shapes differ, or a value is not finite; nothing is changed.
+            RuntimeError: another thread trains the model, or it was called in the middle of a step.
+        """
+        with self.owner.setting("load_state_dict"):
+            nn.load_state_dict(self.parameters, values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes options and parameters to a file, for `aaecore.load`: a third of a trainer's checkpoint, or less.
