@@ -15,6 +15,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..arguments import count, number
+from ..errors import CheckpointError
+from ..files import atomic
 from .history import History, Losses, Row, shown
 from .progress import Run
 
@@ -72,6 +74,19 @@ def as_callbacks(given: Callback | Function | Iterable[Callback | Function] | No
         if not isinstance(c, Callback) and (isinstance(c, type) or not callable(c)):
             raise TypeError(f"callbacks: expected objects of Callback or functions f(trainer, row), got {c!r}")
     return [c if isinstance(c, Callback) else EachEpoch(c) for c in several]
+
+
+def target_of(name: str, path: str | os.PathLike[str]) -> str:
+    """The path of a file to write later, from the root, whatever the working directory becomes.
+
+    Raises:
+        CheckpointError: it cannot be written, as far as that can be known before.
+    """
+    try:
+        return atomic.check(path)
+    except (OSError, TypeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{name}: expected a path that can be written, got {path!r}: {why}") from None
 
 
 class _Watch(Callback):
@@ -180,12 +195,12 @@ class SaveBest(_Watch):
         monitor: a column of the history; the lower the better.
 
     Raises:
-        ValueError, TypeError: a bad argument.
+        ValueError, TypeError: a bad argument. CheckpointError: a path that cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], monitor: str = "validation") -> None:
         super().__init__(monitor, 0.0)
-        self.path = os.path.abspath(os.fspath(path))  # where it lies now, whatever the working directory will be
+        self.path = target_of("path", path)
 
     def on_epoch_end(self, trainer: Run, row: Row) -> None:
         self._check(row)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trained import model, rows
 
-from aaecore import Trainer, callbacks, load
+from aaecore import CheckpointError, Trainer, callbacks, load
 from aaecore.training.history import History
 
 
@@ -207,6 +207,12 @@ def test_the_best_is_saved_also_across_a_resume(tmp_path, monkeypatch):
     assert not (tmp_path / "best.h5").exists()
     fit(trainer, scores, best, epochs=6)
     assert equal(load(tmp_path / "best.h5").state_dict(), scores.weights[4])
+
+
+def test_a_file_that_cannot_be_written_is_found_at_once(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere" / "a.h5", 3):
+        with pytest.raises(CheckpointError, match="path: expected a path that can be written, got"):
+            callbacks.SaveBest(path, "score")
 
 
 def test_the_best_of_validation_needs_some(tmp_path):
