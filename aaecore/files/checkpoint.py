@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError
 from . import atomic
-from .hdf5 import opened
+from .hdf5 import fixed_attribute, opened
 
 FORMAT = "aaecore-checkpoint"
 FORMAT_VERSION = 1
@@ -38,6 +38,8 @@ _CANNOT_LOAD = "cannot load as an aaecore checkpoint"
 _META = "meta"
 _DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"float16", "float32", "float64"}
 _META_CAP = 1 << 26  # bytes
+_VALUES_CAP = 1 << 23  # values in the JSON: each takes far more memory than text
+_REASON_CAP = 1000  # characters of a message: a hostile description would be quoted in full
 _LINK_CAP = 1 << 16  # links of one group beyond the expected ones: listing more is refused
 _EXPECTED_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)  # code that reads hostile data
 _HDF5_ERRORS = (*_EXPECTED_ERRORS, OSError, RuntimeError, MemoryError, SystemError)  # h5py, given a damaged file
@@ -102,7 +104,7 @@ def read(
         except CheckpointError as error:
             raise CheckpointError(f"{os.fsdecode(path)}: {error}") from None
         except _EXPECTED_ERRORS as error:
-            reason = f"damaged or hostile metadata: {type(error).__name__}: {error}"
+            reason = f"damaged or hostile metadata: {type(error).__name__}: {str(error)[:_REASON_CAP]}"
             raise CheckpointError(f"{os.fsdecode(path)}: {reason}") from error
         with _refusing(failure):
             tensors = _read_tensors(root, spec, min(size, max_bytes))
@@ -180,6 +182,9 @@ def _decode_meta(raw: bytes) -> dict[str, Any]:
             raise ValueError("expected unique keys")
         return dict(pairs)
 
+    values = sum(map(raw.count, (b",", b"[", b"{")))  # or a few more
+    if values > _VALUES_CAP:
+        raise ValueError(f"damaged metadata: expected at most {_VALUES_CAP} values, got up to {values}")
     try:
         meta = json.loads(raw.decode("ascii"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
@@ -256,9 +261,9 @@ def _read_meta(root: Any, file_size: int) -> tuple[NDArray[np.uint8], str]:
     """Return the bytes of the metadata and the stored digest after checking format and version."""
     import h5py
 
-    if _attribute(root, "format", f"S{len(FORMAT)}") != FORMAT.encode():
+    if fixed_attribute(root, "format", f"S{len(FORMAT)}") != FORMAT.encode():
         raise ValueError(f"expected the attribute format = {FORMAT!r}")
-    version, digest = _attribute(root, "format_version", "<i8"), _attribute(root, "sha256", "S64")
+    version, digest = fixed_attribute(root, "format_version", "<i8"), fixed_attribute(root, "sha256", "S64")
     if version is not None and version > FORMAT_VERSION:
         raise ValueError(f"written by a newer version: format {version}, this one reads up to {FORMAT_VERSION}")
     if version is None or version < 1 or digest is None or h5py.h5a.get_num_attrs(root) != 3:
@@ -271,19 +276,6 @@ def _read_meta(root: Any, file_size: int) -> tuple[NDArray[np.uint8], str]:
     raw = np.empty(shape, np.uint8)
     dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, raw)
     return raw, digest.decode("ascii")
-
-
-def _attribute(root: Any, name: str, dtype: str) -> Any:
-    """Return the scalar root attribute, None if there is none of this type."""
-    import h5py
-
-    if not h5py.h5a.exists(root, name.encode()):
-        return None
-    attribute, value = h5py.h5a.open(root, name.encode()), np.zeros((), dtype)
-    if attribute.shape != () or not attribute.get_type().equal(h5py.h5t.py_create(value.dtype)):
-        return None
-    attribute.read(value)
-    return value[()]
 
 
 def _read_tensors(root: Any, spec: Spec, max_bytes: int) -> dict[str, NDArray[Any]]:

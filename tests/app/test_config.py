@@ -209,7 +209,7 @@ def test_data_that_cannot_be_used(tmp_path):
         sources.load(RunConfig(data=str(tmp_path / "none.npy")))
     path = str(tmp_path / "x.npy")
     np.save(path, np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataError, match=r"x\.npy: not a readable NumPy file"):
+    with pytest.raises(DataError, match=r"x\.npy: expected real numbers, got dtype object"):
         sources.load(RunConfig(data=path))
     np.save(path, np.zeros((5, 6)))
     with pytest.raises(ValueError, match=r"^image_shape: expected .* of 6 values, got \(2, 2\)"):
