@@ -144,5 +144,5 @@ class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.trainer_ = Trainer(self.model_, count("batch_size", self.batch_size), **rates)
 
     def _train(self, x: np.ndarray, epochs: int) -> Self:
-        self.trainer_.fit(x, self.trainer_.epoch + epochs, progress=bool(self.verbose))
+        self.trainer_.fit(x, more_epochs=epochs, progress=bool(self.verbose))
         return self
