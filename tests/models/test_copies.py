@@ -213,6 +213,7 @@ def test_bad_content_of_a_model_is_one_error(tmp_path):
         (lambda t, c: c.update(hidden=[33, 3]), "expected shape"),
         (lambda t, c: c.update(type="Nobody's"), "model: expected one of"),
         (lambda t, c: c.pop("latent_dim"), "latent_dim"),
+        (lambda t, c: c.update(seed=None), "seed: expected an integer"),
     ):
         given, config = {name: value.copy() for name, value in tensors.items()}, made.config()
         change(given, config)
