@@ -35,7 +35,7 @@ class Plan:
         self.renew()
         renewed_by_fork(self)
         written = [c.buffers[i].writes for c in calls for i in OPS[c.name].outputs]
-        self._writes = {id(w): w for w in written if w is not None}.values()
+        self._writes = tuple({id(w): w for w in written if w is not None}.values())
 
     def renew(self) -> None:
         """Makes its lock."""
@@ -54,20 +54,20 @@ class Plan:
         if self._running.locked():  # by another thread, or further up in this one: two would write the same memory
             raise RuntimeError("replay: expected a plan that is not being replayed, but it is")
         with self._running:
-            self._replay(arrays, times)
+            if arrays:
+                self._fill(arrays)
+            for writes in self._writes:
+                writes.count += 1
+            self._run(times)
 
-    def _replay(self, arrays: Sequence[np.ndarray], times: int) -> None:
-        if arrays:
-            if len(arrays) != len(self.inputs):
-                raise CaptureError(f"replay: the step was captured with {len(self.inputs)} inputs, got {len(arrays)}")
-            for i, array in enumerate(arrays):  # all, before the first is copied
-                if array.shape != (shape := self.inputs[i].shape):
-                    raise CaptureError(f"replay: input {i} was captured with shape {shape}, got {array.shape}")
-            for buffer, array in zip(self.inputs, arrays, strict=True):
-                buffer.backend.upload(buffer, array)
-        for writes in self._writes:
-            writes.count += 1
-        self._run(times)
+    def _fill(self, arrays: Sequence[np.ndarray]) -> None:
+        if len(arrays) != len(self.inputs):
+            raise CaptureError(f"replay: the step was captured with {len(self.inputs)} inputs, got {len(arrays)}")
+        for i, array in enumerate(arrays):  # all, before the first is copied
+            if array.shape != (shape := self.inputs[i].shape):
+                raise CaptureError(f"replay: input {i} was captured with shape {shape}, got {array.shape}")
+        for buffer, array in zip(self.inputs, arrays, strict=True):
+            buffer.backend.upload(buffer, array)
 
     @property
     def flops(self) -> int:
