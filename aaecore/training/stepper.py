@@ -180,7 +180,7 @@ class Stepper:
     def _repeat(self, step: _Recorded, times: int) -> None:
         """Makes a step so often."""
         if step.plan is not None:
-            step.plan.replay(times=times)
+            step.plan.repeat(times)  # of a model that has one owner
             return
         for _ in range(times):
             self._launch(step)
