@@ -121,6 +121,11 @@ def _history(value: Any) -> History:
     return value
 
 
+def _is_ours(run: Run) -> bool:
+    """Whether nobody derived a class of his own from it, which may have attributes of its own."""
+    return type(run).__module__.startswith(f"{__package__}.")
+
+
 CHECKS: Mapping[str, Callable[[Any], Any]] = {  # of the attributes that can be set
     "batch_size": partial(count, "batch_size"),
     "labelled_batch_size": partial(count, "labelled_batch_size"),
@@ -173,6 +178,10 @@ class Run(ABC):
         if name in FIXED:
             raise AttributeError(f"{name}: cannot be set; {FIXED[name]}")
         check = CHECKS.get(name)
+        if check is None and not (name.startswith("_") or hasattr(type(self), name)) and _is_ours(self):
+            raise AttributeError(
+                f"{name}: expected one of {', '.join(sorted([*CHECKS, 'base_lr', 'lr']))}, got {name!r}"
+            )
         super().__setattr__(name, value if check is None else check(value))
 
     def _fix(self, **values: Any) -> None:
