@@ -179,9 +179,7 @@ class Run(ABC):
             raise AttributeError(f"{name}: cannot be set; {FIXED[name]}")
         check = CHECKS.get(name)
         if check is None and not (name.startswith("_") or hasattr(type(self), name)) and _is_ours(self):
-            raise AttributeError(
-                f"{name}: expected one of {', '.join(sorted([*CHECKS, 'base_lr', 'lr']))}, got {name!r}"
-            )
+            raise AttributeError(f"{name}: expected one of {', '.join(sorted([*CHECKS, 'lr']))}, which can be set")
         super().__setattr__(name, value if check is None else check(value))
 
     def _fix(self, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every public attribute of a trainer and of a model: set, it is checked and acts at the next step, or it is refused."""
+"""Every public attribute of a trainer and of a model: set, it is checked and acts at the next step, or is refused."""
 
 import gc
 import inspect
