@@ -71,6 +71,12 @@ class Op:
         object.__setattr__(self, "family", self.family or self.name)
 
     @cached_property
+    def codes(self) -> tuple[tuple[int, str, int], ...]:
+        """The dims that are one of a few: place, name, how many there are."""
+        few = {"beta": 2, "act": len(ACTIVATIONS)}
+        return tuple((i, name, few[name]) for i, name in enumerate(self.dims) if name in few)
+
+    @cached_property
     def outputs(self) -> tuple[int, ...]:
         """The places of the buffers that it writes."""
         return tuple(i for i, arg in enumerate(self.args) if arg.role != "in")

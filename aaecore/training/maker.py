@@ -1,7 +1,7 @@
 """Makes the steps of a run such that its state is always that of a whole step, counted.
 
 The state has two halves, on the device and on the host. Between the first change of the one and the assignment of the
-other (`Run._moment`) a burst is open; who looks then sees the snapshot of the guard, or waits. An error or an interrupt
+other (`Now.moment`) a burst is open; who looks then sees the snapshot of the guard, or waits. An error or an interrupt
 goes back to before the burst. If that is interrupted too, whoever uses the model next goes back first.
 """
 
@@ -47,6 +47,7 @@ class Maker:
 
     def __init__(self, run: Run) -> None:
         self._run: Run = weakref.proxy(run)  # each would keep the other alive
+        self._now = run._now
         self.stepper = Stepper(run)
         self._owner, self._writes, self._backend = run.model.owner, run.model.writes, run.backend
         kept = state.buffers(run)
@@ -55,7 +56,7 @@ class Maker:
         self._rollback = Rollback(kept | {f"cursor/{name}": b for name, b in self.stepper.cursors.items()})
         self._states = [b for b in kept.values() if b.kind == "float64"]
         self._all_finite = self._backend.finite_test([b for b in kept.values() if b.kind in ("real", "weight")])
-        self._look_seconds = 0.0  # the shortest that was seen
+        self._look_seconds = math.inf  # the shortest that was seen
         self._unseen = math.inf  # seconds of steps since the last look
         self._open: _Open | None = None
         self._torn = False  # whether the weights are those after a part of a step, since nothing was kept to go back to
@@ -79,7 +80,7 @@ class Maker:
                 losses = self.stepper.run(burst)
                 if self._run.guard:
                     self._look_at(burst, losses)
-                self._commit(self._run._moment.after(burst, losses))
+                self._commit(self._now.moment.after(burst, losses))
             except BaseException:
                 self.finish()
                 raise
@@ -91,7 +92,7 @@ class Maker:
             self._begin(burst)
             try:
                 fetch = self.stepper.start(burst)
-                self._commit(self._run._moment.after(burst, np.empty((burst.steps, 0))))
+                self._commit(self._now.moment.after(burst, np.empty((burst.steps, 0))))
             except BaseException:
                 self.finish()
                 raise
@@ -112,7 +113,7 @@ class Maker:
 
     def _commit(self, moment: Moment) -> None:
         """Ends a burst: from here on the state on the device is that of the moment."""
-        self._run._moment = moment
+        self._now.moment = moment
         self._open = self._owner.finish = None
         self._torn, self._seen = False, self._writes.count
 
@@ -136,10 +137,10 @@ class Maker:
 
     def _count(self, broken: _Open) -> None:
         """Counts what was made of a burst by the counters on the device."""
-        run, burst = self._run, broken.burst
+        burst = broken.burst
         made = self._counters() - self._ahead - broken.steps
         steps = int(made.min())
-        moment = run._moment
+        moment = self._now.moment
         if burst is not None and steps > 0 and moment.steps == broken.steps:
             moment = moment.after(burst, self.stepper.losses(steps))
         self._commit(moment)
@@ -162,7 +163,7 @@ class Maker:
         if run.guard:
             with self._owner.whole:
                 self.check()
-                self._rollback.snapshot(run._moment, run.settings())
+                self._rollback.snapshot(self._now.moment, run.settings())
                 self._seen = self._writes.count
 
     def check(self) -> None:
@@ -183,11 +184,12 @@ class Maker:
 
     def _look(self) -> bool:
         """Whether weights and moments are finite."""
+        self._unseen = 0.0
+        if self._look_seconds < CHEAP:
+            return self._all_finite()
         begun = time.perf_counter()
         finite = self._all_finite()
-        seconds = time.perf_counter() - begun
-        self._look_seconds = min(seconds, self._look_seconds or seconds)
-        self._unseen = 0.0
+        self._look_seconds = min(self._look_seconds, time.perf_counter() - begun)
         return finite
 
     def _look_at(self, burst: Burst, losses: np.ndarray) -> None:
@@ -197,7 +199,7 @@ class Maker:
             step, phase = np.argwhere(~np.isfinite(losses))[0]
             self._fail(f"a loss of {losses[step, phase]}", names[phase], first + int(step) + 1, first + int(step))
         self._unseen += self.stepper.seconds * burst.steps
-        worth = self._look_seconds < max(CHEAP, LOOKING * self._unseen)
+        worth = self._look_seconds < CHEAP or self._look_seconds < LOOKING * self._unseen
         if (worth or losses.max() > LARGE_LOSS or burst.rates.max() > LARGE_RATE) and not self._look():
             last = first + burst.steps
             self._fail("weights gone bad", self._bad_phase(), last, last - 1)
@@ -233,18 +235,18 @@ class Maker:
             self._owner.finish = self._finish
 
         def restore(moment: Moment) -> None:
-            run._moment = moment
+            self._now.moment = moment
 
         def redo(burst: Burst) -> None:
-            run._moment = run._moment.after(burst, self.stepper.run(burst))
+            self._now.moment = self._now.moment.after(burst, self.stepper.run(burst))
 
         first = snapshot.moment.steps
         for steps in range(max(last - first, 0), -1, -1):
             rest = self._rollback.go_to(steps, restore, redo)
             if good():
                 break
-        self._commit(run._moment)
-        self._rollback.snapshot(run._moment, run.settings())
+        self._commit(self._now.moment)
+        self._rollback.snapshot(self._now.moment, run.settings())
         return rest
 
     # --- what others see --------------------------------------------------------------------------
@@ -269,4 +271,4 @@ class Maker:
                 where = "whose last step was cut short" if self._torn else f"within a step of {owner.user}"
                 kept_by = "guard=True keeps a state to write"
                 raise RuntimeError(f"{what}: expected a trainer between two steps, got one {where}; {kept_by}")
-            return state.saved(run, state.buffers(run), run._moment, run.settings())
+            return state.saved(run, state.buffers(run), self._now.moment, run.settings())

@@ -175,5 +175,5 @@ def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any])
     check_numbers(tensors)
     for name, buffer in buffers(run).items():
         run.backend.upload(buffer, tensors[name])
-    run._moment = Moment(steps, epoch, used, rows, np.array(sums))
+    run._now.moment = Moment(steps, epoch, used, rows, np.array(sums))
     run.history = columns.from_columns(meta["history"], values)
