@@ -27,7 +27,7 @@ def slower(step):
 
 
 def by_joblib(thing):
-    joblib = pytest.importorskip("joblib", reason="joblib is not installed: pip install 'aaecore[dev]'")
+    joblib = pytest.importorskip("joblib", reason="joblib is not installed: pip install joblib")
     file = io.BytesIO()
     joblib.dump(thing, file)
     file.seek(0)
@@ -35,7 +35,7 @@ def by_joblib(thing):
 
 
 def by_cloudpickle(thing):
-    cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install 'aaecore[dev]'")
+    cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install cloudpickle")
     return pickle.loads(cloudpickle.dumps(thing))
 
 
@@ -169,7 +169,7 @@ sys.stdout.buffer.write(cloudpickle.dumps(Mine(5, seed=1)))
 
 
 def test_a_class_of_a_notebook_comes_along():
-    pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install 'aaecore[dev]'")
+    pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install cloudpickle")
     sent = subprocess.run([sys.executable, "-c", OF_A_NOTEBOOK], capture_output=True, check=True).stdout
     kept = pickle.loads(sent)
     assert type(kept).__name__ == "Mine"
