@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import reals
+
 _BLOCK = 1 << 18  # values looked at together while searching for a bad one: a 256 KiB mask
 
 
@@ -30,7 +32,7 @@ def as_matrix(
         TypeError: `x` does not hold real numbers (object, string, complex, masked, ...).
         ValueError: wrong shape, no rows, values outside [0, 1], or not finite in float32 (NaN, infinity, overflow).
     """
-    given = _as_numbers(x, name)
+    given = reals(name, x)
     if given.ndim != 2:
         raise ValueError(f"{name}: expected 2-D, (rows, features), got shape {given.shape}")
     if features is not None and given.shape[1] != features:
@@ -53,7 +55,7 @@ def as_labels(y: Any, name: str, n: int) -> np.ndarray:
         TypeError: `y` does not hold real numbers.
         ValueError: the shape is not (n,), or a value is not a whole number within int64.
     """
-    given = _as_numbers(y, name)
+    given = reals(name, y)
     if given.shape != (n,):
         raise ValueError(f"{name}: expected shape ({n},), one label for each row, got shape {given.shape}")
     with np.errstate(all="ignore"):  # what does not survive the conversion is found by comparing
@@ -65,19 +67,6 @@ def as_labels(y: Any, name: str, n: int) -> np.ndarray:
             f"the first is {given[wrong[0]]} at position {wrong[0]}"
         )
     return labels
-
-
-def _as_numbers(x: Any, name: str) -> np.ndarray:
-    if isinstance(x, np.ndarray) and hasattr(x, "filled"):  # np.asarray would silently uncover the masked values
-        raise TypeError(f"{name}: expected a plain array, got a masked one; fill it first: {name}.filled(value)")
-    try:
-        array = np.asarray(x)
-    except (TypeError, ValueError) as error:  # ragged lists, arrays of a device
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: expected an array of numbers, got {type(x).__name__}: {error}") from error
-    if array.dtype.kind not in "buif":
-        raise TypeError(f"{name}: expected an array of real numbers, got {type(x).__name__} of dtype {array.dtype}")
-    return array
 
 
 def _check_values(matrix: np.ndarray, given: np.ndarray, name: str, unit_range: bool) -> None:

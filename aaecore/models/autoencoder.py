@@ -75,10 +75,13 @@ class Autoencoder(Model, _Declared):
         """Between x and what the decoder made: summed over features, a mean over the batch."""
         return (bce_with_logits if self.reconstruction == "bce" else half_squared_error)(decoded, x)
 
-    def distances(self, decoded: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def distances(self, decoded: Tensor, x: Tensor) -> np.ndarray:
         """`distance` of each row, (N,) float64, on the host."""
-        y, x = decoded.astype(np.float64), x.astype(np.float64)
-        each = np.logaddexp(0, y) - x * y if self.reconstruction == "bce" else (y - x) ** 2 / 2
+        if type(self).distance is not Autoencoder.distance:  # a formula of its own: row by row
+            rows = ((Tensor(t.buffer.rows(i, i + 1)) for t in (decoded, x)) for i in range(len(x.buffer)))
+            return np.array([float(self.distance(*row)) for row in rows])
+        y, target = decoded.numpy().astype(np.float64), x.numpy().astype(np.float64)
+        each = np.logaddexp(0, y) - target * y if self.reconstruction == "bce" else (y - target) ** 2 / 2
         return each.sum(axis=1)
 
     def encode(self, x: Any, *, sample: bool = False) -> Any:
@@ -134,7 +137,7 @@ class Autoencoder(Model, _Declared):
         choice("reduction", reduction, ("mean", "none"))
         rows = self.check_data(x, "x")
         if reduction == "none":
-            return np.concatenate([self.distances(self.decoder(z).numpy(), x.numpy()) for x, z in self._coded(rows)])
+            return np.concatenate([self.distances(self.decoder(z), x) for x, z in self._coded(rows)])
         total = sum(float(self.distance(self.decoder(z), x)) * x.shape[0] for x, z in self._coded(rows))
         return total / len(rows)
 
@@ -143,8 +146,9 @@ class Autoencoder(Model, _Declared):
 
         Args:
             x: as of `evaluate`.
-            by: "reconstruction" takes minus the reconstruction loss; "discriminator", of models that have one, its
-                log odds that the code is a draw of the prior: low where the encoder puts what it was not trained on.
+            by: "reconstruction" takes minus the reconstruction loss, which is the safer choice; "discriminator", of
+                models that have one, its log odds that the code is a draw of the prior. It was never shown codes of
+                strange rows, so look at both with rows of which you know what they are.
 
         Raises:
             ValueError, TypeError: bad data, or something that the model does not have.

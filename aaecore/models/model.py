@@ -267,15 +267,15 @@ class Model(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {name: getattr(self, name) for name in declared(self)} | {"device": self.backend.name}
-        states = [self.backend.to_host(rng.state) for rng in (self.generator, self.sampler)]
         added = {name: value for name, value in vars(self).items() if name not in self._made}
-        return _copied, (type(self), options, self.state_dict(), states, added)
+        with self.owner.looking("copy"):
+            states = [self.backend.to_host(rng.state) for rng in (self.generator, self.sampler)]
+            return _copied, (type(self), options, self.state_dict(), states, added)
 
     def __repr__(self) -> str:
         """What was chosen, then the networks: "encoder 784-1000-1000-8"."""
-        options = sorted(
-            declared(self).items(), key=lambda item: bool(item[1].kw_only)
-        )  # in the order of the arguments
+        # In the order of the arguments.
+        options = sorted(declared(self).items(), key=lambda item: bool(item[1].kw_only))
         chosen = [
             f"{name}={_short(value)}"
             for name, key in options
@@ -289,7 +289,7 @@ class Model(ABC):
 
 
 def _short(value: Any) -> str:
-    """Of a mixture its name is enough."""
+    """Of what is long its name is enough."""
     text = repr(value)
     return text if len(text) <= 80 else f"{type(value).__name__}(...)"
 

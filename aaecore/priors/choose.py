@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import shown
 from ..options import Kind
-from .built_in import Categorical, GaussianMixture, Hypersphere, Normal, SwissRoll, Uniform
+from .built_in import BUILT_IN
 from .host import CallablePrior, HostSampler
-from .prior import Prior
+from .prior import PRIORS, Prior
 
-PRIORS: dict[str, type[Prior]] = {
-    c.__name__: c for c in (Normal, Uniform, GaussianMixture, SwissRoll, Hypersphere, Categorical)
-}
+PRIORS.update({kind.__name__: kind for kind in BUILT_IN})
 
 
 def as_prior(prior: Prior | HostSampler) -> Prior:
@@ -24,7 +23,7 @@ def as_prior(prior: Prior | HostSampler) -> Prior:
         return prior
     if callable(prior) and not isinstance(prior, type):
         return CallablePrior(prior)
-    raise TypeError(f"prior: expected a Prior or a callable f(n, rng), got {prior!r}")
+    raise TypeError(f"prior: expected a Prior or a callable f(n, rng), got {shown(prior)}")
 
 
 def from_config(config: dict[str, Any]) -> Prior:
@@ -36,9 +35,11 @@ def from_config(config: dict[str, Any]) -> Prior:
     options = dict(config)
     kind = options.pop("type", None)
     if kind == "callable":
-        raise ValueError(f"prior: {options.get('name')!r} was a callable, which a file cannot hold; pass it as prior=")
-    if kind not in PRIORS:
-        raise ValueError(f"prior: expected type to be one of {', '.join(PRIORS)}, got {kind!r}")
+        raise ValueError(
+            f"prior: {shown(options.get('name'))} was a callable, which a file cannot hold; pass it as prior="
+        )
+    if not isinstance(kind, str) or kind not in PRIORS:
+        raise ValueError(f"prior: expected type to be one of {', '.join(PRIORS)}, got {shown(kind)}")
     try:
         return PRIORS[kind](**options)
     except TypeError as error:

@@ -17,6 +17,7 @@ from ..core.memory import Buffer
 from ..errors import CheckpointError
 from ..models.model import OLDEST, Model, from_description, named
 from ..optim import OPTIMIZERS, schedules
+from ..options import SEED
 from . import columns
 from .progress import Moment, Run, Settings
 
@@ -126,6 +127,7 @@ def _without_memory(meta: Mapping[str, Any]) -> Model:
             named(kind)
         except ValueError as error:  # the file may be sound
             raise CheckpointError(str(error)) from None
+    SEED.check("seed", meta["model"]["seed"])  # None would draw one, and every run from the file another
     device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
     prior = _nobody if _callables(meta).keys() - {"schedule"} else None
     return from_description(meta["model"], prior=prior, device=device)

@@ -17,12 +17,11 @@ from ..core.memory import Buffer
 from ..core.owner import Use
 from ..data.table import Table
 from ..errors import CheckpointError
-from ..files import atomic
 from ..models.model import Model, from_description
 from ..optim import schedules
 from . import state
 from .burst import Burst
-from .callbacks import Callback, Progress, as_callbacks
+from .callbacks import Callback, Function, Progress, as_callbacks, target_of
 from .history import History, Losses, Row
 from .inputs import Inputs
 from .maker import Maker
@@ -49,7 +48,19 @@ class Trainer(Run):
         guard: on a loss that is not finite, go back to the last good step and raise. False skips the snapshots.
         record: replay recorded steps; False launches op by op, with the same bits.
 
-    To change a learning rate later, change `base_lr` (by phase); the schedule scales it at every step.
+    A trainer can be copied, and pickled, with its model; the copy goes on bit for bit.
+
+    Attributes:
+        model, batch_size, labelled_batch_size, schedule, clip_norm, guard, record: as the arguments. All but the model
+            can be set, which the next step heeds.
+        lr: the learning rates by phase, to be set as the argument; the schedule scales them at every step. `base_lr` is
+            another name.
+        optimizers: by phase.
+        phases, names: the updates of a step, and their names, under which losses and rates are found.
+        history: the rows of all epochs so far, a `History`.
+        epoch, steps: made so far.
+        position, rows: of the data, those used in the current epoch, and all.
+        epochs, validating: what the running `fit` was asked for.
 
     Raises:
         ValueError, TypeError: a bad argument.
@@ -109,8 +120,8 @@ class Trainer(Run):
 
     def fit(
         self, x: Any, epochs: int | None = None, *, more_epochs: int | None = None, y: Any = None,
-        validation: Any = None, callbacks: Callback | Iterable[Callback] | None = None, progress: bool = True,
-        checkpoint: Path | None = None, checkpoint_interval: float = 0.0,
+        validation: Any = None, callbacks: Callback | Function | Iterable[Callback | Function] | None = None,
+        progress: bool = True, checkpoint: Path | None = None, checkpoint_interval: float = 0.0,
     ) -> History:  # fmt: skip
         """Trains until `epochs` epochs were made in all, counting those before this call or before a resume.
 
@@ -123,7 +134,7 @@ class Trainer(Run):
                 epoch that is not done yet goes on with the labels it began with only if they are the same.
             validation: rows like x, or a pair (x, y), that the model measures itself on after every epoch, for the
                 history: an autoencoder its mean reconstruction loss.
-            callbacks: one or more; see `aaecore.callbacks`.
+            callbacks: one or more; see `aaecore.callbacks`. A function f(trainer, row) is called after every epoch.
             progress: draw a bar on a terminal, print a line per epoch elsewhere (to standard error).
             checkpoint: file to save to after every epoch, on SIGINT and SIGTERM, and before an error of the numbers.
             checkpoint_interval: seconds between two saves at the least; the last state is saved in any case.
@@ -151,7 +162,7 @@ class Trainer(Run):
                 raise ValueError(f"x: expected {expected}, got {len(table)}")
             given = as_callbacks(callbacks)
             number("checkpoint_interval", checkpoint_interval, 0.0)
-            target = None if checkpoint is None else _target(checkpoint)
+            target = None if checkpoint is None else target_of("checkpoint", checkpoint)
             self._fix(epochs=total, validating=held_out is not None)
             self._maker.snapshot()  # while the data of the steps so far are still bound
             self._now.moment = self._now.moment._replace(rows=len(table))
@@ -294,15 +305,6 @@ def _copied(
     trainer = kind(model, **state.options(meta, schedule))
     state.restore(trainer, tensors, meta)
     return trainer
-
-
-def _target(checkpoint: Path) -> str:
-    """The path of a checkpoint from the root, whatever the working directory becomes; one that can be written."""
-    try:
-        return atomic.check(checkpoint)
-    except (OSError, TypeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"checkpoint: expected a path that can be written, got {checkpoint!r}: {why}") from None
 
 
 def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, device: str | None = None) -> Model:

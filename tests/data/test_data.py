@@ -73,8 +73,13 @@ def test_as_matrix_unit_range_refuses(x):
 
 
 class OnDevice:
+    """What arrays of a device do, and tensors that require gradients."""
+
+    def __init__(self, error):
+        self.error = error
+
     def __array__(self, dtype=None, copy=None):
-        raise TypeError("no implicit conversion")
+        raise self.error("no implicit conversion")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +91,11 @@ class OnDevice:
         (np.ones((2, 2), complex), "ndarray of dtype complex128"),
         (np.zeros((2, 2), [("a", "f4")]), r"ndarray of dtype \[\('a', '<f4'\)\]"),
         (None, "NoneType of dtype object"),
-        ([[2**70]], "list of dtype object"),
+        ([[2**70, None]], "list of dtype object, with None in row 0, column 1"),
         (np.ma.masked_array(ROWS, ROWS > 0.5), r"a masked one; fill it first: pixels.filled\(value\)"),
-        (OnDevice(), "OnDevice: no implicit conversion"),
+        ([np.ma.masked_array(row, row > 0.5) for row in ROWS], r"a masked one; fill it first"),
+        (OnDevice(TypeError), "OnDevice: no implicit conversion"),
+        (OnDevice(RuntimeError), "OnDevice: no implicit conversion"),
     ],
 )
 def test_as_matrix_type_errors(x, got):

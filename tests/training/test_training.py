@@ -312,7 +312,7 @@ def test_bad_trainer_arguments(options, message):
 
 def test_bad_fit_arguments(x):
     trainer = Trainer(model(), 32)
-    with pytest.raises(TypeError, match="callbacks: expected objects of Callback, got 3"):
+    with pytest.raises(TypeError, match=r"callbacks: expected objects of Callback or functions .* got 3"):
         trainer.fit(x, 1, callbacks=[3], progress=False)
     with pytest.raises(ValueError, match="monitor: 'validation' needs"):
         trainer.fit(x, 1, callbacks=[callbacks.EarlyStopping()], progress=False)
