@@ -176,7 +176,7 @@ class Model(ABC):
     def check_data(self, x: Any, name: str) -> Rows:
         """`x` as float32 or uint8 rows of the column "x", or one clear error."""
         column = self.columns()["x"]
-        return as_rows(self.backend, x, name, column.features, unit_range=column.kind == "unit")
+        return as_rows(self.backend, x, name, column.features, **column.demands())
 
     @property
     def parameters(self) -> dict[str, Parameter]:
