@@ -31,6 +31,7 @@ from ..models import DEFAULT
 from ..models.autoencoder import Autoencoder
 from ..models.model import imported
 from ..options import SWITCH, TEXT
+from ..training.columns import last_row
 from ..training.trainer import Trainer, load
 from . import config, plots, report, runs, sources
 from . import toml as toml_file
@@ -287,11 +288,11 @@ def info(model: str | None) -> None:
     path = runs.checkpoint_of(model)
     meta = checkpoint.peek(path)
     try:
-        position, rows = meta["position"], [dict(row) for row in meta["history"]]
+        position, last = meta["position"], last_row(meta["history"])
         table = {**meta["model"], "batch_size": meta["trainer"]["batch_size"], "schedule": meta["trainer"]["schedule"]}
         table |= {f"lr, {phase}": o["lr"] for phase, o in meta["trainer"]["optimizers"].items()}
         table |= {"epochs made": position["epoch"], "steps made": position["steps"]}
-        table |= {f"last {name}": value for name, value in (rows[-1] if rows else {}).items()}
+        table |= {f"last {name}": value for name, value in last.items()}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: expected the checkpoint of a trainer: {error!r}") from None
     for name, value in table.items():

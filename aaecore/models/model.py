@@ -9,8 +9,9 @@ order; whoever trains gives random numbers to a network that wants some, whoever
 from __future__ import annotations
 
 import importlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -20,7 +21,9 @@ import numpy as np
 from .. import nn
 from ..arguments import choice
 from ..backends.devices import get_backend
+from ..core.memory import Writes
 from ..core.ops import ACTIVATIONS
+from ..core.owner import Owner
 from ..core.random import Generator
 from ..data.rows import Rows, as_rows
 from ..data.table import LABEL, Column, Stream, Table
@@ -32,6 +35,8 @@ from .batch import Batch
 MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
 TAKEN = {"", "epoch", "step", "validation"}  # columns of a history that are no phase
 OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
+
+_MADE = {"backend", "generator", "sampler", "owner", "writes"}  # of every model, besides its options and its networks
 
 Losses = tuple[Any, ...]  # ("phase", loss, ...): several losses of a phase are added
 AnyModel = TypeVar("AnyModel", bound="Model")
@@ -63,7 +68,7 @@ def model(cls: type[AnyModel]) -> type[AnyModel]:
     Raises:
         ValueError: another model has the name. TypeError: a field that is no option, which a file would lose.
     """
-    made = dataclass(eq=False)(cls)
+    made = dataclass(eq=False, repr=False)(cls)
     if lost := [f.name for f in fields(made) if f.name not in declared(made)]:
         raise TypeError(f"{made.__name__}.{lost[0]}: expected option(COUNT, ...) or its like, got a plain field")
     there = MODELS.get(made.__name__)
@@ -73,9 +78,21 @@ def model(cls: type[AnyModel]) -> type[AnyModel]:
     return made
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Model(ABC):
-    """The base: everything about a model that does not depend on which one it is."""
+    """The base: everything about a model that does not depend on which one it is.
+
+    A model can be copied, and pickled: its options, the values of its parameters and the states of its random numbers
+    go along as plain values, so that the copy gives the same bits. A callable prior must be one that can be pickled.
+
+    Attributes:
+        networks: by name; each is an attribute too (`model.encoder`).
+        parameters: of all networks by name, such as "encoder.0.weight".
+        phases: the updates of a training step.
+        backend: the device; `Tensor(model.backend.from_host(array))` brings an array there.
+        generator: random numbers of training; `sampler`: those of everything else.
+        seed, device, ...: every option has the value that it got, and `seed` the number that was drawn for None.
+    """
 
     phases: ClassVar[tuple[Phase, ...]]
     streams: ClassVar[Mapping[str, Stream]] = {"": Stream(("x",))}
@@ -84,10 +101,13 @@ class Model(ABC):
     activation: str = option(one_of(*ACTIVATIONS), "of the hidden layers", default="relu")
     precision: str = option(TEXT, "of the matrix products: fp32, bf16, or tf32 on a GPU", default="fp32")
     device: str = option(TEXT, "cpu, cuda or cuda:<number> for a GPU, or reference for float64 NumPy", default="cpu")
-    seed: int = option(SEED, "of weights, noise and the order of the data", default=0)
+    # Any: None is taken too, which draws a seed; a finished model has a number.
+    seed: int | Any = option(SEED, "of weights, noise and the order of the data", default=0)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         kind = type(self)
+        if self.seed is None:
+            self.seed = int.from_bytes(os.urandom(8), "little") >> 1
         if MODELS.get(kind.__name__) is not kind:
             raise TypeError(f"{kind.__name__}: expected a class that @model makes a model, or no checkpoint would load")
         options = declared(self)
@@ -95,7 +115,7 @@ class Model(ABC):
             setattr(self, name, value)
         self.complete()
         self.backend = get_backend(self.device)
-        self.loads = 0  # how often weights came from outside; a trainer that can go back must notice
+        self.owner = Owner()
         self._initial = np.random.default_rng(self.seed)
         self.build()
         self._check()
@@ -103,6 +123,16 @@ class Model(ABC):
             prior.check_dim(dim)
         self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
         self.sampler = Generator(self.backend, self.seed, first=1 << 16)  # of everything else
+        self.writes = Writes()  # a trainer that can go back must notice what others change
+        for buffer in (*(p.buffer for p in self.parameters.values()), self.generator.state):
+            buffer.writes = self.writes
+        self._made = {"_made", "draws", *vars(self)}  # attributes that a copy makes anew
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_made" in self.__dict__ and (name in declared(self) or name in _MADE or name in self.networks):
+            kind = type(self).__name__
+            raise AttributeError(f"{name}: a finished model keeps it; make another model: {kind}(..., {name}=...)")
+        super().__setattr__(name, value)
 
     # --- what a model says of itself ----------------------------------------------------------------
 
@@ -184,13 +214,34 @@ class Model(ABC):
         return {k: p for name, net in self.networks.items() for k, p in net.named_parameters(f"{name}.").items()}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by name."""
-        return nn.state_dict(self.parameters)
+        """Copies of all parameters by name, after a whole step: while another thread trains, it waits for one.
+
+        Raises:
+            RuntimeError: it was called in the middle of a step, by a handler of a signal.
+        """
+        with self.owner.looking("state_dict"), self.backend.unrecorded():
+            return nn.state_dict(self.parameters)
 
     def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
-        """Sets all parameters; ValueError, and nothing changed, if names or shapes differ or a value is not finite."""
-        nn.load_state_dict(self.parameters, values)
-        self.loads += 1
+        """Sets all parameters.
+
+        Raises:
+            ValueError: names or shapes differ, or a value is not finite; nothing is changed.
+            RuntimeError: another thread trains the model, or it was called in the middle of a step.
+        """
+        with self.owner.setting("load_state_dict"):
+            nn.load_state_dict(self.parameters, values)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes options and parameters to a file, for `aaecore.load`: a third of a trainer's checkpoint, or less.
+
+        Raises:
+            CheckpointError: the file could not be written; an old one is intact.
+        """
+        from ..files import checkpoint  # json and hashlib are slow to import
+
+        tensors = {f"model/{name}": value for name, value in self.state_dict().items()}
+        checkpoint.write(path, tensors, {"model": self.config()})
 
     def config(self) -> dict[str, Any]:
         """What `from_config` makes an equal, freshly initialised model of."""
@@ -213,6 +264,50 @@ class Model(ABC):
         if not isinstance(made, cls):
             raise ValueError(f"config: expected one of {cls.__name__}, got one of {type(made).__name__}")
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {name: getattr(self, name) for name in declared(self)} | {"device": self.backend.name}
+        added = {name: value for name, value in vars(self).items() if name not in self._made}
+        with self.owner.looking("copy"):
+            states = [self.backend.to_host(rng.state) for rng in (self.generator, self.sampler)]
+            return _copied, (type(self), options, self.state_dict(), states, added)
+
+    def __repr__(self) -> str:
+        """What was chosen, then the networks: "encoder 784-1000-1000-8"."""
+        # In the order of the arguments.
+        options = sorted(declared(self).items(), key=lambda item: bool(item[1].kw_only))
+        chosen = [
+            f"{name}={_short(value)}"
+            for name, key in options
+            if (value := getattr(self, name)) != key.default or name == "seed"
+        ]
+        sizes = {name: sum(p.buffer.size for p in net.parameters) for name, net in self.networks.items()}
+        width = max(map(len, sizes), default=0)
+        lines = [f"  {name:<{width}}  {net!r}, {sizes[name]:,} parameters" for name, net in self.networks.items()]
+        total = f"  {sum(sizes.values()):,} parameters in all, {self.precision} on {self.backend.name}"
+        return "\n".join([f"{type(self).__name__}({', '.join(chosen)})", *lines, total])
+
+
+def _short(value: Any) -> str:
+    """Of what is long its name is enough."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{type(value).__name__}(...)"
+
+
+def _copied(
+    kind: type[Model], options: Mapping[str, Any], values: Mapping[str, np.ndarray], states: Sequence[np.ndarray],
+    added: Mapping[str, Any],
+) -> Model:  # fmt: skip
+    """The model that `Model.__reduce__` took apart."""
+    MODELS.setdefault(kind.__name__, kind)  # of a class that came along, from a notebook to another process
+    made = kind(**options)
+    for name, p in made.parameters.items():
+        made.backend.upload(p.buffer, values[name])
+    for rng, state in zip((made.generator, made.sampler), states, strict=True):
+        made.backend.upload(rng.state, state)
+    for name, value in added.items():
+        setattr(made, name, value)
+    return made
 
 
 def named(name: str) -> type[Model]:

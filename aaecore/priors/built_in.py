@@ -120,6 +120,9 @@ class GaussianMixture(Prior):
         for name, array in (("means", means), ("covariances", covariances), ("weights", weights)):
             object.__setattr__(self, name, array.tolist())
 
+    def __repr__(self) -> str:
+        return f"GaussianMixture({len(self.means)} components, {self.fixed_dim}-D)"
+
     @classmethod
     def ring(
         cls, components: int = 10, radius: float = 7.0, radial_std: float = 2.5, tangential_std: float = 0.5

@@ -56,5 +56,12 @@ class CallablePrior(Prior):
             raise ValueError(f"prior: the callable returned {bad} values that are NaN or infinite in float32")
         return z
 
+    def __repr__(self) -> str:
+        return f"CallablePrior({self._name})"
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
     def config(self) -> dict[str, Any]:
-        return {"type": "callable", "name": getattr(self.function, "__name__", type(self.function).__name__)}
+        return {"type": "callable", "name": self._name}

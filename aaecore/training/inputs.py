@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ class Inputs:
     """Of the steps of one run."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._model, self._backend = run, run.model, run.backend
+        self._run: Run = weakref.proxy(run)  # which owns this: each would keep the other alive
+        self._model, self._backend = run.model, run.backend
         # Asked for once: a small step takes no longer than a dozen lines of Python.
         self._columns, self._priors = run.model.columns(), run.model.priors()
         self._draws_on_host = any(prior.host for prior, _ in self._priors.values())

@@ -15,10 +15,10 @@ import numpy as np
 from ..backends.shapes import ShapesBackend
 from ..core.memory import Buffer
 from ..errors import CheckpointError
-from ..models.model import OLDEST, from_description, named
+from ..models.model import OLDEST, Model, from_description, named
 from ..optim import OPTIMIZERS, schedules
-from .history import History
-from .progress import Run
+from . import columns
+from .progress import Moment, Run, Settings
 
 DTYPES = {"cpu": "float32", "cuda": "float32", "reference": "float64"}  # by device, without its number
 ADDED = {"labelled_batch_size": 100}  # settings of a trainer that older files do not have
@@ -39,29 +39,49 @@ def buffers(run: Run) -> dict[str, Buffer]:
     return found
 
 
-def tensors(run: Run) -> dict[str, np.ndarray]:
-    """Copies of parameters ("model/..."), moments ("optimizer/<phase>/...") and the random state {seed, counter}."""
-    return {name: run.backend.to_host(buffer) for name, buffer in buffers(run).items()}
+def saved(
+    run: Run, of: Mapping[str, Buffer], moment: Moment, settings: Settings
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a checkpoint holds: the tensors by name, and the description beside them.
+
+    Args:
+        run: the run.
+        of: its buffers by name, or copies of them from before, which belong to the moment and the settings.
+        moment: how far training was then.
+        settings: as they were then.
+
+    Raises:
+        TypeError: a row of the history has a value that no file can hold.
+        CheckpointError: a number that a run cannot go on with.
+    """
+    arrays, history = columns.to_columns(run.made_rows(moment))
+    tensors = {name: run.backend.to_host(buffer) for name, buffer in of.items()}
+    check_numbers(tensors)
+    return tensors | arrays, describe(run, moment, settings) | {"history": history}
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """The configuration, the position in the data and the history, as plain values."""
-    optimizers = {name: {**o.config(), "lr": run.base_lr[name]} for name, o in run.optimizers.items()}
+def check_numbers(tensors: Mapping[str, np.ndarray]) -> None:
+    """CheckpointError for a tensor of a run with numbers that it cannot go on with, which names it."""
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int((~np.isfinite(array)).sum())
+            raise CheckpointError(f"{name}: expected finite numbers, got {bad} of {array.size} that are not")
+        if name.startswith("optimizer/") and "/v/" in name and array.size and array.min() < 0:
+            raise CheckpointError(f"{name}: expected second moments >= 0, got {array.min():g}")
+
+
+def describe(run: Run, moment: Moment, settings: Settings) -> dict[str, Any]:
+    """The configuration and the position in the data of a moment, as plain values."""
+    optimizers = {name: {**o.config(), "lr": settings.rates[name]} for name, o in run.optimizers.items()}
+    trainer = settings._asdict()
+    del trainer["rates"]
     return {
         "model": run.model.config(),
-        "trainer": {
-            "batch_size": run.batch_size, "labelled_batch_size": run.labelled_batch_size, "optimizers": optimizers,
-            "schedule": schedules.config(run.schedule), "clip_norm": run.clip_norm, "guard": run.guard,
-            "record": run.record,
-        },
+        "trainer": {**trainer, "optimizers": optimizers, "schedule": schedules.config(settings.schedule)},
         "position": {
-            "steps": run.steps, "epoch": run.epoch, "rows_used": run.position, "rows": run.rows,
-            "sums": run.sums.tolist(),
+            "steps": moment.steps, "epoch": moment.epoch, "rows_used": moment.position, "rows": moment.rows,
+            "sums": moment.sums.tolist(),
         },
-        "history": [
-            [[name, getattr(value, "item", lambda v=value: v)()] for name, value in row.items()]
-            for row in run.history.rows
-        ],  # pairs, since JSON keys would come back sorted; plain numbers, also where a callback added NumPy's
     }  # fmt: skip
 
 
@@ -74,6 +94,32 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
         KeyError, TypeError, ValueError: the description is not that of a trainer.
         CheckpointError: it is that of a model whose module was not imported.
     """
+    if is_alone(meta):
+        raise CheckpointError("expected the checkpoint of a trainer, got a model alone, which aaecore.load reads")
+    model = _without_memory(meta)
+    phases, described = [phase.name for phase in model.phases], list(meta["trainer"]["optimizers"])
+    if sorted(phases) != sorted(described):
+        raise ValueError(f"expected optimizers of the phases {', '.join(phases)}, got {', '.join(described) or 'none'}")
+    schedule = schedules.Constant() if "schedule" in _callables(meta) else None
+    run = make(model, **options(meta, schedule) | {"guard": False})
+    assert isinstance(run.backend, ShapesBackend)
+    of_run = {name: (buffer.shape, run.backend.dtype(buffer)) for name, buffer in buffers(run).items()}
+    return of_run | columns.expected(meta["history"])
+
+
+def is_alone(meta: Mapping[str, Any]) -> bool:
+    """Whether a description is that of a model without a trainer, as `Model.save` writes it."""
+    return meta.keys() == {"model"}
+
+
+def expected_alone(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """As `expected`, of a model without a trainer."""
+    model = _without_memory(meta)
+    return {f"model/{name}": (p.shape, model.backend.real.name) for name, p in model.parameters.items()}
+
+
+def _without_memory(meta: Mapping[str, Any]) -> Model:
+    """The described model on a device that has no memory, only shapes."""
     kind = meta["model"].get("type", OLDEST)
     if isinstance(kind, str):
         try:
@@ -82,14 +128,7 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
             raise CheckpointError(str(error)) from None
     device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
     prior = _nobody if _callables(meta).keys() - {"schedule"} else None
-    model = from_description(meta["model"], prior=prior, device=device)
-    phases, described = [phase.name for phase in model.phases], list(meta["trainer"]["optimizers"])
-    if sorted(phases) != sorted(described):
-        raise ValueError(f"expected optimizers of the phases {', '.join(phases)}, got {', '.join(described) or 'none'}")
-    schedule = schedules.Constant() if "schedule" in _callables(meta) else None
-    run = make(model, **options(meta, schedule) | {"guard": False})
-    assert isinstance(run.backend, ShapesBackend)
-    return {name: (buffer.shape, run.backend.dtype(buffer)) for name, buffer in buffers(run).items()}
+    return from_description(meta["model"], prior=prior, device=device)
 
 
 def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,7 +138,7 @@ def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
 
 def _callables(meta: Mapping[str, Any]) -> dict[str, str]:
     """The names of the functions that the saved run used, by what it used them for."""
-    described = {**meta["model"], "schedule": meta["trainer"]["schedule"]}
+    described = {**meta["model"], "schedule": None if is_alone(meta) else meta["trainer"]["schedule"]}
     found = {what: config for what, config in described.items() if isinstance(config, Mapping)}
     return {what: str(config["name"]) for what, config in found.items() if config["type"] == "callable"}
 
@@ -130,8 +169,9 @@ def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any])
     sums = [float(v) for v in position["sums"]]
     if not (0 <= used <= rows and steps >= 0 and epoch >= 0 and len(sums) == len(run.phases)):
         raise ValueError(f"expected a position within the data, got {position}")
+    tensors = {name: values[name] for name in buffers(run)}
+    check_numbers(tensors)
     for name, buffer in buffers(run).items():
-        run.backend.upload(buffer, values[name])
-    run.steps, run.epoch, run.position, run.rows = steps, epoch, used, rows
-    run.sums = np.array(sums)
-    run.history = History([dict(row) for row in meta["history"]])
+        run.backend.upload(buffer, tensors[name])
+    run._moment = Moment(steps, epoch, used, rows, np.array(sums))
+    run.history = columns.from_columns(meta["history"], values)
