@@ -106,6 +106,8 @@ class Maker:
         self._owner.finish = self._finish
         if run.guard:
             self._rollback.record(burst)
+        else:
+            self._rollback.close()  # it knows nothing of these steps
 
     def _commit(self, moment: Moment) -> None:
         """Ends a burst: from here on the state on the device is that of the moment."""
@@ -144,7 +146,7 @@ class Maker:
     # --- the guard --------------------------------------------------------------------------------
 
     def close_epoch(self) -> None:
-        """What is repeated from here on does not count into the epoch that is over."""
+        """Ends an epoch: what is repeated from here on does not count into it."""
         self._rollback.close()
 
     def snapshot(self) -> None:

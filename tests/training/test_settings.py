@@ -108,9 +108,14 @@ def test_a_switch_changes_no_bit(name, x):
     assert same(trainer, expected)
 
 
-def test_a_guard_switched_on_later_goes_back_to_where_it_was_switched_on(x):
-    trainer = Trainer(model(), 32, guard=False)
-    for _ in range(3):
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_guard_switched_on_goes_back_to_where_it_was_switched_on(before, x):
+    """Not to what it kept before it was off."""
+    trainer = Trainer(model(), 32)
+    for _ in range(before):
+        trainer.step(x[:32])
+    trainer.guard = False
+    for _ in range(3 - before):
         trainer.step(x[:32])
     expected = trainer.model.state_dict()
     trainer.guard, trainer.schedule = True, lambda step: 1e30
