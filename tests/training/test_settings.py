@@ -153,8 +153,14 @@ def test_a_name_that_is_no_setting_is_refused():
 
 def test_one_phase_at_a_time_is_checked_too():
     trainer = Trainer(model(), 32)
-    with pytest.raises(ValueError, match="lr: expected a number >= 0, got -1"):
-        trainer.base_lr["generator"] = -1
+    for set_it in (
+        lambda: trainer.base_lr.update(generator=-1),
+        lambda: setattr(trainer.optimizers["generator"], "lr", -1),
+        lambda: setattr(trainer.optimizers["generator"], "base_lr", -1),
+    ):
+        with pytest.raises(ValueError, match="lr: expected a number >= 0, got -1"):
+            set_it()
+        assert trainer.lr["generator"] == 1e-3
     with pytest.raises(ValueError, match=r"base_lr: expected the phases reconstruction, .* got decoder"):
         trainer.base_lr["decoder"] = 1.0
     with pytest.raises(TypeError, match="base_lr: expected a rate for every phase, got none for generator"):
