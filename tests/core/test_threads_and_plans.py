@@ -219,6 +219,26 @@ def test_writes_are_counted(backend):
     assert x.writes.count == len(ways)
 
 
+def test_memory_that_is_read_only_is_no_output(backend):
+    """A map of a file, say: a kernel that wrote there would end the process."""
+    array = np.arange(6, dtype=backend.real).reshape(3, 2)
+    array.flags.writeable = False
+    buffer, out = backend.wrap(array), backend.zeros((3, 2))
+    backend.launch("copy", (buffer, out), (6, 0))
+    assert backend.to_host(out).tolist() == array.tolist()
+    plan = backend.capture(lambda: backend.launch("fill", (buffer.rows(0, 1),), (2,), (7.0,)))
+    ways = (
+        lambda: backend.launch("fill", (buffer,), (6,), (7.0,)),
+        plan.replay,
+        lambda: backend.upload(buffer, np.zeros((3, 2))),
+        lambda: backend.copy(buffer, out),
+        lambda: backend.clear(buffer.flat()),
+    )
+    for write in ways:
+        with pytest.raises(ValueError, match="expected memory that may be written, got a buffer over a read-only"):
+            write()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_test_of_finite_numbers_sees_every_place(bad, backend):
     """Also the last of a buffer, those beyond a block, and weights, whose layout is the backend's."""
