@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 
+from ..arguments import INT64_MAX, INTEGERS, count
 from ..errors import CaptureError
 from .memory import Buffer, Memory
 from .ops import OPS, PRECISIONS, Op
@@ -37,7 +38,8 @@ class Backend(Memory, ABC):
         """Checks the arguments against the op table, then runs the op, or records it inside `capture`.
 
         Raises:
-            ValueError: unknown op, wrong number of arguments, or a buffer of another size, kind or backend.
+            ValueError: unknown op, wrong number of arguments, a size that cannot be, or a buffer of another size, kind
+                or backend, or of a read-only array that would be written.
         """
         op = OPS.get(name)
         if op is None:
@@ -60,7 +62,10 @@ class Backend(Memory, ABC):
             if len(expected) != len(got):
                 raise ValueError(f"{op.name}: expected {len(expected)} {what}, got {len(got)}")
         named = dict(zip(op.dims, dims, strict=True))
-        if any(d < 0 for d in dims) or not op.valid(named):
+        for name, d, most in zip(op.dims, dims, op.limits, strict=True):
+            if (d.__class__ is not int and not isinstance(d, INTEGERS)) or not 0 <= d <= most:
+                count(f"{op.name}: {name}", d, 0, None if most == INT64_MAX else most)  # which raises
+        if not op.valid(named):
             raise ValueError(f"{op.name}: sizes that do not fit together: {named}")
         for arg, buffer in zip(op.args, buffers, strict=True):
             if buffer.backend is not self:
@@ -70,6 +75,12 @@ class Backend(Memory, ABC):
             if buffer.size != arg.size(named):
                 raise ValueError(
                     f"{op.name}: {arg.name}: expected {arg.size(named)} elements, got {buffer.size} {buffer.shape}"
+                )
+
+        for i in op.outputs:
+            if not self._is_writable(buffers[i].storage):
+                raise ValueError(
+                    f"{op.name}: {op.args[i].name}: expected memory to write, got that of a read-only array"
                 )
 
     def capture(self, step: Callable[[], object], inputs: Sequence[Buffer] = ()) -> Plan:

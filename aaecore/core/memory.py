@@ -195,6 +195,9 @@ class Memory:
     def _pointer(self, storage: Any) -> int:
         return int(storage.ctypes.data)
 
+    def _is_writable(self, storage: Any) -> bool:
+        return bool(storage.flags.writeable)
+
     def _clear(self, buffer: Buffer) -> None:
         buffer.storage[...] = 0
 
