@@ -29,6 +29,24 @@ class Writes:
         self.count = 0
 
 
+class _ReadOnly(Writes):
+    """Of memory that nobody may write: a kernel that did would end the process."""
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def count(self) -> int:
+        return 0
+
+    @count.setter
+    def count(self, value: int) -> None:
+        raise ValueError("expected memory that may be written, got a buffer over a read-only array")
+
+
+_READ_ONLY = _ReadOnly()
+
+
 class Buffer:
     """Memory of one backend: `storage` is flat and may be laid out or padded as the backend likes, `shape` is logical.
 
@@ -145,7 +163,7 @@ class Memory:
     def wrap(self, array: np.ndarray, kind: str = "real") -> Buffer:
         """A buffer over the array's own memory where dtype and layout allow it, else over a copy."""
         if kind != "weight" and array.dtype == self._dtype(kind) and array.flags.c_contiguous:
-            return Buffer(self, array.shape, kind, array.reshape(-1))
+            return Buffer(self, array.shape, kind, array.reshape(-1), None if array.flags.writeable else _READ_ONLY)
         return self.from_host(array, kind)
 
     def has(self, array: Any) -> bool:
@@ -201,9 +219,6 @@ class Memory:
 
     def _pointer(self, storage: Any) -> int:
         return int(storage.ctypes.data)
-
-    def _is_writable(self, storage: Any) -> bool:
-        return bool(storage.flags.writeable)
 
     def _clear(self, buffer: Buffer) -> None:
         buffer.storage[...] = 0

@@ -22,8 +22,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
-from ..arguments import INT64_MAX
-
 # Activations, by the code that kernels receive. Their derivatives are functions of the OUTPUT, so no input is kept.
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH = range(5)
 ACTIVATIONS: Final[Mapping[str, int]] = MappingProxyType(
@@ -34,8 +32,6 @@ ACTIVATIONS: Final[Mapping[str, int]] = MappingProxyType(
 STEP, LR, BETA1, BETA2, EPS, GRAD_SCALE, STEP_SIZE, INV_SQRT_BC2 = range(8)
 STATE_SIZE: Final = 8
 MOMENTUM: Final = BETA1  # SGD keeps its momentum where Adam keeps beta1
-
-_LIMITS: Final[Mapping[str, int]] = MappingProxyType({"act": max(ACTIVATIONS.values()), "beta": 1})  # of dims by name
 
 # Precisions of the linear layers, and what the names of their ops end in.
 PRECISIONS: Final[Mapping[str, str]] = MappingProxyType({"fp32": "", "tf32": "_tf32", "bf16": "_bf16"})
@@ -75,9 +71,10 @@ class Op:
         object.__setattr__(self, "family", self.family or self.name)
 
     @cached_property
-    def limits(self) -> tuple[int, ...]:
-        """The largest value of each of the dims."""
-        return tuple(_LIMITS.get(name, INT64_MAX) for name in self.dims)
+    def codes(self) -> tuple[tuple[int, str, int], ...]:
+        """The dims that are one of a few: place, name, how many there are."""
+        few = {"beta": 2, "act": len(ACTIVATIONS)}
+        return tuple((i, name, few[name]) for i, name in enumerate(self.dims) if name in few)
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:

@@ -165,7 +165,7 @@ class Trainer(Run):
             target = None if checkpoint is None else target_of("checkpoint", checkpoint)
             self._fix(epochs=total, validating=held_out is not None)
             self._maker.snapshot()  # while the data of the steps so far are still bound
-            self._moment = self._moment._replace(rows=len(table))
+            self._now.moment = self._now.moment._replace(rows=len(table))
             self._maker.stepper.bind(table)
             listeners = [*given, *([Progress()] if progress else [])]
             stop.begin()
@@ -242,8 +242,8 @@ class Trainer(Run):
         row |= {f"lr_{name}": optimizer.lr for name, optimizer in self.optimizers.items()}
         self._maker.close_epoch()
         rows = self.history.rows
-        rows[len(self.made_rows(self._moment)) :] = [row]  # a row that an interrupt left alone is replaced
-        self._moment = self._moment.after_epoch()
+        rows[len(self.made_rows(self._now.moment)) :] = [row]  # a row that an interrupt left alone is replaced
+        self._now.moment = self._now.moment.after_epoch()
         return row
 
     # --- checkpoints ------------------------------------------------------------------------------

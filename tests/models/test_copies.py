@@ -117,6 +117,22 @@ def test_a_copy_of_a_trainer_goes_on_bit_for_bit(how, options):
     assert kept.history.rows == trainer.history.rows
 
 
+def test_a_callback_may_copy_what_is_in_training():
+    class Keep(StopAt):
+        def on_step_end(self, trainer, losses):
+            if trainer.steps == 7:
+                self.trainer, self.model = copy.deepcopy(trainer), copy.deepcopy(trainer.model)
+
+    trainer, keep = Trainer(model(), 32), Keep(7)
+    trainer.fit(rows(), 3, callbacks=[keep], progress=False)
+    part = Trainer(model(), 32)
+    part.fit(rows(), 3, callbacks=[StopAt(7)], progress=False)
+    assert same(keep.trainer, part)
+    assert np.array_equal(keep.model.encode(rows()), part.model.encode(rows()))
+    keep.trainer.fit(rows(), 3, progress=False)
+    assert same(keep.trainer, trainer)
+
+
 def test_a_model_and_its_trainer_stay_together():
     made = model()
     kept, trainer = pickle.loads(pickle.dumps((made, Trainer(made, 65))))
@@ -197,6 +213,7 @@ def test_bad_content_of_a_model_is_one_error(tmp_path):
         (lambda t, c: c.update(hidden=[33, 3]), "expected shape"),
         (lambda t, c: c.update(type="Nobody's"), "model: expected one of"),
         (lambda t, c: c.pop("latent_dim"), "latent_dim"),
+        (lambda t, c: c.update(seed=None), "seed: expected an integer"),
     ):
         given, config = {name: value.copy() for name, value in tensors.items()}, made.config()
         change(given, config)

@@ -92,9 +92,6 @@ class CudaBackend(Backend):
     def _pointer(self, storage: Any) -> int:
         return self.driver.pointer(storage)
 
-    def _is_writable(self, storage: Any) -> bool:
-        return True
-
     def _pack(self, array: np.ndarray, buffer: Buffer) -> None:
         self.driver.upload(buffer.storage, np.ascontiguousarray(array, self._dtype(buffer.kind)).reshape(-1))
 
