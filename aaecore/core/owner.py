@@ -51,13 +51,11 @@ class Exclusive:
         Raises:
             RuntimeError: another use, of this thread or of another, goes on.
         """
-        other = self._uses.setdefault(None, use)
-        while other is not use:
+        while (other := self._uses.setdefault(None, use)) is not use:
             self.refuse(use.what, other)
             with self._replacing:
-                if self._uses.get(None) in (None, other):
-                    self._uses[None] = use
-                other = self._uses[None]
+                if self._uses.get(None) is other:
+                    self._uses.pop(None, None)
 
     def leave(self, use: Use) -> None:
         """Ends a use, if it was let in."""

@@ -9,16 +9,17 @@ import numpy as np
 
 from ..arguments import shown
 from ..errors import DataError
+from .csv import load_csv
 from .hdf5 import load_hdf5
 from .idx import read_idx
 from .reading import reading
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-KINDS = "a file .h5, .npy or ...-ubyte[.gz]"
+KINDS = "a file .h5, .npy, .csv or ...-ubyte[.gz]"
 
 
 def load_array(path: str, dataset: str = "x", *, name: str = "input", expected: str = KINDS) -> np.ndarray:
-    """The array in a .npy, .h5 or IDX file; `name` and `expected` are for the message about another kind of file.
+    """The array in a .npy, .h5, .csv or IDX file; `name` and `expected` are for the message about another kind of file.
 
     Raises:
         ValueError: another kind of file. DataError: it cannot be read.
@@ -28,6 +29,8 @@ def load_array(path: str, dataset: str = "x", *, name: str = "input", expected: 
         return load_hdf5(path, dataset)
     if file.endswith(".npy"):
         return load_npy(path)
+    if file.endswith(".csv"):
+        return load_csv(path)
     if file.endswith(("ubyte", "ubyte.gz")):
         return read_idx(path)
     raise ValueError(f"{name}: expected {expected}, got {path!r}")

@@ -69,18 +69,6 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, An
         raise CheckpointError(f"{failure}: {error.strerror or error}") from error
 
 
-def check(path: Path) -> str:
-    """The path from the root, where `write` can write as far as that can be known before; see `atomic.check`.
-
-    Raises CheckpointError.
-    """
-    try:
-        return atomic.check(path)
-    except OSError as error:
-        reason = f"expected a path that can be written, got {os.fsdecode(path)!r}: {error.strerror}"
-        raise CheckpointError(f"checkpoint: {reason}") from error
-
-
 def read(
     path: Path, expected: Callable[[dict[str, Any]], Spec], *, max_bytes: int = 1 << 33
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

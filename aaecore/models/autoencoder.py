@@ -62,7 +62,10 @@ class Autoencoder(Model, _Declared):
         self.decoder = self.mlp(self.latent_dim, *reversed(self.hidden), self.input_dim, output=activation)
 
     def columns(self) -> dict[str, Column]:
-        return {"x": Column(self.input_dim, "unit" if self.reconstruction == "bce" else "numbers")}
+        if self.output == "linear":
+            return {"x": Column(self.input_dim)}
+        others = "output='linear'" if self.reconstruction == "mse" else "reconstruction='mse', output='linear'"
+        return {"x": Column(self.input_dim, "unit", f"give the model {others}, which suit numbers of any range")}
 
     def priors(self) -> dict[str, tuple[Prior, int]]:
         return {"z": (as_prior(self.prior or Normal()), self.latent_dim)}
@@ -95,7 +98,8 @@ class Autoencoder(Model, _Declared):
                 self.sampler.advance()
             return self.q.code(self.encoder, chunk, self.sampler, sample=sample)
 
-        return map_chunks(self.backend, code, self.check_data(x, "x"), self.latent_dim)
+        rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range: outliers have codes too
+        return map_chunks(self.backend, code, rows, self.latent_dim)
 
     def decode(self, z: Any) -> Any:
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""

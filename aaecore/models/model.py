@@ -206,7 +206,7 @@ class Model(ABC):
     def check_data(self, x: Any, name: str) -> Rows:
         """`x` as float32 or uint8 rows of the column "x", or one clear error."""
         column = self.columns()["x"]
-        return as_rows(self.backend, x, name, column.features, unit_range=column.kind == "unit")
+        return as_rows(self.backend, x, name, column.features, **column.demands())
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -346,7 +346,8 @@ def from_description(
 ) -> Model:
     """The model that `Model.config` described, freshly initialised; perhaps with another prior, or on another device.
 
-    No code is loaded: the model's module must have been imported.
+    Where that device does not have the model's precision, it is "fp32". No code is loaded: the model's module must have
+    been imported.
 
     Raises:
         ValueError: no such model, or missing, unknown or bad options.
@@ -360,6 +361,10 @@ def from_description(
                     options[name] = as_prior(prior)
                 else:
                     options[name] = from_config(options[name])
-        return kind(**options if device is None else {**options, "device": device})
+        if device is not None:
+            options["device"] = device
+            if options["precision"] not in get_backend(device).precisions:
+                options["precision"] = "fp32"  # the weights are of float32 in every precision
+        return kind(**options)
     except (TypeError, KeyError) as error:
         raise ValueError(f"config: {error}") from None

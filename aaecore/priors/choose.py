@@ -7,7 +7,7 @@ from typing import Any
 from ..arguments import shown
 from ..options import Kind
 from .built_in import BUILT_IN
-from .host import CallablePrior, HostSampler
+from .host import CallablePrior, HostSampler, MissingPrior
 from .prior import PRIORS, Prior
 
 PRIORS.update({kind.__name__: kind for kind in BUILT_IN})
@@ -27,17 +27,15 @@ def as_prior(prior: Prior | HostSampler) -> Prior:
 
 
 def from_config(config: dict[str, Any]) -> Prior:
-    """The prior that `Prior.config` described.
+    """The prior that `Prior.config` described; for a callable, which cannot be stored, what says so when it is drawn.
 
     Raises:
-        ValueError: unknown type or options; a callable, which cannot be stored.
+        ValueError: unknown type or options.
     """
     options = dict(config)
     kind = options.pop("type", None)
-    if kind == "callable":
-        raise ValueError(
-            f"prior: {shown(options.get('name'))} was a callable, which a file cannot hold; pass it as prior="
-        )
+    if kind == "callable" and isinstance(options.get("name"), str):
+        return MissingPrior(options["name"])
     if not isinstance(kind, str) or kind not in PRIORS:
         raise ValueError(f"prior: expected type to be one of {', '.join(PRIORS)}, got {shown(kind)}")
     try:

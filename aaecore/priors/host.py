@@ -65,3 +65,23 @@ class CallablePrior(Prior):
 
     def config(self) -> dict[str, Any]:
         return {"type": "callable", "name": self._name}
+
+
+@dataclass(frozen=True)
+class MissingPrior(Prior):
+    """Stands for a prior of a user's own, which a file cannot hold: to encode it is not needed, and a draw says so."""
+
+    name: str
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        def draw(generator: Generator, n: int) -> Buffer:
+            raise ValueError(self.reason())
+
+        return draw
+
+    def reason(self) -> str:
+        """What to do, in the words of an error."""
+        return f"prior: {arguments.shown(self.name)} was a callable, which a file cannot hold; pass it as prior="
+
+    def config(self) -> dict[str, Any]:
+        return {"type": "callable", "name": self.name}

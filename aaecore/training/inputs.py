@@ -31,7 +31,7 @@ class Inputs:
 
     def to_train(self, x: Any, y: Any) -> Table:
         """The table to train on."""
-        table = self.table(x, y)
+        table = self.table(x, y, whole=True)
         wants_labels = any(LABEL in stream.columns for stream in self._model.streams.values())
         if wants_labels and not len(table.labelled):
             expected = f"a label for at least one row, since {type(self._model).__name__} learns from labels"
@@ -45,10 +45,10 @@ class Inputs:
         if type(self._model).validate is Model.validate:
             raise ValueError(f"validation: expected None, since {type(self._model).__name__} measures nothing on it")
         x, y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-        return self.table(x, y, "validation")
+        return self.table(x, y, "validation", whole=True)
 
-    def table(self, x: Any, y: Any = None, name: str = "") -> Table:
-        return as_table(self._backend, self._columns, x, y, name, type(self._model).__name__)
+    def table(self, x: Any, y: Any = None, name: str = "", *, whole: bool = False) -> Table:
+        return as_table(self._backend, self._columns, x, y, name, type(self._model).__name__, whole)
 
     def rows(self) -> dict[str, int]:
         """How many rows each stream gives in an epoch."""

@@ -54,14 +54,13 @@ class Maker:
         for buffer in kept.values():
             buffer.writes = self._writes
         self._rollback = Rollback(kept | {f"cursor/{name}": b for name, b in self.stepper.cursors.items()})
-        self._states = [b for b in kept.values() if b.kind == "float64"]
+        self._states = [optimizer.state for optimizer in run.optimizers.values()]
         self._all_finite = self._backend.finite_test([b for b in kept.values() if b.kind in ("real", "weight")])
         self._look_seconds = math.inf  # the shortest that was seen
         self._unseen = math.inf  # seconds of steps since the last look
         self._open: _Open | None = None
         self._torn = False  # whether the weights are those after a part of a step, since nothing was kept to go back to
         self._seen = -1  # the writes after the last step of this run; another number: others changed something
-        self._ahead = np.zeros(0)  # by how much the counters on the device are ahead of `steps`
         self._finish = partial(_finish, weakref.ref(self))
 
     # --- making steps -----------------------------------------------------------------------------
@@ -101,15 +100,14 @@ class Maker:
     def _begin(self, burst: Burst) -> None:
         self.recover()
         run = self._run
-        if run.guard:
-            if self._rollback.due(burst.steps) or self._seen != self._writes.count:
-                self.snapshot()
-        elif self._seen != self._writes.count:
-            self._ahead = self._counters() - run.steps
+        if run.guard and (self._rollback.due(burst.steps) or self._seen != self._writes.count):
+            self.snapshot()
         self._open = _Open(run.steps, burst, run.guard)
         self._owner.finish = self._finish
         if run.guard:
             self._rollback.record(burst)
+        else:
+            self._rollback.close()  # it knows nothing of these steps
 
     def _commit(self, moment: Moment) -> None:
         """Ends a burst: from here on the state on the device is that of the moment."""
@@ -136,25 +134,19 @@ class Maker:
                 self._count(self._open)
 
     def _count(self, broken: _Open) -> None:
-        """Counts what was made of a burst by the counters on the device."""
-        burst = broken.burst
-        made = self._counters() - self._ahead - broken.steps
-        steps = int(made.min())
-        moment = self._now.moment
-        if burst is not None and steps > 0 and moment.steps == broken.steps:
+        """Counts what was made of a burst by the optimizers' counters on the device; recorded steps are made whole."""
+        run, burst, moment = self._run, broken.burst, self._now.moment
+        made = [optimizer.steps - broken.steps for optimizer in run.optimizers.values()]
+        steps = min(made)
+        if burst is not None and 0 < steps <= burst.steps and moment.steps == broken.steps:
             moment = moment.after(burst, self.stepper.losses(steps))
         self._commit(moment)
-        self._torn = bool(made.max() > steps)
-
-    def _counters(self) -> np.ndarray:
-        """How many steps were made by the counters on the device: of each optimizer, and of the random numbers."""
-        run = self._run
-        return np.array([*(o.steps for o in run.optimizers.values()), run.model.generator.counter])
+        self._torn = max(made) > (steps if run.record else 0)
 
     # --- the guard --------------------------------------------------------------------------------
 
     def close_epoch(self) -> None:
-        """What is repeated from here on does not count into the epoch that is over."""
+        """Ends an epoch: what is repeated from here on does not count into it."""
         self._rollback.close()
 
     def snapshot(self) -> None:
@@ -175,7 +167,7 @@ class Maker:
 
     def _is_good(self) -> bool:
         """Whether weights and moments are finite, and the first loss that the weights give on the last batch."""
-        if not (self._look() and self._backend.all_finite(self._states)):
+        if not self._look() or any(not np.isfinite(self._backend.to_host(b)).all() for b in self._states):
             return False
         if self.stepper.last is None:
             return True

@@ -83,7 +83,7 @@ class BaseRates(MutableMapping[str, float]):
 
     def __setitem__(self, phase: str, rate: float) -> None:
         self.check((phase,))
-        self._optimizers[phase].base_lr = number("lr", rate, 0.0)
+        self._optimizers[phase].base_lr = rate
 
     def __delitem__(self, phase: str) -> None:
         raise TypeError(f"base_lr: expected a rate for every phase, got none for {phase}")

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..arguments import FLOAT32_MAX, count, shown
 from ..backends.shapes import ShapesBackend
 from ..core.memory import Buffer
+from ..core.ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, STEP
 from ..errors import CheckpointError
 from ..models.model import OLDEST, Model, from_description, named
 from ..optim import OPTIMIZERS, schedules
@@ -69,6 +70,22 @@ def check_numbers(tensors: Mapping[str, np.ndarray]) -> None:
             raise CheckpointError(f"{name}: expected finite numbers, got {bad} of {array.size} that are not")
         if name.startswith("optimizer/") and "/v/" in name and array.size and array.min() < 0:
             raise CheckpointError(f"{name}: expected second moments >= 0, got {array.min():g}")
+
+
+def _check_states(run: Run, tensors: Mapping[str, np.ndarray]) -> None:
+    """ValueError for a state of an optimizer or of the random numbers that contradicts the description beside it."""
+    for phase, optimizer in run.optimizers.items():
+        name = f"optimizer/{phase}/state"
+        state, new = tensors[name], run.backend.to_host(optimizer.state)
+        is_sound = (
+            state[STEP] >= 0 and float(state[STEP]).is_integer() and 0 <= state[LR] <= FLOAT32_MAX
+            and 0 <= state[GRAD_SCALE] <= 1 and np.array_equal(state[[BETA1, BETA2, EPS]], new[[BETA1, BETA2, EPS]])
+        )  # fmt: skip
+        if not is_sound:
+            raise ValueError(f"{name}: expected the state of {shown(optimizer.config())}, got {state.tolist()}")
+    seed = int(tensors["random/state"][0])
+    if seed != run.model.seed:
+        raise ValueError(f"random/state: expected the seed {run.model.seed}, got {seed}")
 
 
 def describe(run: Run, moment: Moment, settings: Settings) -> dict[str, Any]:
@@ -129,13 +146,7 @@ def _without_memory(meta: Mapping[str, Any]) -> Model:
             raise CheckpointError(str(error)) from None
     SEED.check("seed", meta["model"]["seed"])  # None would draw one, and every run from the file another
     device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
-    prior = _nobody if _callables(meta).keys() - {"schedule"} else None
-    return from_description(meta["model"], prior=prior, device=device)
-
-
-def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Stands for a callable prior that no draw will ask."""
-    raise AssertionError
+    return from_description(meta["model"], device=device)
 
 
 def _callables(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -167,13 +178,16 @@ def options(meta: Mapping[str, Any], schedule: schedules.Schedule | None) -> dic
 def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
     """Sets a new run of the same description to the saved state."""
     position = meta["position"]
-    steps, epoch, used, rows = (operator.index(position[name]) for name in ("steps", "epoch", "rows_used", "rows"))
-    sums = [float(v) for v in position["sums"]]
-    if not (0 <= used <= rows and steps >= 0 and epoch >= 0 and len(sums) == len(run.phases)):
-        raise ValueError(f"expected a position within the data, got {position}")
+    steps, epoch, used, rows = (
+        count(f"position: {name}", position[name], 0) for name in ("steps", "epoch", "rows_used", "rows")
+    )
+    sums = np.array([float(v) for v in position["sums"]])
+    if used > rows or len(sums) != len(run.phases) or not np.isfinite(sums).all():
+        raise ValueError(f"expected a position within the data, got {shown(position)}")
     tensors = {name: values[name] for name in buffers(run)}
     check_numbers(tensors)
+    _check_states(run, tensors)
     for name, buffer in buffers(run).items():
         run.backend.upload(buffer, tensors[name])
-    run._now.moment = Moment(steps, epoch, used, rows, np.array(sums))
+    run._now.moment = Moment(steps, epoch, used, rows, sums)
     run.history = columns.from_columns(meta["history"], values)

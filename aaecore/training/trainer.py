@@ -270,24 +270,26 @@ class Trainer(Run):
         """The trainer that was saved; it continues bit for bit, also in the middle of an epoch.
 
         `prior` and `schedule` must be given if they were callables, which a file cannot hold. `device` is another one
-        to continue on; there the numbers go on from the same values, but not bit for bit.
+        to continue on, in "fp32" where it does not have the model's precision; there the numbers go on from the same
+        values, but not bit for bit.
 
         Raises:
             CheckpointError: the file is missing, damaged, of a newer format or not of a trainer.
-            ValueError: a callable is missing, or the device does not have the model's precision.
+            ValueError: a callable is missing.
             DeviceError: a device this machine does not have.
         """
         from ..files import checkpoint
 
         tensors, meta = checkpoint.read(path, partial(state.expected, make=cls))
         state.check_callables(meta, prior, schedule)
-        if device is not None:
-            meta["model"]["device"] = device
         try:
-            trainer = cls(from_description(meta["model"], prior=prior), **state.options(meta, schedule))
+            model = from_description(meta["model"], prior=prior, device=device)
+            trainer = cls(model, **state.options(meta, schedule))
             state.restore(trainer, tensors, meta)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{os.fspath(path)}: the description does not fit a trainer: {error}") from error
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise CheckpointError(f"{os.fspath(path)}: it does not fit a trainer: {error}") from error
+        except CheckpointError as error:
+            raise CheckpointError(f"{os.fspath(path)}: {error}") from None
         return trainer
 
     # --- copies -----------------------------------------------------------------------------------
@@ -312,21 +314,23 @@ def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, 
 
     Args:
         path: the file.
-        prior: needed if it was a callable, which a file cannot hold.
-        device: another one than it was on.
+        prior: instead of the model's own. One that was a callable, which a file cannot hold, is needed to sample and to
+            train on, not to encode.
+        device: another one than it was on, in "fp32" where it does not have the model's precision.
 
     Raises:
         CheckpointError, ValueError, DeviceError: as `Trainer.resume`.
     """
     from ..files import checkpoint
 
-    if state.is_alone(checkpoint.peek(path)):
-        tensors, meta = checkpoint.read(path, state.expected_alone)
-        state.check_callables(meta, prior, None)
-        model = from_description(meta["model"], prior=prior, device=device)
-        try:
-            model.load_state_dict({name.removeprefix("model/"): value for name, value in tensors.items()})
-        except ValueError as error:
-            raise CheckpointError(f"{os.fspath(path)}: {error}") from None
-        return model
-    return Trainer.resume(path, prior=prior, schedule=schedules.Constant(), device=device).model
+    whole = partial(state.expected, make=Trainer)
+    tensors, meta = checkpoint.read(path, state.expected_alone if state.is_alone(checkpoint.peek(path)) else whole)
+    model = from_description(meta["model"], prior=prior, device=device)
+    weights = {name.removeprefix("model/"): v for name, v in tensors.items() if name.startswith("model/")}
+    try:
+        model.load_state_dict(weights)
+    except ValueError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error}") from None
+    if "random/state" in tensors:
+        model.generator.counter = int(tensors["random/state"][1])
+    return model

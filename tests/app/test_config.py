@@ -88,6 +88,13 @@ def test_flags_replace_the_rates_of_their_phases_only():
         from_values(config.merge({"lr": "fast"}, {"lr": {"generator": 1}}, AAE.phases))
 
 
+@pytest.mark.parametrize("line", [b"\n", b"\r\n"])
+def test_a_byte_order_mark_is_no_value(tmp_path, line):
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xef\xbb\xbflatent_dim = 4" + line + b"epochs = 2" + line)
+    assert (config.read(path).latent_dim, config.read(path).epochs) == (4, 2)
+
+
 @pytest.mark.parametrize("content", [b"epochs = ", b"epochs = 1\nepochs = 2", b"data = '\xff'"])
 def test_a_file_that_is_not_toml(tmp_path, content):
     path = tmp_path / "broken.toml"

@@ -65,11 +65,18 @@ def test_as_matrix_works_under_raising_floating_point_errors():
             data.as_matrix([[1e300, np.nan]])
 
 
-@pytest.mark.parametrize("x", [np.float32([[0, 1.0000002]]), [[-1e-6, 1]], np.array([[0, 255]], np.int64)])
+@pytest.mark.parametrize("x", [np.float32([[0, 1.00001]]), [[-1e-5, 1]], np.array([[0, 255]], np.int64)])
 def test_as_matrix_unit_range_refuses(x):
     assert data.as_matrix(x).shape == (1, 2)
     with pytest.raises(ValueError, match=r"^images: expected values in \[0, 1\], got .* to .*; scale it"):
         data.as_matrix(x, "images", unit_range=True)
+    with pytest.raises(ValueError, match=r"pass images as uint8 0\.\.255, or take another loss$"):
+        data.as_matrix(x, "images", unit_range=True, otherwise="take another loss")
+
+
+def test_as_matrix_unit_range_takes_rounding_without_a_copy():
+    x = np.array([[0, np.nextafter(np.float32(1), np.float32(2))], [-1e-9, 1 + 9e-7]], np.float32)
+    assert data.as_matrix(x, unit_range=True) is x
 
 
 class OnDevice:

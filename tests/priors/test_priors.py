@@ -5,8 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from aaecore import AAE, CheckpointError, Trainer, priors
-from aaecore.files import checkpoint
+from aaecore import AAE, Trainer, priors
 
 MAX = float(np.finfo(np.float32).max)
 
@@ -163,24 +162,3 @@ def test_a_function_may_return_any_real_numbers():
             model(lambda n, rng, value=value: value).sample_prior(3)
     with pytest.raises(TypeError, match=r"^prior: expected a plain array, got a masked one"):
         model(lambda n, rng: np.ma.masked_array(np.full((n, 2), 1e9), True)).sample_prior(2)
-
-
-def test_a_hostile_description_of_a_prior_is_a_checkpoint_error(tmp_path):
-    trainer = Trainer(model(priors.Normal()))
-    described = {
-        "no name": {"type": "callable"},
-        "no numbers": {"type": "Normal", "std": "wide"},
-        "too large": {"type": "Normal", "std": 10**400},
-        "beyond float32": {"type": "Uniform", "low": -3e38, "high": 3e38},
-        "unknown": {"type": "Cauchy"},
-        "a list": ["Normal"],
-    }
-    from aaecore.training import state
-
-    trainer.save(tmp_path / "c.h5")
-    tensors, meta = checkpoint.read(tmp_path / "c.h5", lambda meta: state.expected(meta, Trainer))
-    for prior in described.values():
-        meta["model"]["prior"] = prior
-        checkpoint.write(tmp_path / "c.h5", tensors, meta)
-        with pytest.raises(CheckpointError, match=r"c\.h5: "):
-            Trainer.resume(tmp_path / "c.h5")

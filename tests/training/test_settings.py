@@ -108,9 +108,14 @@ def test_a_switch_changes_no_bit(name, x):
     assert same(trainer, expected)
 
 
-def test_a_guard_switched_on_later_goes_back_to_where_it_was_switched_on(x):
-    trainer = Trainer(model(), 32, guard=False)
-    for _ in range(3):
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_guard_switched_on_goes_back_to_where_it_was_switched_on(before, x):
+    """Not to what it kept before it was off."""
+    trainer = Trainer(model(), 32)
+    for _ in range(before):
+        trainer.step(x[:32])
+    trainer.guard = False
+    for _ in range(3 - before):
         trainer.step(x[:32])
     expected = trainer.model.state_dict()
     trainer.guard, trainer.schedule = True, lambda step: 1e30
@@ -148,8 +153,14 @@ def test_a_name_that_is_no_setting_is_refused():
 
 def test_one_phase_at_a_time_is_checked_too():
     trainer = Trainer(model(), 32)
-    with pytest.raises(ValueError, match="lr: expected a number >= 0, got -1"):
-        trainer.base_lr["generator"] = -1
+    for set_it in (
+        lambda: trainer.base_lr.update(generator=-1),
+        lambda: setattr(trainer.optimizers["generator"], "lr", -1),
+        lambda: setattr(trainer.optimizers["generator"], "base_lr", -1),
+    ):
+        with pytest.raises(ValueError, match="lr: expected a number >= 0, got -1"):
+            set_it()
+        assert trainer.lr["generator"] == 1e-3
     with pytest.raises(ValueError, match=r"base_lr: expected the phases reconstruction, .* got decoder"):
         trainer.base_lr["decoder"] = 1.0
     with pytest.raises(TypeError, match="base_lr: expected a rate for every phase, got none for generator"):
