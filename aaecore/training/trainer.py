@@ -109,6 +109,7 @@ class Trainer(Run):
             self.model.owner.enter(use)
             self._maker.recover()
             table, given = self._inputs.of_step(x, y, labelled, z_prior)
+            self.model.begin(table.columns["x"])
             burst = Burst(len(table), *self._rates.of_next(1), given)
             if self.guard or not isinstance(table.columns["x"], Buffer):
                 return Losses(self.names, self._maker.make(burst)[-1].tolist())
@@ -166,6 +167,7 @@ class Trainer(Run):
             if checkpoint is not None:
                 target = target_of("checkpoint", checkpoint)
             self._fix(epochs=total, validating=held_out is not None)
+            self.model.begin(table.columns["x"])
             self._maker.snapshot()  # while the data of the steps so far are still bound
             self._now.moment = self._now.moment._replace(rows=len(table))
             self._maker.stepper.bind(table)
