@@ -104,7 +104,7 @@ def moments(backend: Backend, rows: Rows) -> tuple[np.ndarray, float, int]:
         part = backend.to_host(rows.rows(0, n))
     else:
         part = rows[np.linspace(0, len(rows) - 1, n).astype(np.int64)]
-    unit = 255 if part.dtype == np.uint8 else 1
-    mean = part.mean(axis=0, dtype=np.float64) / unit
-    variance = part.astype(np.float64).var(axis=0) / unit**2
-    return mean, float(np.sqrt(variance.mean())), n
+    if part.dtype == np.uint8:  # the very numbers that the kernels make of bytes
+        part = part.astype(np.float32) * np.float32(1 / 255)
+    part = part.astype(np.float64)
+    return part.mean(axis=0), float(np.sqrt(part.var(axis=0).mean())), n
