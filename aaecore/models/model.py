@@ -175,6 +175,14 @@ class Model(ABC):
         """What the history says of data that are not trained on; nothing by default."""
         return {}
 
+    def health(self, x: Rows) -> dict[str, float]:
+        """What the history says now and then of rows that are trained on; nothing by default."""
+        return {}
+
+    def advice(self, row: Mapping[str, Any]) -> str:
+        """What a row of the history means in words, where something is wrong; nothing by default."""
+        return ""
+
     # --- what follows from it -----------------------------------------------------------------------
 
     def _check(self) -> None:
