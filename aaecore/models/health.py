@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 SAMPLE = 256  # codes that are looked at: enough to see what matters, and a fraction of a millisecond
-WORK = 2e9  # floating-point operations of training between two looks, so that none costs more than a few hundredths
+WORK = 6e9  # floating-point operations of training between two looks, so that none costs more than a few hundredths
 EARLY = 300  # steps before which nobody expects the prior to be held
 NAMES = OFFSET, SPREAD, MMD = "code_offset", "code_spread", "code_mmd"
 LEAST_SPREAD, MOST_SPREAD, MOST_OFFSET, MOST_MMD = 0.75, 1.33, 0.5, 6.0
