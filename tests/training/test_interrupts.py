@@ -10,8 +10,9 @@ import pytest
 from trained import D, model, same
 
 import aaecore
-from aaecore import Trainer
+from aaecore import Trainer, callbacks
 from aaecore.core.owner import Use
+from aaecore.training.guard import Rollback
 from aaecore.training.progress import Moment
 from aaecore.training.signals import StopSignals
 
@@ -157,6 +158,29 @@ def test_an_epoch_that_is_interrupted_as_it_ends_has_one_row(x, tmp_path, monkey
         made.fit(x, 2, progress=False)
         assert same(made, whole)
         assert made.history.rows == whole.history.rows
+
+
+def test_at_the_end_of_an_interrupted_fit_the_state_is_whole(x, tmp_path, monkeypatch):
+    """Also where the interrupt left a burst open: callbacks may save, and set the weights."""
+
+    class Ends(callbacks.Callback):
+        def on_train_end(self, trainer):
+            trainer.save(tmp_path / "a.h5")
+            trainer.model.load_state_dict(trainer.model.state_dict())
+
+    def interrupted(self, burst):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    whole, trainer = small(), small()
+    whole.fit(x, 2, progress=False)
+    trainer.fit(x, 1, progress=False)
+    monkeypatch.setattr(Rollback, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, 2, callbacks=Ends(), progress=False)
+    for made in (trainer, Trainer.resume(tmp_path / "a.h5")):
+        made.fit(x, 2, progress=False)
+        assert same(made, whole)
 
 
 def test_a_snapshot_that_is_interrupted_is_none(x, monkeypatch):
