@@ -10,6 +10,8 @@ import pytest
 from trained import model, rows, same, train
 
 from aaecore import Trainer, callbacks
+from aaecore.training.burst import Burst
+from aaecore.training.inputs import Inputs
 from aaecore.training.stepper import Stepper
 
 
@@ -153,6 +155,22 @@ def test_a_model_is_free_after_an_error(x):
     trainer.fit(x, 1, progress=False)
     assert same(trainer, train(x, 1))
     assert kept
+
+
+def test_rows_that_are_not_there_are_found_before_a_kernel_reads_them(x, monkeypatch):
+    """Were owner and locks to fail: an order with another row, and a position that the device does not share."""
+    trainer, orders = Trainer(model(), 32), Inputs.orders
+    for wrong in (-1, len(x)):
+        monkeypatch.setattr(
+            Inputs, "orders", lambda self, table, wrong=wrong: {"": np.r_[orders(self, table)[""][1:], wrong]}
+        )
+        with pytest.raises(IndexError, match="order of stream '': expected rows below 130, got others"):
+            trainer.fit(x, 1, progress=False)
+    monkeypatch.undo()
+    trainer.fit(x, 1, progress=False)
+    with pytest.raises(RuntimeError, match="step: expected rows that are left in the epoch, got more"):
+        trainer._maker.make(Burst(131, *trainer._rates.of_next(1)))
+    assert trainer.steps == 5
 
 
 # --- looking at it ---------------------------------------------------------------------------------------------------
