@@ -103,6 +103,7 @@ CONTENT = {
     "a prior with infinite draws": (tell("model", prior={"type": "Uniform", "low": -3e38, "high": 3e38}), "high: "),
     "an unknown prior": (tell("model", prior={"type": "Cauchy"}), "prior: expected type to be one of"),
     "a list for a prior": (tell("model", prior=["Normal"]), "damaged or hostile metadata"),
+    "a million layers": (tell("model", hidden=[1] * 10**6), "hidden: expected at most 1000 integers, got 1000000"),
     "huge text": (tell("model", activation="x" * 10**6), "activation: expected one of"),
 }
 
