@@ -29,6 +29,7 @@ STOREYS = [
     ["training"],
     ["evaluation"],
     ["app"],
+    ["__main__"],
 ]
 ROOMS = {room: height for height, rooms in enumerate(STOREYS) for room in rooms}
 NAMES_ALONE = {"callbacks", "posteriors", "schedules", "kernels"}  # public names of modules that stand in rooms

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+INSTALL = "pip install '.[app]' in the checkout of aaecore"
 PICTURES = ("reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png")  # of a run
 RECONSTRUCTED, SAMPLED, SCATTERED = 30, 100, 5000  # rows in them
 DPI = 150
@@ -257,7 +258,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("aaecore.app.plots needs matplotlib: pip install 'aaecore[app]'") from None
+        raise ImportError(f"aaecore.app.plots needs matplotlib: {INSTALL}") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -11,7 +11,7 @@ from aaecore.app.sources import Source
 from aaecore.models.model import Phase
 from aaecore.training.history import History
 
-pytest.importorskip("matplotlib", reason="pictures need the extra: pip install 'aaecore[app]'")
+pytest.importorskip("matplotlib", reason="pictures need the extra: pip install '.[app]'")
 SHAPE = (4, 5)
 
 
