@@ -14,6 +14,13 @@ from . import toml
 from .config import RunConfig
 from .images import check_image_shape, is_image
 
+# What the labels of named sets stand for, where that is not the numbers themselves.
+CLASS_NAMES = {
+    "fashion-mnist": (
+        "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    ),
+}  # fmt: skip
+
 
 class Source(NamedTuple):
     """What a run trains on: rows (N, features), their labels and the shape of an image where known."""
@@ -23,6 +30,7 @@ class Source(NamedTuple):
     test_labels: np.ndarray | None
     image_shape: tuple[int, ...] | None
     train_labels: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None  # of the labels 0, 1, ... where they stand for something
 
     def tells(self, option: str) -> int:
         """The value of an option that the data have.
@@ -46,7 +54,8 @@ def load(config: RunConfig) -> Source:
     """
     if config.data in datasets.NAMES:
         found = named(config.data, config.data_folder)
-        return Source(found.train.x, found.test.x, found.test.y, found.image_shape, found.train.y)
+        train, test = found.train, found.test
+        return Source(train.x, test.x, test.y, found.image_shape, train.y, CLASS_NAMES.get(config.data))
     expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
     rows = read(config.data, config.dataset, name="data", expected=expected)
     shape = config.image_shape
