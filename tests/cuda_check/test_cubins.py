@@ -1,7 +1,7 @@
 """The CUDA kernels as NVRTC compiles them, on every architecture, without a GPU: budgets and machine code.
 
-They need NVRTC and the binary tools, and compile for minutes: `make cuda-check` runs them, by AAECORE_REQUIRE_CUDA_CHECK=1.
-Without that they are skipped, also where all of it happens to be there.
+They need NVRTC and the binary tools, and compile for minutes: `make cuda-check` runs them, with
+AAECORE_REQUIRE_CUDA_CHECK=1. Without that they are skipped, also where all of it happens to be there.
 """
 
 from __future__ import annotations
