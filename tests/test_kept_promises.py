@@ -28,18 +28,19 @@ AFTER = {
 LOSSES = [8.538819, 1.558738, 0.8042495]  # of the last epoch, by phase
 NAMES = {
     "aaecore": "AAE VAE CaptureError CheckpointError DataError DeviceError Trainer callbacks data datasets functions "
-    "get_backend get_num_threads load models nn optim posteriors priors schedules set_num_threads show_config "
-    "__version__",
-    "aaecore.callbacks": "Callback EarlyStopping Progress",
+    "get_backend get_num_threads History load models nn optim posteriors priors random schedules set_num_threads "
+    "show_config Tensor __version__",
+    "aaecore.callbacks": "Callback EarlyStopping Progress SaveBest",
     "aaecore.data": "as_labels as_matrix epoch_order load_hdf5 read_idx",
     "aaecore.datasets": "Dataset Split load",
     "aaecore.functions": "adversarial_bce bce_with_logits concat gaussian_kl gaussian_negative_entropy gaussian_sample "
-    "half_squared_error linear mixture_nll weighted",
+    "half_squared_error linear mixture_nll weighted Tensor Function Parameter backward",
     "aaecore.models": "Batch Column Losses Model Phase Stream Table model option",
     "aaecore.nn": "Linear MLP load_state_dict state_dict",
     "aaecore.optim": "Adam Optimizer SGD clip_grad_norm",
     "aaecore.posteriors": "Deterministic Gaussian Posterior Universal",
     "aaecore.priors": "CallablePrior Categorical GaussianMixture Hypersphere Normal Prior SwissRoll Uniform as_prior",
+    "aaecore.random": "Generator",
     "aaecore.schedules": "Constant Cosine StepWise",
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import CheckpointError
 from ..files import checkpoint
 from ..models.autoencoder import Autoencoder
+from ..training.columns import last_row
 from ..training.trainer import Trainer
 from .sources import Source
 
@@ -59,11 +60,11 @@ def described(path: str) -> dict[str, Any]:
     """What a checkpoint says of itself, by name."""
     meta = checkpoint.peek(path)
     try:
-        position, rows = meta["position"], [dict(row) for row in meta["history"]]
+        position, last = meta["position"], last_row(meta["history"])
         table = {**meta["model"], "batch_size": meta["trainer"]["batch_size"], "schedule": meta["trainer"]["schedule"]}
         table |= {f"lr, {phase}": o["lr"] for phase, o in meta["trainer"]["optimizers"].items()}
         table |= {"epochs made": position["epoch"], "steps made": position["steps"]}
-        table |= {f"last {name}": value for name, value in (rows[-1] if rows else {}).items()}
+        table |= {f"last {name}": value for name, value in last.items()}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: expected the checkpoint of a trainer: {error!r}") from None
     return table

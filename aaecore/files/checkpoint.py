@@ -29,7 +29,7 @@ from . import atomic
 from .hdf5 import opened
 
 FORMAT = "aaecore-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # what version 1 holds differs in the description of histories only
 Spec = Mapping[str, tuple[tuple[int, ...], str]]  # tensor name -> (shape, dtype name such as "float32")
 Path = str | os.PathLike[str]
 

@@ -7,12 +7,13 @@ import math
 from ..arguments import number
 from ..core.memory import Buffer
 from .losses import Loss
-from .tensor import Tensor
+from .tensor import Tensor, check_tensors
 
 LEAST_STD = 1e-18  # its inverse square is a number of float32
 
 
 def _gaussian_kl(params: Tensor, mean: float, precision: float, offset: float, weight: float) -> Tensor:
+    check_tensors(params=params)
     if len(params.shape) != 2 or params.shape[1] % 2:
         raise ValueError(f"params: expected shape (batch, 2 latent_dim), got {params.shape}")
     dims = (params.shape[0], params.shape[1] // 2)
@@ -44,6 +45,7 @@ def mixture_nll(z: Tensor, tables: tuple[Buffer, Buffer, Buffer], weight: float 
     Raises:
         ValueError: codes of another size than the mixture's.
     """
+    check_tensors(z=z)
     components, size = tables[1].shape
     if len(z.shape) != 2 or z.shape[1] != size:
         raise ValueError(f"z: expected shape (batch, {size}), got {z.shape}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.memory import Buffer
-from .tensor import Function, Gradients, Tensor
+from .tensor import Function, Gradients, Tensor, check_tensors
 
 
 class _GaussianSample(Function):
@@ -29,6 +29,7 @@ def gaussian_sample(params: Tensor, eps: Buffer) -> Tensor:
 
     The re-parameterised draw of Kingma & Welling (2014), section 2.4.
     """
+    check_tensors(params=params)
     if len(params.shape) != 2 or params.shape != (eps.shape[0], 2 * eps.shape[1]):
         raise ValueError(
             f"params: expected shape {(eps.shape[0], 2 * eps.shape[1])} for eps {eps.shape}, got {params.shape}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.memory import Buffer
-from .tensor import Function, Gradients, Tensor
+from .tensor import Function, Gradients, Tensor, check_tensors
 
 
 class _Concat(Function):
@@ -51,6 +51,8 @@ def concat(tensors: tuple[Tensor, ...] | list[Tensor], axis: int = 1) -> Tensor:
     """
     if axis not in (0, 1) or not tensors:
         raise ValueError(f"concat: expected at least one tensor and axis 0 or 1, got {len(tensors)} and axis {axis}")
+    for tensor in tensors:
+        check_tensors(tensors=tensor)
     if len({t.shape[1 - axis] for t in tensors}) != 1:
         raise ValueError(f"concat: sizes along axis {1 - axis} differ: {[t.shape for t in tensors]}")
     return _Concat(tuple(tensors), axis).forward()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..core.ops import ACTIVATIONS, op_of
-from .tensor import Function, Gradients, Parameter, Tensor
+from .tensor import Function, Gradients, Parameter, Tensor, check_tensors
 
 LEAKY_SLOPE = 0.01  # PyTorch's default
 
@@ -69,8 +69,9 @@ def linear(
     "tf32" (on a GPU) to 11 significant bits; sums, and everything that is stored, keep the backend's type.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown activation or precision.
+        ValueError: shapes that do not fit, or an unknown activation or precision. TypeError: no Tensor.
     """
+    check_tensors(x=x, weight=weight, bias=bias)
     if len(x.shape) != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"x: expected shape (batch, {weight.shape[1]}), got {x.shape}")
     check_precision(precision, x.backend)

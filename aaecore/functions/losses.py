@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.memory import Buffer
-from .tensor import Function, Gradients, Tensor
+from .tensor import Function, Gradients, Tensor, check_tensors
 
 
 class Loss(Function):
@@ -26,6 +26,7 @@ class Loss(Function):
 
 
 def _same_shape(x: Tensor, target: Tensor) -> None:
+    check_tensors(prediction=x, target=target)
     if len(x.shape) != 2 or x.shape != target.shape:
         raise ValueError(f"target: expected the shape of the prediction {x.shape}, got {target.shape}")
 
@@ -48,6 +49,7 @@ def adversarial_bce(logits: Tensor, real: int, weight: float = 1.0) -> Tensor:
     With `real` the number of prior samples it is the discriminator's loss (Goodfellow et al. 2014, eq. 1); with `real`
     the whole batch it is the generator's non-saturating loss on codes.
     """
+    check_tensors(logits=logits)
     if len(logits.shape) != 2 or logits.shape[1] != 1 or not 0 <= real <= logits.shape[0]:
         raise ValueError(f"logits: expected shape (batch, 1) with batch >= real = {real}, got {logits.shape}")
     return Loss("adversarial_bce", logits, (), (logits.shape[0], real), (weight,)).forward()
@@ -82,6 +84,7 @@ def weighted(loss: Tensor, factor: Tensor) -> Tensor:
     Raises:
         ValueError: no loss, or a factor of another shape.
     """
+    check_tensors(loss=loss, factor=factor)
     seed = loss.maker.seed if loss.maker is not None else None
     if loss.shape != (1,) or (loss.requires_grad and seed is None):
         raise ValueError(f"loss: expected a loss, got a tensor of shape {loss.shape} that is none")

@@ -18,11 +18,17 @@ from ..core.ops import IDENTITY, op_of
 
 
 class Tensor:
-    """An array on a backend, and the function that made it, if its gradient may be wanted."""
+    """An array on a backend, and the function that made it, if its gradient may be wanted.
+
+    ``Tensor(backend.from_host(array))`` makes one of a NumPy array, where `backend` is `model.backend` of a model, or
+    ``aaecore.get_backend("cpu")``; `numpy()` is the way back.
+    """
 
     def __init__(
         self, buffer: Buffer, maker: Function | None = None, activation: int = IDENTITY, slope: float = 0.0
     ) -> None:
+        if not isinstance(buffer, Buffer):
+            raise TypeError(f"buffer: expected a Buffer, got {_named(buffer)}; backend.from_host(array) makes one")
         self.buffer = buffer
         self.maker = maker
         self.activation = activation  # the code of the activation whose output this is
@@ -54,6 +60,18 @@ class Tensor:
     ) -> None:
         """`backward([self], ...)`."""
         backward([self], optimizer, parameters=parameters, accumulate=accumulate)
+
+
+def _named(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+
+
+def check_tensors(**given: object) -> None:
+    """Raises TypeError, under the name of the argument, if one of them is no Tensor."""
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            how = "Tensor(backend.from_host(array)) makes one, where backend is the model's"
+            raise TypeError(f"{name}: expected a Tensor, got {_named(value)}; {how}")
 
 
 class Parameter(Tensor):
@@ -96,6 +114,8 @@ class Function(ABC):
     seed: Buffer | None = None  # a loss: the gradient of its input, made in the forward pass; backward starts from it
 
     def __init__(self, *inputs: Tensor) -> None:
+        for tensor in inputs:
+            check_tensors(inputs=tensor)
         self.inputs = inputs
         self.walked = False
 
@@ -246,6 +266,8 @@ def backward(
     Raises:
         ValueError: not losses, or without history. RuntimeError: a graph that was walked before.
     """
+    for loss in losses:
+        check_tensors(losses=loss)
     if not losses or any(t.maker is None or t.maker.seed is None for t in losses):
         raise ValueError("losses: expected at least one loss, each depending on something that requires a gradient")
     functions = _topological(losses)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY
 
 from .. import priors
-from ..functions import adversarial_bce, concat
+from ..functions import Tensor, adversarial_bce, concat
 from ..options import COUNT, COUNTS, one_of, option
 from ..priors import PRIOR
 from .autoencoder import Autoencoder
@@ -67,6 +67,9 @@ class AAE(Autoencoder):
     def build(self) -> None:
         self.build_autoencoder(POSTERIORS[self.posterior](self.latent_dim, self.noise_dim or self.latent_dim))
         self.discriminator = self.mlp(self.latent_dim, *(self.discriminator_hidden or ()), 1)
+
+    def judge(self, z: Tensor) -> Tensor:
+        return self.discriminator(z)
 
     def step(self, batch: Batch) -> Iterator[Losses]:
         real = batch.draw("z")

@@ -5,16 +5,16 @@ Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
-from ..arguments import count
+from ..arguments import choice, count
 from ..core.random import Generator
-from ..data.rows import CHUNK, as_rows, map_chunks, to_floats
+from ..data.rows import CHUNK, Rows, as_rows, map_chunks, to_floats
 from ..data.table import Column, Table
 from ..functions import bce_with_logits, half_squared_error
 from ..functions.tensor import Tensor
@@ -33,7 +33,7 @@ class _Declared:
     reconstruction: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Autoencoder(Model, _Declared):
     """A model with an `encoder`, whose codes are draws of a posterior `q`, and a `decoder`.
 
@@ -75,6 +75,12 @@ class Autoencoder(Model, _Declared):
         """Between x and what the decoder made: summed over features, a mean over the batch."""
         return (bce_with_logits if self.reconstruction == "bce" else half_squared_error)(decoded, x)
 
+    def distances(self, decoded: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """`distance` of each row, (N,) float64, on the host."""
+        y, x = decoded.astype(np.float64), x.astype(np.float64)
+        each = np.logaddexp(0, y) - x * y if self.reconstruction == "bce" else (y - x) ** 2 / 2
+        return each.sum(axis=1)
+
     def encode(self, x: Any, *, sample: bool = False) -> Any:
         """Codes of x: (N, input_dim), float or uint8 (scaled by 1/255), gives (N, latent_dim) float32.
 
@@ -95,7 +101,7 @@ class Autoencoder(Model, _Declared):
         return map_chunks(self.backend, decode, rows, self.input_dim)
 
     def reconstruct(self, x: Any) -> Any:
-        """decode(encode(x))."""
+        """decode(encode(x)): on the scale of floats. uint8 rows stand for 0..1, so compare with ``x / 255``."""
         return self.decode(self.encode(x))
 
     def sample(self, n: int, *, on_device: bool = False) -> Any:
@@ -110,15 +116,55 @@ class Autoencoder(Model, _Declared):
             return self.backend.array(z)
         return self.backend.to_host(z).astype(np.float32, copy=False)
 
-    def evaluate(self, x: Any) -> float:
-        """The mean reconstruction loss over x (N, input_dim), codes at the centre of their posterior."""
+    @overload
+    def evaluate(self, x: Any, reduction: Literal["mean"] = "mean") -> float: ...
+    @overload
+    def evaluate(self, x: Any, reduction: Literal["none"]) -> np.ndarray: ...
+
+    def evaluate(self, x: Any, reduction: str = "mean") -> float | np.ndarray:
+        """The reconstruction loss of x (N, input_dim), codes at the centre of their posterior.
+
+        Args:
+            x: float or uint8 (scaled by 1/255), as in training.
+            reduction: "mean" over the rows, or "none": a loss for each row, (N,) float64.
+
+        Raises:
+            ValueError, TypeError: bad data, or another reduction.
+        """
+        choice("reduction", reduction, ("mean", "none"))
         rows = self.check_data(x, "x")
-        total = 0.0
+        if reduction == "none":
+            return np.concatenate([self.distances(self.decoder(z).numpy(), x.numpy()) for x, z in self._coded(rows)])
+        total = sum(float(self.distance(self.decoder(z), x)) * x.shape[0] for x, z in self._coded(rows))
+        return total / len(rows)
+
+    def score_samples(self, x: Any, by: str = "reconstruction") -> np.ndarray:
+        """How normal each row of x (N, input_dim) is, (N,) float64: the higher the more, as in scikit-learn.
+
+        Args:
+            x: as of `evaluate`.
+            by: "reconstruction" takes minus the reconstruction loss; "discriminator", of models that have one, its
+                log odds that the code is a draw of the prior: low where the encoder puts what it was not trained on.
+
+        Raises:
+            ValueError, TypeError: bad data, or something that the model does not have.
+        """
+        judges = type(self).judge is not Autoencoder.judge
+        choice("by", by, ("reconstruction", "discriminator") if judges else ("reconstruction",))
+        if by == "reconstruction":
+            return -self.evaluate(x, "none")
+        scores = [self.judge(z).numpy()[:, 0] for _, z in self._coded(self.check_data(x, "x"))]
+        return np.concatenate(scores).astype(np.float64)
+
+    def judge(self, z: Tensor) -> Tensor:
+        """(B, 1) log odds that codes z (B, latent_dim) are draws of the prior, of models with a discriminator."""
+        raise NotImplementedError
+
+    def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows, a chunk at a time, and their codes at the centre of the posterior."""
         for start in range(0, len(rows), CHUNK):
             chunk = Tensor(to_floats(self.backend, rows, start, min(start + CHUNK, len(rows))))
-            code = self.q.code(self.encoder, chunk, self.sampler, sample=False)
-            total += float(self.distance(self.decoder(code), chunk)) * chunk.shape[0]
-        return total / len(rows)
+            yield chunk, self.q.code(self.encoder, chunk, self.sampler, sample=False)
 
     def validate(self, table: Table) -> dict[str, float]:
         return {"validation": self.evaluate(table.columns["x"])}

@@ -9,8 +9,9 @@ order; whoever trains gives random numbers to a network that wants some, whoever
 from __future__ import annotations
 
 import importlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -63,7 +64,7 @@ def model(cls: type[AnyModel]) -> type[AnyModel]:
     Raises:
         ValueError: another model has the name. TypeError: a field that is no option, which a file would lose.
     """
-    made = dataclass(eq=False)(cls)
+    made = dataclass(eq=False, repr=False)(cls)
     if lost := [f.name for f in fields(made) if f.name not in declared(made)]:
         raise TypeError(f"{made.__name__}.{lost[0]}: expected option(COUNT, ...) or its like, got a plain field")
     there = MODELS.get(made.__name__)
@@ -73,9 +74,21 @@ def model(cls: type[AnyModel]) -> type[AnyModel]:
     return made
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Model(ABC):
-    """The base: everything about a model that does not depend on which one it is."""
+    """The base: everything about a model that does not depend on which one it is.
+
+    A model can be copied, and pickled: its options, the values of its parameters and the states of its random numbers
+    go along as plain values, so that the copy gives the same bits. A callable prior must be one that can be pickled.
+
+    Attributes:
+        networks: by name; each is an attribute too (`model.encoder`).
+        parameters: of all networks by name, such as "encoder.0.weight".
+        phases: the updates of a training step.
+        backend: the device; `Tensor(model.backend.from_host(array))` brings an array there.
+        generator: random numbers of training; `sampler`: those of everything else.
+        seed, device, ...: every option has the value that it got, and `seed` the number that was drawn for None.
+    """
 
     phases: ClassVar[tuple[Phase, ...]]
     streams: ClassVar[Mapping[str, Stream]] = {"": Stream(("x",))}
@@ -84,10 +97,13 @@ class Model(ABC):
     activation: str = option(one_of(*ACTIVATIONS), "of the hidden layers", default="relu")
     precision: str = option(TEXT, "of the matrix products: fp32, bf16, or tf32 on a GPU", default="fp32")
     device: str = option(TEXT, "cpu, cuda or cuda:<number> for a GPU, or reference for float64 NumPy", default="cpu")
-    seed: int = option(SEED, "of weights, noise and the order of the data", default=0)
+    # Any: None is taken too, which draws a seed; a finished model has a number.
+    seed: int | Any = option(SEED, "of weights, noise and the order of the data", default=0)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         kind = type(self)
+        if self.seed is None:
+            self.seed = int.from_bytes(os.urandom(8), "little") >> 1
         if MODELS.get(kind.__name__) is not kind:
             raise TypeError(f"{kind.__name__}: expected a class that @model makes a model, or no checkpoint would load")
         options = declared(self)
@@ -103,6 +119,7 @@ class Model(ABC):
             prior.check_dim(dim)
         self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
         self.sampler = Generator(self.backend, self.seed, first=1 << 16)  # of everything else
+        self._made = {"_made", "draws", *vars(self)}  # attributes that a copy makes anew
 
     # --- what a model says of itself ----------------------------------------------------------------
 
@@ -192,6 +209,17 @@ class Model(ABC):
         nn.load_state_dict(self.parameters, values)
         self.loads += 1
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes options and parameters to a file, for `aaecore.load`: a third of a trainer's checkpoint, or less.
+
+        Raises:
+            CheckpointError: the file could not be written; an old one is intact.
+        """
+        from ..files import checkpoint  # json and hashlib are slow to import
+
+        tensors = {f"model/{name}": value for name, value in self.state_dict().items()}
+        checkpoint.write(path, tensors, {"model": self.config()})
+
     def config(self) -> dict[str, Any]:
         """What `from_config` makes an equal, freshly initialised model of."""
         plain = {name: getattr(self, name) for name in declared(self)}
@@ -213,6 +241,50 @@ class Model(ABC):
         if not isinstance(made, cls):
             raise ValueError(f"config: expected one of {cls.__name__}, got one of {type(made).__name__}")
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {name: getattr(self, name) for name in declared(self)} | {"device": self.backend.name}
+        states = [self.backend.to_host(rng.state) for rng in (self.generator, self.sampler)]
+        added = {name: value for name, value in vars(self).items() if name not in self._made}
+        return _copied, (type(self), options, self.state_dict(), states, added)
+
+    def __repr__(self) -> str:
+        """What was chosen, then the networks: "encoder 784-1000-1000-8"."""
+        options = sorted(
+            declared(self).items(), key=lambda item: bool(item[1].kw_only)
+        )  # in the order of the arguments
+        chosen = [
+            f"{name}={_short(value)}"
+            for name, key in options
+            if (value := getattr(self, name)) != key.default or name == "seed"
+        ]
+        sizes = {name: sum(p.buffer.size for p in net.parameters) for name, net in self.networks.items()}
+        width = max(map(len, sizes), default=0)
+        lines = [f"  {name:<{width}}  {net!r}, {sizes[name]:,} parameters" for name, net in self.networks.items()]
+        total = f"  {sum(sizes.values()):,} parameters in all, {self.precision} on {self.backend.name}"
+        return "\n".join([f"{type(self).__name__}({', '.join(chosen)})", *lines, total])
+
+
+def _short(value: Any) -> str:
+    """Of a mixture its name is enough."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{type(value).__name__}(...)"
+
+
+def _copied(
+    kind: type[Model], options: Mapping[str, Any], values: Mapping[str, np.ndarray], states: Sequence[np.ndarray],
+    added: Mapping[str, Any],
+) -> Model:  # fmt: skip
+    """The model that `Model.__reduce__` took apart."""
+    MODELS.setdefault(kind.__name__, kind)  # of a class that came along, from a notebook to another process
+    made = kind(**options)
+    for name, p in made.parameters.items():
+        made.backend.upload(p.buffer, values[name])
+    for rng, state in zip((made.generator, made.sampler), states, strict=True):
+        made.backend.upload(rng.state, state)
+    for name, value in added.items():
+        setattr(made, name, value)
+    return made
 
 
 def named(name: str) -> type[Model]:

@@ -47,6 +47,10 @@ class Linear:
         """`activation` replaces that of the layer, for once."""
         return linear(x, self.weight, self.bias, activation or self.activation, LEAKY_SLOPE, self.precision)
 
+    def __repr__(self) -> str:
+        outputs, inputs = self.weight.shape
+        return f"Linear({inputs}-{outputs}, {self.activation})"
+
 
 class MLP(Module):
     """Fully connected layers: `sizes` are the features from input to output, layers are numbered from 0.
@@ -76,6 +80,10 @@ class MLP(Module):
         for layer in self.layers[:-1]:
             x = layer(x)
         return self.layers[-1](x, output)
+
+    def __repr__(self) -> str:
+        activations = dict.fromkeys(layer.activation for layer in (self.layers[0], self.layers[-1]))
+        return f"MLP({'-'.join(map(str, self.sizes))}, {' then '.join(activations)})"
 
     def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
         """{"<prefix>0.weight": ..., "<prefix>0.bias": ...}."""

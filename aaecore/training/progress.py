@@ -37,6 +37,10 @@ class Run(ABC):
         self.sums = np.zeros(len(self.phases))  # of the current epoch: losses times rows
         self.validating = False  # whether the running fit measures something on validation data
 
+    def __repr__(self) -> str:
+        settings = f"batch_size={self.batch_size}, lr={self.base_lr}, schedule={self.schedule!r}"
+        return f"{type(self).__name__}({type(self.model).__name__}, {settings}): epoch {self.epoch}, {self.steps} steps"
+
     @abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything that a resume needs."""

@@ -15,9 +15,9 @@ import numpy as np
 from ..backends.shapes import ShapesBackend
 from ..core.memory import Buffer
 from ..errors import CheckpointError
-from ..models.model import OLDEST, from_description, named
+from ..models.model import OLDEST, Model, from_description, named
 from ..optim import OPTIMIZERS, schedules
-from .history import History
+from . import columns
 from .progress import Run
 
 DTYPES = {"cpu": "float32", "cuda": "float32", "reference": "float64"}  # by device, without its number
@@ -39,13 +39,23 @@ def buffers(run: Run) -> dict[str, Buffer]:
     return found
 
 
+def saved(run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a checkpoint holds: the tensors by name, and the description beside them.
+
+    Raises:
+        TypeError: a row of the history has a value that no file can hold.
+    """
+    arrays, history = columns.to_columns(run.history.rows)
+    return tensors(run) | arrays, describe(run) | {"history": history}
+
+
 def tensors(run: Run) -> dict[str, np.ndarray]:
     """Copies of parameters ("model/..."), moments ("optimizer/<phase>/...") and the random state {seed, counter}."""
     return {name: run.backend.to_host(buffer) for name, buffer in buffers(run).items()}
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """The configuration, the position in the data and the history, as plain values."""
+    """The configuration and the position in the data, as plain values."""
     optimizers = {name: {**o.config(), "lr": run.base_lr[name]} for name, o in run.optimizers.items()}
     return {
         "model": run.model.config(),
@@ -58,10 +68,6 @@ def describe(run: Run) -> dict[str, Any]:
             "steps": run.steps, "epoch": run.epoch, "rows_used": run.position, "rows": run.rows,
             "sums": run.sums.tolist(),
         },
-        "history": [
-            [[name, getattr(value, "item", lambda v=value: v)()] for name, value in row.items()]
-            for row in run.history.rows
-        ],  # pairs, since JSON keys would come back sorted; plain numbers, also where a callback added NumPy's
     }  # fmt: skip
 
 
@@ -74,6 +80,32 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
         KeyError, TypeError, ValueError: the description is not that of a trainer.
         CheckpointError: it is that of a model whose module was not imported.
     """
+    if is_alone(meta):
+        raise CheckpointError("expected the checkpoint of a trainer, got a model alone, which aaecore.load reads")
+    model = _without_memory(meta)
+    phases, described = [phase.name for phase in model.phases], list(meta["trainer"]["optimizers"])
+    if sorted(phases) != sorted(described):
+        raise ValueError(f"expected optimizers of the phases {', '.join(phases)}, got {', '.join(described) or 'none'}")
+    schedule = schedules.Constant() if "schedule" in _callables(meta) else None
+    run = make(model, **options(meta, schedule) | {"guard": False})
+    assert isinstance(run.backend, ShapesBackend)
+    of_run = {name: (buffer.shape, run.backend.dtype(buffer)) for name, buffer in buffers(run).items()}
+    return of_run | columns.expected(meta["history"])
+
+
+def is_alone(meta: Mapping[str, Any]) -> bool:
+    """Whether a description is that of a model without a trainer, as `Model.save` writes it."""
+    return meta.keys() == {"model"}
+
+
+def expected_alone(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """As `expected`, of a model without a trainer."""
+    model = _without_memory(meta)
+    return {f"model/{name}": (p.shape, model.backend.real.name) for name, p in model.parameters.items()}
+
+
+def _without_memory(meta: Mapping[str, Any]) -> Model:
+    """The described model on a device that has no memory, only shapes."""
     kind = meta["model"].get("type", OLDEST)
     if isinstance(kind, str):
         try:
@@ -82,14 +114,7 @@ def expected(meta: Mapping[str, Any], make: Callable[..., Run]) -> dict[str, tup
             raise CheckpointError(str(error)) from None
     device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
     prior = _nobody if _callables(meta).keys() - {"schedule"} else None
-    model = from_description(meta["model"], prior=prior, device=device)
-    phases, described = [phase.name for phase in model.phases], list(meta["trainer"]["optimizers"])
-    if sorted(phases) != sorted(described):
-        raise ValueError(f"expected optimizers of the phases {', '.join(phases)}, got {', '.join(described) or 'none'}")
-    schedule = schedules.Constant() if "schedule" in _callables(meta) else None
-    run = make(model, **options(meta, schedule) | {"guard": False})
-    assert isinstance(run.backend, ShapesBackend)
-    return {name: (buffer.shape, run.backend.dtype(buffer)) for name, buffer in buffers(run).items()}
+    return from_description(meta["model"], prior=prior, device=device)
 
 
 def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,7 +124,7 @@ def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
 
 def _callables(meta: Mapping[str, Any]) -> dict[str, str]:
     """The names of the functions that the saved run used, by what it used them for."""
-    described = {**meta["model"], "schedule": meta["trainer"]["schedule"]}
+    described = {**meta["model"], "schedule": None if is_alone(meta) else meta["trainer"]["schedule"]}
     found = {what: config for what, config in described.items() if isinstance(config, Mapping)}
     return {what: str(config["name"]) for what, config in found.items() if config["type"] == "callable"}
 
@@ -134,4 +159,4 @@ def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any])
         run.backend.upload(buffer, values[name])
     run.steps, run.epoch, run.position, run.rows = steps, epoch, used, rows
     run.sums = np.array(sums)
-    run.history = History([dict(row) for row in meta["history"]])
+    run.history = columns.from_columns(meta["history"], values)

@@ -224,6 +224,7 @@ class Trainer(Run):
             return False
         row = self._end_epoch(validation)
         wishes = [c.on_epoch_end(self, row) for c in listeners]
+        self.history.settle()
         return going and not any(wishes)
 
     def _end_epoch(self, validation: Table | None) -> Row:
@@ -291,7 +292,7 @@ class Trainer(Run):
         """
         from ..files import checkpoint  # json and hashlib are slow to import
 
-        checkpoint.write(path, state.tensors(self), state.describe(self))
+        checkpoint.write(path, *state.saved(self))
 
     @classmethod
     def resume(
@@ -321,11 +322,45 @@ class Trainer(Run):
             raise CheckpointError(f"{os.fspath(path)}: the description does not fit a trainer: {error}") from error
         return trainer
 
+    # --- copies -----------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and pickling: the model, and what a checkpoint has besides."""
+        tensors, meta = state.saved(self)
+        besides = {name: value for name, value in tensors.items() if not name.startswith("model/")}
+        return _copied, (type(self), self.model, besides, meta, self.schedule)
+
+
+def _copied(
+    kind: type[Trainer], model: Model, besides: Mapping[str, np.ndarray], meta: Mapping[str, Any],
+    schedule: schedules.Schedule,
+) -> Trainer:  # fmt: skip
+    """The trainer that `Trainer.__reduce__` took apart; it continues bit for bit."""
+    trainer = kind(model, **state.options(meta, schedule))
+    state.restore(trainer, {**state.tensors(trainer), **besides}, meta)
+    return trainer
+
 
 def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, device: str | None = None) -> Model:
-    """The model of a checkpoint, ready to encode, decode and sample; on another `device` than it was, if given.
+    """The model of a file that `Model.save` or `Trainer.save` wrote, ready to encode, decode and sample.
+
+    Args:
+        path: the file.
+        prior: needed if it was a callable, which a file cannot hold.
+        device: another one than it was on.
 
     Raises:
         CheckpointError, ValueError, DeviceError: as `Trainer.resume`.
     """
+    from ..files import checkpoint
+
+    if state.is_alone(checkpoint.peek(path)):
+        tensors, meta = checkpoint.read(path, state.expected_alone)
+        state.check_callables(meta, prior, None)
+        model = from_description(meta["model"], prior=prior, device=device)
+        try:
+            model.load_state_dict({name.removeprefix("model/"): value for name, value in tensors.items()})
+        except ValueError as error:
+            raise CheckpointError(f"{os.fspath(path)}: {error}") from None
+        return model
     return Trainer.resume(path, prior=prior, schedule=schedules.Constant(), device=device).model

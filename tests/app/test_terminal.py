@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 import aaecore
 from aaecore.app import cli, terminal
+from aaecore.files import checkpoint
 from aaecore.training import state
 
 for package in ("click", "rich", "matplotlib"):
@@ -141,10 +143,11 @@ def test_a_steady_stream_takes_everything(monkeypatch):
 def test_no_text_of_a_file_reaches_the_terminal_as_a_command(tmp_path, capsys):
     path = str(tmp_path / "x.h5")
     trainer = aaecore.Trainer(aaecore.AAE(4, 2, (3,)), 4)
-    tensors, meta = state.tensors(trainer), state.describe(trainer)
+    trainer.save(path)
+    tensors, meta = checkpoint.read(path, partial(state.expected, make=aaecore.Trainer))
     meta["model"]["activation"] = "relu\x1b[2J\x07\n\u202e"
     meta["model"]["\x1b]0;title\x07"] = 1
-    aaecore.files.checkpoint.write(path, tensors, meta)
+    checkpoint.write(path, tensors, meta)
     assert cli.run(["info", path]) == 0
     assert cli.run(["info", path, "--json"]) == 0
     assert cli.run(["sample", path, str(tmp_path / "s.npy")]) == 1

@@ -81,7 +81,7 @@ def test_the_stored_form_is_documented_and_reproducible(tmp_path):
         assert (file["g/w"].dtype.str, file["g/w"].chunks) == ("<f4", None)
         # Files of version 1 must load for ever: this digest, computed from the documentation, may not change.
         digest = b"0d0d53866e83393dba55bc2104d4e8521d2ae3571afa68ba93b1bf3db8759115"
-        assert dict(file.attrs) == {"format": b"aaecore-checkpoint", "format_version": 1, "sha256": digest}
+        assert dict(file.attrs) == {"format": b"aaecore-checkpoint", "format_version": 2, "sha256": digest}
     assert (tmp_path / "1.h5").read_bytes()[8] == 2  # the superblock of HDF5 1.8
     time.sleep(1.1)  # HDF5's time stamps count whole seconds
     checkpoint.write(tmp_path / "2.h5", dict(reversed(tensors.items())), dict(reversed(meta.items())))
@@ -165,7 +165,7 @@ def virtual(file, source):
         ({"build": put(data=SMALL["w"])}, "damaged: expected content with SHA-256 0000"),
         ({"format": None}, "expected the attribute format = 'aaecore-checkpoint'"),
         ({"format": "aaecore-checkpoint"}, "expected the attribute format"),  # of variable length
-        ({"format_version": 7, "more": 1, "sha256": None}, "a newer version: format 7, this one reads up to 1"),
+        ({"format_version": 7, "more": 1, "sha256": None}, "a newer version: format 7, this one reads up to 2"),
         ({"format_version": 0}, "damaged: expected the attributes"),
         ({"format_version": [1]}, "damaged: expected the attributes"),
         ({"sha256": 1}, "damaged: expected the attributes"),
