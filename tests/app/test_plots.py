@@ -130,6 +130,8 @@ def test_scatter_draws_the_curve_of_the_prior(x, name):
         gaps = np.linalg.norm(prior.sample(5000)[:, None] - points, axis=2)
         assert gaps.min(axis=1).max() < 0.5
         assert gaps.min(axis=0).max() < 1.0
+    if name == "uniform":
+        assert set(map(tuple, points.tolist())) == {(-2, -2), (1, -2), (1, 1), (-2, 1)}
     low, high = axes.dataLim.min, axes.dataLim.max
     assert (low <= points.min(axis=0)).all()
     assert (high >= points.max(axis=0)).all()

@@ -38,6 +38,7 @@ def program(*arguments, before="", environment=None, **streams):
     command = f'exec "$0" -m aaecore "$@" {before}'
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     given = {**os.environ, **(environment or {})}
+    given.pop("PYTHONUNBUFFERED", None)  # so that something is left for the end of the interpreter
     done = subprocess.run(
         ["sh", "-c", command, sys.executable, *arguments], env=given, timeout=100, check=False, **streams
     )
@@ -61,6 +62,7 @@ def test_names_that_are_not_ascii_in_any_locale(tmp_path, rows, locale):
     done = program("train", "--data", data, "--folder", str(folder), *SMALL, environment=LOCALES[locale])
     assert done.returncode == 0, done.stderr
     assert {"checkpoint.h5", "losses.png", "latent.png"} < set(os.listdir(folder))
+    assert done.stdout.splitlines()[-1].endswith(b"/losses.png")  # written as well as the encoding can
     assert f'"{data}"' in (folder / "config.toml").read_text("utf-8")
     other = LOCALES["ASCII" if locale == "UTF-8" else "UTF-8"]
     done = program("resume", str(folder), "--epochs", "2", environment=other)
