@@ -55,13 +55,13 @@ def one_of(*choices: str) -> Kind:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name}: expected a string, got {value!r}")
+        raise ValueError(f"{name}: expected a string, got {arguments.shown(value)}")
     return value
 
 
 def _switch(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{name}: expected true or false, got {value!r}")
+        raise ValueError(f"{name}: expected true or false, got {arguments.shown(value)}")
     return value
 
 

@@ -63,10 +63,54 @@ def test_seeds() -> None:
             arguments.seed(value)
 
 
-def test_what_no_float_can_hold() -> None:
-    for value in (10**400, -(10**400), float("nan"), float("inf")):
+def test_what_float32_cannot_hold() -> None:
+    for value in (10**400, -(10**400), 10**5000, 1e39, float("nan"), float("inf"), 1e-39, 5e-324, np.float16("inf")):
         with pytest.raises(ValueError, match=r"^std: expected a number > 0, got "):
             priors.Normal(std=value)
+
+
+def test_integers_that_nothing_can_count() -> None:
+    model = AAE(3, 2, (4,), device="reference")
+    for value in (2**63, 10**400, 10**5000):
+        with pytest.raises(ValueError, match=r"^n: expected an integer >= 1 and < 2\^63, got "):
+            model.sample(value)
+        with pytest.raises(ValueError, match=r"^milestones: expected an integer >= 1 and < "):
+            schedules.StepWise([value])
+        with pytest.raises(ValueError, match=r"^seed: expected an integer from 0 to 2\^63 - 1, got"):
+            AAE(3, 2, (4,), device="reference", seed=value)
+
+
+def test_a_message_is_short_whatever_came() -> None:
+    class Mine:
+        def __repr__(self) -> str:
+            raise KeyError
+
+    assert arguments.shown([1, "a"]) == "[1, 'a']"
+    assert arguments.shown(Mine()) == "one of Mine"
+    assert arguments.shown(10**5000) == "one of int"
+    assert arguments.shown("x" * 10**6) == f"'{'x' * 199}... (1000002 characters)"
+    for make in (
+        lambda: AAE([1] * 10**6, 2, (4,)),  # type: ignore[arg-type]
+        lambda: AAE(3, 2, "4" * 10**6),
+        lambda: AAE(3, 2, (4,), posterior="x" * 10**6),
+        lambda: AAE(3, 2, (4,), device="x" * 10**6),
+        lambda: schedules.Cosine(5, "x" * 10**6),  # type: ignore[arg-type]
+        lambda: priors.Categorical([-1.0] * 10**6),
+    ):
+        with pytest.raises((ValueError, TypeError)) as info:
+            make()
+        assert len(str(info.value)) < 500
+
+
+def test_a_step_wise_schedule_whose_factors_no_float_holds() -> None:
+    assert schedules.StepWise([1, 2], 1e18)(5) == 1e36
+    assert schedules.StepWise(iter([2, 1]))(1) == 0.1
+    for milestones, factor in (([1, 2], 1e20), (range(1, 1000), 1.1)):
+        with pytest.raises(ValueError, match=r"^factor: expected a number whose power of .* float32 can hold, got "):
+            schedules.StepWise(milestones, factor)
+    for value in (5, "12", None):
+        with pytest.raises(TypeError, match=r"^milestones: expected integers >= 1, got "):
+            schedules.StepWise(value)  # type: ignore[arg-type]
 
 
 def test_a_thousand_layers_are_enough() -> None:

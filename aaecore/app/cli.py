@@ -369,7 +369,7 @@ def _suffix(path: str, *known: str) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in known:
         raise ValueError(f"out: expected a file name that ends in {' or '.join(known)}, got {path!r}")
-    atomic.check_target(path)
+    atomic.check(path)
     return suffix
 
 

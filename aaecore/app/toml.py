@@ -14,8 +14,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is not TOML. OSError: it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        with open(path, encoding="utf-8-sig", newline="") as file:  # editors on Windows begin with a byte order mark
+            return tomllib.loads(file.read())
     except ValueError as error:  # also of bytes that are not UTF-8
         raise ValueError(f"{os.fspath(path)}: not a TOML file: {error}") from None
     except RecursionError:

@@ -126,6 +126,12 @@ class CpuBackend(Backend):
             rows[...] = panel[:, : len(rows)].T
         return array
 
+    def finite_test(self, buffers: Sequence[Buffer]) -> Callable[[], bool]:
+        floats = [b for b in buffers if b.storage.dtype == np.float32]
+        others = [b for b in buffers if b.storage.dtype != np.float32]
+        test = compiled.Finite([b.pointer for b in floats], [b.storage.size for b in floats], floats)
+        return (lambda: test() and self.all_finite(others)) if others else test
+
     def _run(self, name: str, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
         self.kernels.launch(name, [b.pointer for b in buffers], dims, scalars)
 

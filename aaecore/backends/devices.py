@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..arguments import shown
 from ..core.backend import Backend
 
 
@@ -27,4 +28,4 @@ def get_backend(device: str = "cpu") -> Backend:
         from .shapes import ShapesBackend
 
         return ShapesBackend(device.removeprefix("shapes:"))
-    raise ValueError(f"device: expected 'cpu', 'cuda', 'cuda:<number>' or 'reference', got {device!r}")
+    raise ValueError(f"device: expected 'cpu', 'cuda', 'cuda:<number>' or 'reference', got {shown(device)}")

@@ -30,7 +30,7 @@ class ShapesBackend(Backend):
     def generated(self, shape: tuple[int, ...], make: Callable[[], np.ndarray], kind: str = "real") -> Buffer:
         return self.empty(shape, kind)
 
-    def clear(self, buffer: Buffer) -> None:
+    def _clear(self, buffer: Buffer) -> None:
         pass
 
     def _pack(self, array: np.ndarray, buffer: Buffer) -> None:

@@ -7,11 +7,14 @@ records it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import get_ident
 
 from ..errors import CaptureError
 from .memory import Buffer, Memory
 from .ops import OPS, PRECISIONS, Op
+from .owner import Use
 from .plan import Call, Plan
 
 
@@ -24,7 +27,7 @@ class Backend(Memory, ABC):
     precisions: tuple[str, ...] = tuple(PRECISIONS)  # of the linear layers
 
     def __init__(self) -> None:
-        self._calls: list[Call] = []
+        self._recordings: dict[int, tuple[Use, list[Call]]] = {}  # by the thread that records
 
     # --- launching --------------------------------------------------------------------------------
 
@@ -40,10 +43,13 @@ class Backend(Memory, ABC):
         if op is None:
             raise ValueError(f"launch: unknown op {name!r}")
         self._check(op, buffers, dims, scalars)
-        if self.recording:
-            self._calls.append(Call(name, tuple(buffers), tuple(dims), tuple(scalars)))
-        else:
-            self._run(name, buffers, dims, scalars)
+        if self._recordings and (calls := self._recorded()) is not None:
+            calls.append(Call(name, tuple(buffers), tuple(dims), tuple(scalars)))
+            return
+        for i in op.outputs:
+            if (writes := buffers[i].writes) is not None:
+                writes.count += 1
+        self._run(name, buffers, dims, scalars)
 
     def _check(self, op: Op, buffers: Sequence[Buffer], dims: Sequence[int], scalars: Sequence[float]) -> None:
         for what, expected, got in (
@@ -71,15 +77,42 @@ class Backend(Memory, ABC):
 
         Raises:
             CaptureError: `step` reads or writes device memory from the host, draws random numbers there, or captures.
+
+        A recording is the calling thread's: what others launch meanwhile is run.
         """
         if self.recording:
             raise CaptureError("capture: a step is already being recorded")
-        self._calls, self.recording = [], True
+        use, calls = Use("capture"), list[Call]()
         try:
+            self._recordings[use.thread] = use, calls
             step()
         finally:
-            calls, self._calls, self.recording = self._calls, [], False
+            self._recordings.pop(use.thread, None)
         return Plan(calls, inputs, self._compile(calls))
+
+    @property
+    def recording(self) -> bool:
+        return bool(self._recordings) and self._recorded() is not None
+
+    def _recorded(self) -> list[Call] | None:
+        """The calls that the calling thread recorded so far; None if it does not record."""
+        thread = get_ident()
+        use, calls = self._recordings.get(thread, (None, None))
+        if use is not None and not use.goes_on():  # an interrupt came before its end was noted
+            self._recordings.pop(thread, None)
+            return None
+        return calls
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """A context for what is no part of a recording, though a handler of a signal may come in the middle of it."""
+        thread = get_ident()
+        recording = self._recordings.pop(thread, None)
+        try:
+            yield
+        finally:
+            if recording is not None:
+                self._recordings[thread] = recording
 
     # --- what a device provides -------------------------------------------------------------------
 

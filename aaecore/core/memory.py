@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,22 +19,35 @@ def aligned(raw: np.ndarray, alignment: int) -> np.ndarray:
     return raw[-raw.ctypes.data % alignment :]
 
 
+class Writes:
+    """Counts the changes of some memory: by the number, who keeps a copy of it sees whether it is still the same."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Buffer:
     """Memory of one backend: `storage` is flat and may be laid out or padded as the backend likes, `shape` is logical.
 
     `kind` is one of the kinds of the op table. `storage` is an array of NumPy, or of CuPy on a GPU. Users see plain
-    arrays, through `Backend.to_host` and `Backend.upload`.
+    arrays, through `Backend.to_host` and `Backend.upload`. `writes`, if there, counts what launches, replays and the
+    host write into it; not what goes past them, through `storage` or `Backend.array`.
     """
 
-    __slots__ = ("backend", "kind", "pointer", "shape", "size", "storage")
+    __slots__ = ("backend", "kind", "pointer", "shape", "size", "storage", "writes")
 
-    def __init__(self, backend: Memory, shape: tuple[int, ...], kind: str, storage: Any) -> None:
+    def __init__(
+        self, backend: Memory, shape: tuple[int, ...], kind: str, storage: Any, writes: Writes | None = None
+    ) -> None:  # fmt: skip
         self.backend = backend
         self.shape = shape
         self.kind = kind
         self.storage = storage
         self.size = int(math.prod(shape))
         self.pointer = backend._pointer(storage)
+        self.writes = writes
 
     def rows(self, start: int, stop: int) -> Buffer:
         """A view of rows `start` to `stop` of the first axis; not for weights, whose layout is the backend's."""
@@ -43,7 +57,7 @@ class Buffer:
             raise ValueError(f"rows: expected 0 <= start <= stop <= {self.shape[0]}, got {start} and {stop}")
         width = math.prod(self.shape[1:])
         part = self.storage[start * width : stop * width]
-        return Buffer(self.backend, (stop - start, *self.shape[1:]), self.kind, part)
+        return Buffer(self.backend, (stop - start, *self.shape[1:]), self.kind, part, self.writes)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -59,7 +73,12 @@ class Buffer:
 
     def flat(self) -> Buffer:
         """The whole storage, padding included, as a vector of kind real: what element-wise optimizers run over."""
-        return Buffer(self.backend, (self.storage.size,), "real", self.storage)
+        return Buffer(self.backend, (self.storage.size,), "real", self.storage, self.writes)
+
+    def written(self) -> None:
+        """Counts a change."""
+        if self.writes is not None:
+            self.writes.count += 1
 
 
 class Memory:
@@ -67,7 +86,11 @@ class Memory:
 
     name: str
     real: np.dtype
-    recording = False  # whether a step is being recorded, in which the host has no access to the memory
+
+    @property
+    def recording(self) -> bool:
+        """Whether the calling thread records a step, in which the host has no access to the memory."""
+        return False
 
     def empty(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
         """A buffer with undefined content."""
@@ -78,7 +101,7 @@ class Memory:
         """A buffer of zeros; not while recording, where it would be zeroed once and never again."""
         self.host_access("zeros")
         buffer = self.empty(shape, kind)
-        self.clear(buffer)
+        self._clear(buffer)
         return buffer
 
     def clone(self, buffer: Buffer) -> Buffer:
@@ -90,11 +113,16 @@ class Memory:
     def copy(self, target: Buffer, source: Buffer) -> None:
         """Copies a buffer into another of the same shape and kind."""
         self.host_access("copy")
+        target.written()
         self._copy(target, source)
 
     def all_finite(self, buffers: Sequence[Buffer]) -> bool:
         """Whether no number in the buffers is NaN or infinite."""
         return all(np.isfinite(b.storage).all() for b in buffers)
+
+    def finite_test(self, buffers: Sequence[Buffer]) -> Callable[[], bool]:
+        """`all_finite` of always the same buffers, for who asks after every step."""
+        return partial(self.all_finite, tuple(buffers))
 
     def from_host(self, array: np.ndarray, kind: str = "real") -> Buffer:
         """A new buffer with a copy of `array`."""
@@ -131,7 +159,8 @@ class Memory:
 
     def clear(self, buffer: Buffer) -> None:
         """Sets a buffer to zeros, padding included."""
-        buffer.storage[...] = 0
+        buffer.written()
+        self._clear(buffer)
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:
         """Copies a host array of the same shape into `buffer`."""
@@ -141,6 +170,7 @@ class Memory:
             array = np.asarray(array)
         if array.shape != buffer.shape:
             raise ValueError(f"upload: expected shape {buffer.shape}, got {array.shape}")
+        buffer.written()
         self._pack(array, buffer)  # which casts
 
     def to_host(self, buffer: Buffer) -> np.ndarray:
@@ -164,6 +194,9 @@ class Memory:
 
     def _pointer(self, storage: Any) -> int:
         return int(storage.ctypes.data)
+
+    def _clear(self, buffer: Buffer) -> None:
+        buffer.storage[...] = 0
 
     def _copy(self, target: Buffer, source: Buffer) -> None:
         np.copyto(target.storage, source.storage)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
@@ -68,6 +69,11 @@ class Op:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "family", self.family or self.name)
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """The places of the buffers that it writes."""
+        return tuple(i for i, arg in enumerate(self.args) if arg.role != "in")
 
     def bytes(self, dims: Mapping[str, int]) -> int:
         """Bytes that must move at least: every operand once, and twice where it is read and written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from ..arguments import count
 from ..errors import CaptureError
 from .memory import Buffer
 from .ops import OPS
+from .owner import renewed_by_fork
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Plan:
         self.calls = tuple(calls)
         self.inputs = tuple(inputs)
         self._run = run
+        self.renew()
+        renewed_by_fork(self)
+        written = [c.buffers[i].writes for c in calls for i in OPS[c.name].outputs]
+        self._writes = {id(w): w for w in written if w is not None}.values()
+
+    def renew(self) -> None:
+        """Makes its lock."""
+        self._running = threading.Lock()
 
     def replay(self, *arrays: np.ndarray, times: int = 1) -> None:
         """Runs the step again, after copying `arrays` (if any are given) into the inputs named at capture.
@@ -38,9 +48,15 @@ class Plan:
 
         Raises:
             CaptureError: another number of arrays, or another shape than was recorded.
-            ValueError: `times` is not an integer >= 1.
+            ValueError: `times` is not an integer >= 1. RuntimeError: the step is being replayed already.
         """
         times = count("times", times)
+        if self._running.locked():  # by another thread, or further up in this one: two would write the same memory
+            raise RuntimeError("replay: expected a plan that is not being replayed, but it is")
+        with self._running:
+            self._replay(arrays, times)
+
+    def _replay(self, arrays: Sequence[np.ndarray], times: int) -> None:
         if arrays:
             if len(arrays) != len(self.inputs):
                 raise CaptureError(f"replay: the step was captured with {len(self.inputs)} inputs, got {len(arrays)}")
@@ -49,6 +65,8 @@ class Plan:
                     raise CaptureError(f"replay: input {i} was captured with shape {shape}, got {array.shape}")
             for buffer, array in zip(self.inputs, arrays, strict=True):
                 buffer.backend.upload(buffer, array)
+        for writes in self._writes:
+            writes.count += 1
         self._run(times)
 
     @property

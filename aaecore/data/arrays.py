@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import reals
+
+ROUNDING = 1e-6  # beyond [0, 1] that scaling a float32 table to it may leave; taken as it is
 _BLOCK = 1 << 18  # values looked at together while searching for a bad one: a 256 KiB mask
 
 
 def as_matrix(
-    x: Any, name: str = "x", *, features: int | None = None, unit_range: bool = False, non_empty: bool = True
-) -> np.ndarray:
+    x: Any, name: str = "x", *, features: int | None = None, unit_range: bool = False, non_empty: bool = True,
+    otherwise: str = "",
+) -> np.ndarray:  # fmt: skip
     """User data as a C-contiguous 2-D array of uint8 (kept: images 0..255) or float32 (everything else).
 
     Args:
@@ -20,8 +24,10 @@ def as_matrix(
             Integers other than uint8 are plain numbers: they are converted, not scaled.
         name: the argument's name in error messages.
         features: the number of columns wanted, or None for any.
-        unit_range: demand values in [0, 1]; uint8 always passes, since it stands for 0..1 in steps of 1/255.
+        unit_range: demand values in [0, 1], but for rounding (1e-6); uint8 always passes, since it stands for 0..1 in
+            steps of 1/255.
         non_empty: demand at least one row and one column.
+        otherwise: what to do where values are out of that range, besides scaling them; ends the message.
 
     Returns:
         The very memory of `x` where nothing has to change (read-only stays read-only), otherwise a copy.
@@ -30,7 +36,7 @@ def as_matrix(
         TypeError: `x` does not hold real numbers (object, string, complex, masked, ...).
         ValueError: wrong shape, no rows, values outside [0, 1], or not finite in float32 (NaN, infinity, overflow).
     """
-    given = _as_numbers(x, name)
+    given = reals(name, x)
     if given.ndim != 2:
         raise ValueError(f"{name}: expected 2-D, (rows, features), got shape {given.shape}")
     if features is not None and given.shape[1] != features:
@@ -42,8 +48,16 @@ def as_matrix(
     with np.errstate(all="ignore"):  # an overflow becomes infinity, which is reported below
         matrix = np.require(given, np.float32, ("C", "A"))
     if matrix.size:
-        _check_values(matrix, given, name, unit_range)
+        _check_values(matrix, given, name, unit_range, otherwise)
     return matrix
+
+
+def is_bits(matrix: np.ndarray) -> bool:
+    """Whether bytes are ones and zeros only, with a one among them; it reads up to the first larger one."""
+    rows = max(1, _BLOCK // matrix.shape[1])
+    if any(matrix[start : start + rows].max() > 1 for start in range(0, len(matrix), rows)):
+        return False
+    return bool(matrix.any())
 
 
 def as_labels(y: Any, name: str, n: int) -> np.ndarray:
@@ -53,7 +67,7 @@ def as_labels(y: Any, name: str, n: int) -> np.ndarray:
         TypeError: `y` does not hold real numbers.
         ValueError: the shape is not (n,), or a value is not a whole number within int64.
     """
-    given = _as_numbers(y, name)
+    given = reals(name, y)
     if given.shape != (n,):
         raise ValueError(f"{name}: expected shape ({n},), one label for each row, got shape {given.shape}")
     with np.errstate(all="ignore"):  # what does not survive the conversion is found by comparing
@@ -67,20 +81,7 @@ def as_labels(y: Any, name: str, n: int) -> np.ndarray:
     return labels
 
 
-def _as_numbers(x: Any, name: str) -> np.ndarray:
-    if isinstance(x, np.ndarray) and hasattr(x, "filled"):  # np.asarray would silently uncover the masked values
-        raise TypeError(f"{name}: expected a plain array, got a masked one; fill it first: {name}.filled(value)")
-    try:
-        array = np.asarray(x)
-    except (TypeError, ValueError) as error:  # ragged lists, arrays of a device
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: expected an array of numbers, got {type(x).__name__}: {error}") from error
-    if array.dtype.kind not in "buif":
-        raise TypeError(f"{name}: expected an array of real numbers, got {type(x).__name__} of dtype {array.dtype}")
-    return array
-
-
-def _check_values(matrix: np.ndarray, given: np.ndarray, name: str, unit_range: bool) -> None:
+def _check_values(matrix: np.ndarray, given: np.ndarray, name: str, unit_range: bool, otherwise: str) -> None:
     low, high = float(matrix.min()), float(matrix.max())  # both pass NaN on, and neither needs a temporary
     if not (math.isfinite(low) and math.isfinite(high)):
         count, row, column = _find_non_finite(matrix)
@@ -88,9 +89,10 @@ def _check_values(matrix: np.ndarray, given: np.ndarray, name: str, unit_range: 
             f"{name}: expected finite float32 values (up to 3.4e38); {count} of {matrix.size} are not, "
             f"the first is {given[row, column]} at row {row}, column {column}"
         )
-    if unit_range and (low < 0 or high > 1):
+    if unit_range and not -ROUNDING <= low <= high <= 1 + ROUNDING:
         raise ValueError(
-            f"{name}: expected values in [0, 1], got {low} to {high}; scale it, or pass images as uint8 0..255"
+            f"{name}: expected values in [0, 1], got {low} to {high}; scale it, pass images as uint8 0..255"
+            f"{', or ' if otherwise else ''}{otherwise}"
         )
 
 

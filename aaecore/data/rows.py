@@ -5,6 +5,7 @@ What comes from the host goes back to it as NumPy arrays; what comes from the de
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,20 +14,22 @@ import numpy as np
 from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..functions.tensor import Tensor
-from .arrays import as_matrix
+from .arrays import as_matrix, is_bits
 
 Rows = np.ndarray | Buffer
 CHUNK = 1024  # rows at a time, so that memory does not grow with the data
 
 
 def as_rows(
-    backend: Backend, x: Any, name: str, features: int, *, unit_range: bool = False, pixels: bool = True
-) -> Rows:
+    backend: Backend, x: Any, name: str, features: int, *, unit_range: bool = False, otherwise: str = "",
+    pixels: bool = True, whole: bool = False,
+) -> Rows:  # fmt: skip
     """`x` (N, features) as float32 or uint8 rows: `data.as_matrix`, or without a copy if it is an array of the device.
 
-    uint8 rows stand for 0..1 in steps of 1/255. Without `pixels` there are none: whole numbers are plain numbers on the
-    host, and no array of the device. The values of a device array are not checked, since looking at them would wait
-    for the device.
+    uint8 rows stand for 0..1 in steps of 1/255. Rows of only 0 and 1 may be meant as such numbers, or be dark pictures:
+    of a `whole` data set they are an error, else a warning. Without `pixels` there are no pictures: whole numbers are
+    plain numbers on the host, and no array of the device. The values of a device array are not checked, since looking
+    at them would wait for the device.
 
     Raises:
         TypeError: not real numbers, or a device array of another dtype. ValueError: wrong shape or values.
@@ -34,8 +37,12 @@ def as_rows(
     if isinstance(x, Buffer) and x.backend is backend:
         return x  # checked before
     if not backend.has(x):
-        matrix = as_matrix(x, name, features=features, unit_range=unit_range)
-        return matrix if pixels else matrix.astype(np.float32, copy=False)
+        matrix = as_matrix(x, name, features=features, unit_range=unit_range, otherwise=otherwise)
+        if not pixels:
+            return matrix.astype(np.float32, copy=False)
+        if matrix.dtype == np.uint8 and is_bits(matrix):
+            _say_of_bits(name, whole)
+        return matrix
     try:
         rows = backend.adopt(x)
     except (TypeError, ValueError) as error:
@@ -46,6 +53,14 @@ def as_rows(
     if len(rows.shape) != 2 or rows.shape[1] != features or len(rows) == 0:
         raise ValueError(f"{name}: expected shape (rows, {features}), at least one row, got {rows.shape}")
     return rows
+
+
+def _say_of_bits(name: str, whole: bool) -> None:
+    text = "uint8 is for images, 0..255, and the 0 and 1 that came would be read as 0 and 1/255; for columns of 0 and 1"
+    text = f"{name}: {text} pass {name}.astype('float32'), for images that are so dark {name}.astype('float32') / 255"
+    if whole:
+        raise ValueError(text)
+    warnings.warn(text, stacklevel=2)
 
 
 def to_floats(backend: Backend, rows: Rows, start: int = 0, stop: int | None = None) -> Buffer:

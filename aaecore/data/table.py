@@ -27,13 +27,19 @@ class Column:
     """A column of the data: `features` of it, and what they are.
 
     `kind` is "numbers", "unit" (in [0, 1], or bytes that stand for 0..1) or "label" (one-hot, all zero without one).
+    `otherwise` is what to do where numbers are out of that range, besides scaling them: it ends the message.
     """
 
     features: int
     kind: str = "numbers"
+    otherwise: str = ""
 
     def __post_init__(self) -> None:
         choice("kind", self.kind, KINDS)
+
+    def demands(self) -> dict[str, Any]:
+        """What `rows.as_rows` shall check of it."""
+        return {"unit_range": self.kind == "unit", "otherwise": self.otherwise}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ class Table:
         return self._rows
 
 
-def as_table(backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, name: str = "", who: str = "") -> Table:
+def as_table(
+    backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, name: str = "", who: str = "", whole: bool = False
+) -> Table:
     """`x` (N, features) and labels `y` (N,) as a table; -1 is no label, and None none at all.
 
     Args:
@@ -69,13 +77,14 @@ def as_table(backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, na
         y: integers, if there is a column of labels.
         name: of the argument that both came in, if they came together.
         who: wants the table, for the message about labels that nobody takes.
+        whole: whether it is a data set, and no batch of one; see `rows.as_rows`.
 
     Raises:
         ValueError, TypeError: bad data, or labels where no column takes them.
     """
     at_x, at_y = (f"{name}[0]", f"{name}[1]") if name and y is not None else (name or "x", "y")
     column = columns["x"]
-    rows = as_rows(backend, x, at_x, column.features, unit_range=column.kind == "unit")
+    rows = as_rows(backend, x, at_x, column.features, **column.demands(), whole=whole)
     label = columns.get(LABEL)
     if label is None:
         if y is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DataError
-from ..files.hdf5 import load_hdf5
+from ..files.hdf5 import fixed_attribute, load_hdf5, opened
 from ..files.idx import read_idx
 from ..files.reading import reading
 
@@ -31,6 +31,7 @@ IDX_MD5 = {
         "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965",
     ),
 }  # fmt: skip
+FOLDERS = {"mnist": ("MNIST/raw",), "fashion-mnist": ("FashionMNIST/raw",)}  # where torchvision keeps them
 NAMES = (SAMPLE, *IDX_MD5)
 
 
@@ -58,8 +59,8 @@ def load(name: str, folder: str | os.PathLike[str] | None = None, *, dtype: str 
     Args:
         name: "mnist-sample" (comes with the package: 5000 + 1000 images of MNIST, each class equally often), or
             "mnist" or "fashion-mnist" (60000 + 10000), read from their four IDX files, plain or .gz.
-        folder: where these files are, themselves or in a folder called `name`; without it the environment variable
-            AAECORE_DATA is used. The sample needs neither.
+        folder: where these files are, themselves or in a folder called `name`, or MNIST/raw or FashionMNIST/raw;
+            without it the environment variable AAECORE_DATA is used. The sample needs neither.
         dtype: "float32" for pixels in [0, 1], the stored byte times float32(1/255), or "uint8" for 0..255.
 
     Raises:
@@ -93,10 +94,11 @@ def sample_digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 def read_sample(path: str | os.PathLike[str]) -> tuple[np.ndarray, ...]:
     """The arrays of a sample file in the order of SAMPLE_ARRAYS, uint8, checked against the digest stored with them."""
-    import h5py
-
-    with reading(path, "sample") as file, h5py.File(file, "r") as f:
-        expected = f.attrs["sha256"]
+    with reading(path, "sample") as file, opened(file) as (f, _):
+        stored = fixed_attribute(f["/"].id, "sha256", "S64")
+        if stored is None:
+            raise DataError("the sample is damaged: expected its sha256; install the package again")
+        expected = stored.decode("ascii")
     arrays = {name: load_hdf5(path, name) for name in SAMPLE_ARRAYS}
     got = sample_digest(arrays)
     if got != expected:
@@ -118,26 +120,29 @@ def _load_idx(name: str, folder: str | os.PathLike[str] | None) -> tuple[np.ndar
             f"dataset {name!r} is read from the IDX files {', '.join(IDX_FILES)} (plain or .gz): "
             f"give folder=... or set the environment variable {DATA_VARIABLE}"
         )
-    missing, error = [], None
-    for place in (root, os.path.join(root, name)):
+    places = [root, *(os.path.join(root, below) for below in (name, *FOLDERS[name]))]
+    incomplete, error = [], None
+    for place in places:
         files = [_find_idx(place, file) for file in IDX_FILES]
         if not all(files):
-            names = (wanted for wanted, found in zip(IDX_FILES, files, strict=True) if not found)
-            missing.append(f"{place} has no {', '.join(names)}")
+            names = ", ".join(wanted for wanted, found in zip(IDX_FILES, files, strict=True) if not found)
+            incomplete += [f"{place} has no {names}"] if any(files) else []
             continue
         try:
             return tuple(_read_checked(file, md5) for file, md5 in zip(files, IDX_MD5[name], strict=True) if file)
-        except DataError as problem:  # MNIST and Fashion-MNIST share their file names: the other place may be right
+        except DataError as problem:  # MNIST and Fashion-MNIST share their file names: another place may be right
             error = error or problem
+    looked = "; ".join(incomplete) or f"none of {', '.join(IDX_FILES)} is in {', '.join(places)}"
     raise error or DataError(
-        f"dataset {name!r} not found: {'; '.join(missing)} (plain or .gz); "
+        f"dataset {name!r} not found: {looked} (plain or .gz); "
         f"give folder=... or set the environment variable {DATA_VARIABLE}"
     )
 
 
 def _find_idx(place: str, file: str) -> str | None:
-    for path in (os.path.join(place, file), os.path.join(place, file + ".gz")):
-        if os.path.isfile(path):
+    dotted = file.replace("-idx", ".idx")  # as some programs name them that unpack archives
+    for name in (file, f"{file}.gz", dotted, f"{dotted}.gz"):
+        if os.path.isfile(path := os.path.join(place, name)):
             return path
     return None
 

@@ -7,15 +7,19 @@ import os
 
 import numpy as np
 
+from ..arguments import shown
+from ..errors import DataError
+from .csv import load_csv
 from .hdf5 import load_hdf5
 from .idx import read_idx
 from .reading import reading
 
-KINDS = "a file .h5, .npy or ...-ubyte[.gz]"
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+KINDS = "a file .h5, .npy, .csv or ...-ubyte[.gz]"
 
 
 def load_array(path: str, dataset: str = "x", *, name: str = "input", expected: str = KINDS) -> np.ndarray:
-    """The array in a .npy, .h5 or IDX file; `name` and `expected` are for the message about another kind of file.
+    """The array in a .npy, .h5, .csv or IDX file; `name` and `expected` are for the message about another kind of file.
 
     Raises:
         ValueError: another kind of file. DataError: it cannot be read.
@@ -24,13 +28,35 @@ def load_array(path: str, dataset: str = "x", *, name: str = "input", expected: 
     if file.endswith((".h5", ".hdf5")):
         return load_hdf5(path, dataset)
     if file.endswith(".npy"):
-        with reading(path, "NumPy file") as opened:
-            with open(opened, "rb") as stream:  # np.load would also take a .npz
-                array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
-            return array
+        return load_npy(path)
+    if file.endswith(".csv"):
+        return load_csv(path)
     if file.endswith(("ubyte", "ubyte.gz")):
         return read_idx(path)
     raise ValueError(f"{name}: expected {expected}, got {path!r}")
+
+
+def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array of real numbers in a .npy file, which is not trusted: its header must fit what it holds.
+
+    Raises:
+        DataError: the file is missing, damaged or something else. The message names the file.
+    """
+    with reading(path, "NumPy file") as name, open(name, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise DataError(f"expected a NumPy file of version 1 or 2, got {'.'.join(map(str, version))}")
+        try:
+            shape, by_columns, dtype = _HEADERS[version](file)
+        except Exception as error:  # Python's parser reads it, and may raise anything
+            raise DataError(f"not a readable NumPy file: its header is damaged: {str(error)[:200]}") from error
+        if dtype.kind not in "buif":
+            raise DataError(f"expected real numbers, got dtype {dtype}")
+        needed, left = math.prod(shape) * dtype.itemsize, os.path.getsize(name) - file.tell()
+        if min(shape, default=0) < 0 or needed != left:
+            raise DataError(f"declares shape {shown(shape)} of {dtype}, {shown(needed)} bytes, but holds {left}")
+        values = np.fromfile(file, dtype, math.prod(shape))
+        return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
 
 
 def flattened(rows: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,16 +27,19 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError
 from . import atomic
-from .hdf5 import opened
+from .hdf5 import fixed_attribute, opened
 
 FORMAT = "aaecore-checkpoint"
 FORMAT_VERSION = 2  # what version 1 holds differs in the description of histories only
 Spec = Mapping[str, tuple[tuple[int, ...], str]]  # tensor name -> (shape, dtype name such as "float32")
 Path = str | os.PathLike[str]
 
+_CANNOT_LOAD = "cannot load as an aaecore checkpoint"
 _META = "meta"
 _DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"float16", "float32", "float64"}
 _META_CAP = 1 << 26  # bytes
+_VALUES_CAP = 1 << 23  # values in the JSON: each takes far more memory than text
+_REASON_CAP = 1000  # characters of a message: a hostile description would be quoted in full
 _LINK_CAP = 1 << 16  # links of one group beyond the expected ones: listing more is refused
 _EXPECTED_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)  # code that reads hostile data
 _HDF5_ERRORS = (*_EXPECTED_ERRORS, OSError, RuntimeError, MemoryError, SystemError)  # h5py, given a damaged file
@@ -46,7 +50,8 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, An
 
     Tensors: any shape (0-d and zero-size too), float16-64, int or uint; names are parts joined by "/", "meta" is taken.
     ``meta``: JSON values under str keys; tuples come back as lists. The file is built in memory, which takes the size
-    of the tensors once more, and written by `atomic.write`.
+    of the tensors once more, and written by `atomic.write`. Every tensor in it is read back and compared before it
+    replaces the old file: HDF5 may report success over a file that it did not finish.
 
     Raises TypeError or ValueError for arguments, and CheckpointError if the file cannot be written: what was at
     ``path`` is as before, except where the error says that the new file is complete.
@@ -54,10 +59,14 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, An
     _check_names(tensors)
     datasets = {name: _plain(name, array) for name, array in tensors.items()}
     datasets[_META] = np.frombuffer(_encode_meta(meta), np.uint8)
+    digest, failure = _digest(datasets), f"{os.fsdecode(path)}: cannot write the checkpoint"
+    with _refusing(failure):
+        image = _image(datasets, digest)
+    verify = partial(_verify, datasets=datasets, digest=digest, failure=f"{failure}: it does not read back as written")
     try:
-        atomic.write(path, _image(datasets))
+        atomic.write(path, image, verify)
     except OSError as error:
-        raise CheckpointError(f"{os.fspath(path)}: cannot write the checkpoint: {error.strerror or error}") from error
+        raise CheckpointError(f"{failure}: {error.strerror or error}") from error
 
 
 def read(
@@ -73,18 +82,19 @@ def read(
 
     Raises CheckpointError with the path, what was expected and what came.
     """
-    with _opened(path) as (root, size):
-        with _refusing(path):
+    failure = f"{os.fsdecode(path)}: {_CANNOT_LOAD}"
+    with _opened(path, failure) as (root, size):
+        with _refusing(failure):
             raw, digest = _read_meta(root, size)
             meta = _decode_meta(raw.tobytes())
         try:
             spec = dict(expected(meta))
         except CheckpointError as error:
-            raise CheckpointError(f"{os.fspath(path)}: {error}") from None
+            raise CheckpointError(f"{os.fsdecode(path)}: {error}") from None
         except _EXPECTED_ERRORS as error:
-            reason = f"damaged or hostile metadata: {type(error).__name__}: {error}"
-            raise CheckpointError(f"{os.fspath(path)}: {reason}") from error
-        with _refusing(path):
+            reason = f"damaged or hostile metadata: {type(error).__name__}: {str(error)[:_REASON_CAP]}"
+            raise CheckpointError(f"{os.fsdecode(path)}: {reason}") from error
+        with _refusing(failure):
             tensors = _read_tensors(root, spec, min(size, max_bytes))
             found = _digest({**tensors, _META: raw})
             if found != digest:
@@ -97,7 +107,8 @@ def peek(path: Path) -> dict[str, Any]:
 
     Raises CheckpointError.
     """
-    with _opened(path) as (root, size), _refusing(path):
+    failure = f"{os.fsdecode(path)}: {_CANNOT_LOAD}"
+    with _opened(path, failure) as (root, size), _refusing(failure):
         return _decode_meta(_read_meta(root, size)[0].tobytes())
 
 
@@ -159,6 +170,9 @@ def _decode_meta(raw: bytes) -> dict[str, Any]:
             raise ValueError("expected unique keys")
         return dict(pairs)
 
+    values = sum(map(raw.count, (b",", b"[", b"{")))  # or a few more
+    if values > _VALUES_CAP:
+        raise ValueError(f"damaged metadata: expected at most {_VALUES_CAP} values, got up to {values}")
     try:
         meta = json.loads(raw.decode("ascii"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
@@ -168,7 +182,7 @@ def _decode_meta(raw: bytes) -> dict[str, Any]:
     return meta
 
 
-def _image(datasets: Mapping[str, NDArray[Any]]) -> memoryview:
+def _image(datasets: Mapping[str, NDArray[Any]], digest: str) -> memoryview:
     """Return the bytes of the file. Built in memory: where a disk fills up, HDF5 crashes when it closes its file."""
     from h5py import File, h5f, h5fd, h5g, h5p
 
@@ -184,34 +198,50 @@ def _image(datasets: Mapping[str, NDArray[Any]]) -> memoryview:
         for name in sorted(datasets):
             file.create_dataset(name, data=datasets[name], track_times=False)
         file.attrs.update(format=np.bytes_(FORMAT), format_version=np.array(FORMAT_VERSION, "<i8"))
-        file.attrs["sha256"] = np.bytes_(_digest(datasets))
+        file.attrs["sha256"] = np.bytes_(digest)
     return buffer.getbuffer()
 
 
+def _verify(path: str, datasets: Mapping[str, NDArray[Any]], digest: str, failure: str) -> None:
+    """Reads a file as a resume does, and compares: CheckpointError unless it holds exactly the datasets."""
+    from h5py import h5s
+
+    with _opened(path, failure) as (root, size), _refusing(failure):
+        if _read_meta(root, size)[1] != digest:
+            raise ValueError("another digest")
+        found = _find(root, set(datasets))
+        for name, written in datasets.items():
+            _check_dataset(name, found[name], written.shape, written.dtype.name)
+            read = np.empty_like(written)
+            found[name].read(h5s.ALL, h5s.ALL, read)
+            if not np.array_equal(read.reshape(-1).view(np.uint8), written.reshape(-1).view(np.uint8)):
+                raise ValueError(f"other values in {name!r}")
+
+
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(failure: str) -> Iterator[None]:
     """Turn what h5py raises for a damaged file, and the ValueErrors of the functions below, into CheckpointError."""
     try:
         yield
     except _HDF5_ERRORS as error:
         text = str(error.args[0] if isinstance(error, KeyError) else error)  # a KeyError puts quotes around it
         reason = getattr(error, "strerror", None) or text or type(error).__name__
-        raise CheckpointError(f"{os.fspath(path)}: cannot load as an aaecore checkpoint: {reason}") from error
+        raise CheckpointError(f"{failure}: {reason}") from error
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, int]]:
+def _opened(path: Path, failure: str) -> Iterator[tuple[Any, int]]:
     """Give the root group and the size of the file, and close it at the end whatever happens."""
     import h5py
 
     with ExitStack() as stack:
-        with _refusing(path):
+        with _refusing(failure):
             file, size = stack.enter_context(opened(path))
             root = h5py.h5g.open(file.id, b"/")
         try:
             yield root, size
         finally:
-            with _refusing(path):
+            with _refusing(failure):
                 stack.close()
 
 
@@ -219,9 +249,9 @@ def _read_meta(root: Any, file_size: int) -> tuple[NDArray[np.uint8], str]:
     """Return the bytes of the metadata and the stored digest after checking format and version."""
     import h5py
 
-    if _attribute(root, "format", f"S{len(FORMAT)}") != FORMAT.encode():
+    if fixed_attribute(root, "format", f"S{len(FORMAT)}") != FORMAT.encode():
         raise ValueError(f"expected the attribute format = {FORMAT!r}")
-    version, digest = _attribute(root, "format_version", "<i8"), _attribute(root, "sha256", "S64")
+    version, digest = fixed_attribute(root, "format_version", "<i8"), fixed_attribute(root, "sha256", "S64")
     if version is not None and version > FORMAT_VERSION:
         raise ValueError(f"written by a newer version: format {version}, this one reads up to {FORMAT_VERSION}")
     if version is None or version < 1 or digest is None or h5py.h5a.get_num_attrs(root) != 3:
@@ -234,19 +264,6 @@ def _read_meta(root: Any, file_size: int) -> tuple[NDArray[np.uint8], str]:
     raw = np.empty(shape, np.uint8)
     dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, raw)
     return raw, digest.decode("ascii")
-
-
-def _attribute(root: Any, name: str, dtype: str) -> Any:
-    """Return the scalar root attribute, None if there is none of this type."""
-    import h5py
-
-    if not h5py.h5a.exists(root, name.encode()):
-        return None
-    attribute, value = h5py.h5a.open(root, name.encode()), np.zeros((), dtype)
-    if attribute.shape != () or not attribute.get_type().equal(h5py.h5t.py_create(value.dtype)):
-        return None
-    attribute.read(value)
-    return value[()]
 
 
 def _read_tensors(root: Any, spec: Spec, max_bytes: int) -> dict[str, NDArray[Any]]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 << 30
 _SOFT_LINKS = 16  # soft links followed on the way to one dataset; more is a loop
 _LISTED = 20  # dataset names shown in an error
+_LOOKED = 1000  # groups and datasets looked at for them: a file may have groups without end
+_LONGEST = 1000  # characters of a group's name that is looked into
+_SPARSE_BYTES = 1 << 28  # of a dataset whose missing chunks are taken for empty unasked
 
 
 @contextmanager
@@ -45,19 +48,22 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[h5py.File, int]]:
 
 
 def load_hdf5(
-    path: str | os.PathLike[str], dataset: str = "x", *, allow_external: bool = False, max_bytes: int = MAX_BYTES
-) -> np.ndarray:
+    path: str | os.PathLike[str], dataset: str = "x", *, allow_external: bool = False, allow_sparse: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> np.ndarray:  # fmt: skip
     """Read one dataset of numbers whole into memory: (N, ...) becomes (N, product of the rest); (N,) stays 1-D.
 
     The file is not trusted. Nothing outside it is opened unless `allow_external`, and nothing is allocated before the
     size it declares is known to be possible: at most `max_bytes`, and at most `DEFLATE_RATIO` (1032) times the bytes
-    that the file stores for it.
+    that the file stores for it. Chunks that were never written have the dataset's fill value; up to 256 MiB are taken
+    so although less is stored.
 
     Args:
         path: an HDF5 file.
         dataset: the name inside the file, "/" between groups.
         allow_external: follow external links, virtual datasets and external storage into other files; for the last
             two only `max_bytes` bounds the size.
+        allow_sparse: take a larger one as well, and one that was never written at all; only `max_bytes` bounds it then.
         max_bytes: refuse a dataset that is larger in memory.
 
     Returns:
@@ -75,11 +81,13 @@ def load_hdf5(
     max_bytes = operator.index(max_bytes)
     with reading(path, "HDF5 file") as file, ExitStack() as stack:
         if allow_external:  # other files are found from the path of this one
-            f, size = stack.enter_context(h5py.File(file, "r")), os.path.getsize(file)
+            f, size = stack.enter_context(h5py.File(file, "r", locking=False)), os.path.getsize(file)
         else:
             f, size = stack.enter_context(opened(file))
         source = _find_dataset(f, dataset, allow_external)
-        _check_dataset(source, dataset, allow_external, max_bytes, size)
+        _check_dataset(source, dataset, allow_external, max_bytes)
+        if not (allow_sparse or source.is_virtual or source.external):
+            _check_stored(source, dataset, size)
         values = np.empty(source.shape, source.dtype.newbyteorder("="))
         source.read_direct(values)
         return values.reshape(len(values), -1) if values.ndim > 2 else values
@@ -114,23 +122,56 @@ def _find_dataset(f: h5py.File, name: str, allow_external: bool) -> h5py.Dataset
 
 
 def _dataset_names(f: h5py.File) -> str:
+    """The datasets of a file as a message names them: some of those that are found with little work."""
     import h5py
 
     names: list[str] = []
-
-    def visit(name: str, node: Any) -> bool | None:
-        if isinstance(node, h5py.Dataset):
+    todo, looked = [("", f.id)], 0
+    while todo and len(names) <= _LISTED and looked < _LOOKED:
+        name, node = todo.pop()
+        looked += 1
+        if isinstance(node, h5py.h5d.DatasetID):
             names.append(repr(name) if len(names) < _LISTED else "...")
-        return True if len(names) > _LISTED else None
-
-    f.visititems(visit)
+        elif isinstance(node, h5py.h5g.GroupID | h5py.h5f.FileID) and len(name) < _LONGEST:
+            todo += [(f"{name}/{link}" if name else link, child) for link, child in reversed(_children(node))]
     return "the datasets " + ", ".join(names) if names else "no datasets"
 
 
-def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_bytes: int, size: int) -> None:
+def _children(group: Any) -> list[tuple[str, Any]]:
+    """What the first hard links of a group lead to, by name."""
+    import h5py
+
+    links: list[bytes] = []
+
+    def first(link: bytes) -> bool | None:
+        links.append(link)
+        return True if len(links) > _LISTED else None
+
+    group = h5py.h5g.open(group, b"/") if isinstance(group, h5py.h5f.FileID) else group
+    group.links.iterate(first)
+    hard = [link for link in links if group.links.get_info(link).type == h5py.h5l.TYPE_HARD]
+    return [(link.decode("utf-8", "replace"), h5py.h5o.open(group, link)) for link in hard]
+
+
+def fixed_attribute(root: Any, name: str, dtype: str) -> Any:
+    """The scalar attribute of a group, None if there is none of exactly this type.
+
+    What has a variable length is not even read: HDF5 runs for ever in a damaged heap.
+    """
+    import h5py
+
+    if not h5py.h5a.exists(root, name.encode()):
+        return None
+    attribute, value = h5py.h5a.open(root, name.encode()), np.zeros((), dtype)
+    if attribute.shape != () or not attribute.get_type().equal(h5py.h5t.py_create(value.dtype)):
+        return None
+    attribute.read(value)
+    return value[()]
+
+
+def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_bytes: int) -> None:
     """Refuse what cannot be read safely; only the header has been read so far."""
-    elsewhere = source.is_virtual or bool(source.external)
-    if elsewhere and not allow_external:
+    if (source.is_virtual or bool(source.external)) and not allow_external:
         raise DataError(f"dataset {name!r} keeps its values in other files; pass allow_external=True if you trust it")
     if source.dtype.kind not in "buif":
         raise DataError(f"dataset {name!r}: expected real numbers, got dtype {source.dtype}")
@@ -138,12 +179,25 @@ def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_by
         raise DataError(f"dataset {name!r}: expected rows, got shape {source.shape}")
     if not source.id.get_create_plist().all_filters_avail():
         raise DataError(f"dataset {name!r} is compressed with an HDF5 filter plugin that is not installed or imported")
-    # HDF5 also allocates whole chunks, and one may be declared larger than the dataset.
-    declared = max(math.prod(source.shape), math.prod(source.chunks or ())) * source.dtype.itemsize
-    what = f"dataset {name!r} of shape {source.shape} and dtype {source.dtype} needs {declared} bytes"
-    if declared > max_bytes:
+    needed, what = _needed(source, name)
+    if needed > max_bytes:
         raise DataError(f"{what}, more than max_bytes={max_bytes}")
-    if not elsewhere:
-        stored = min(source.id.get_storage_size(), size)
-        if declared > stored * DEFLATE_RATIO:
-            raise DataError(f"{what}, but only {stored} are stored: it was never written, is cut or is damaged")
+
+
+def _needed(source: h5py.Dataset, name: str) -> tuple[int, str]:
+    """The bytes that reading takes, and a message's words for it."""
+    # HDF5 also allocates whole chunks, and one may be declared larger than the dataset.
+    needed = max(math.prod(source.shape), math.prod(source.chunks or ())) * source.dtype.itemsize
+    return needed, f"dataset {name!r} of shape {source.shape} and dtype {source.dtype} needs {needed} bytes"
+
+
+def _check_stored(source: h5py.Dataset, name: str, size: int) -> None:
+    """Refuse what a file of `size` bytes stores too little of."""
+    needed, what = _needed(source, name)
+    stored = min(source.id.get_storage_size(), size)
+    is_sparse = source.chunks is not None and stored > 0 and needed <= _SPARSE_BYTES
+    if needed > stored * DEFLATE_RATIO and not is_sparse:
+        raise DataError(
+            f"{what}, but only {stored} are stored: it is cut or damaged, or most of it was never written; "
+            "pass allow_sparse=True if you mean that"
+        )

@@ -62,7 +62,10 @@ class Autoencoder(Model, _Declared):
         self.decoder = self.mlp(self.latent_dim, *reversed(self.hidden), self.input_dim, output=activation)
 
     def columns(self) -> dict[str, Column]:
-        return {"x": Column(self.input_dim, "unit" if self.reconstruction == "bce" else "numbers")}
+        if self.output == "linear":
+            return {"x": Column(self.input_dim)}
+        others = "output='linear'" if self.reconstruction == "mse" else "reconstruction='mse', output='linear'"
+        return {"x": Column(self.input_dim, "unit", f"give the model {others}, which suit numbers of any range")}
 
     def priors(self) -> dict[str, tuple[Prior, int]]:
         return {"z": (as_prior(self.prior or Normal()), self.latent_dim)}
@@ -75,10 +78,13 @@ class Autoencoder(Model, _Declared):
         """Between x and what the decoder made: summed over features, a mean over the batch."""
         return (bce_with_logits if self.reconstruction == "bce" else half_squared_error)(decoded, x)
 
-    def distances(self, decoded: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def distances(self, decoded: Tensor, x: Tensor) -> np.ndarray:
         """`distance` of each row, (N,) float64, on the host."""
-        y, x = decoded.astype(np.float64), x.astype(np.float64)
-        each = np.logaddexp(0, y) - x * y if self.reconstruction == "bce" else (y - x) ** 2 / 2
+        if type(self).distance is not Autoencoder.distance:  # a formula of its own: row by row
+            rows = ((Tensor(t.buffer.rows(i, i + 1)) for t in (decoded, x)) for i in range(len(x.buffer)))
+            return np.array([float(self.distance(*row)) for row in rows])
+        y, target = decoded.numpy().astype(np.float64), x.numpy().astype(np.float64)
+        each = np.logaddexp(0, y) - target * y if self.reconstruction == "bce" else (y - target) ** 2 / 2
         return each.sum(axis=1)
 
     def encode(self, x: Any, *, sample: bool = False) -> Any:
@@ -92,7 +98,8 @@ class Autoencoder(Model, _Declared):
                 self.sampler.advance()
             return self.q.code(self.encoder, chunk, self.sampler, sample=sample)
 
-        return map_chunks(self.backend, code, self.check_data(x, "x"), self.latent_dim)
+        rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range: outliers have codes too
+        return map_chunks(self.backend, code, rows, self.latent_dim)
 
     def decode(self, z: Any) -> Any:
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
@@ -134,7 +141,7 @@ class Autoencoder(Model, _Declared):
         choice("reduction", reduction, ("mean", "none"))
         rows = self.check_data(x, "x")
         if reduction == "none":
-            return np.concatenate([self.distances(self.decoder(z).numpy(), x.numpy()) for x, z in self._coded(rows)])
+            return np.concatenate([self.distances(self.decoder(z), x) for x, z in self._coded(rows)])
         total = sum(float(self.distance(self.decoder(z), x)) * x.shape[0] for x, z in self._coded(rows))
         return total / len(rows)
 

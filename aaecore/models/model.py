@@ -21,7 +21,9 @@ import numpy as np
 from .. import nn
 from ..arguments import choice
 from ..backends.devices import get_backend
+from ..core.memory import Writes
 from ..core.ops import ACTIVATIONS
+from ..core.owner import Owner
 from ..core.random import Generator
 from ..data.rows import Rows, as_rows
 from ..data.table import LABEL, Column, Stream, Table
@@ -33,6 +35,8 @@ from .batch import Batch
 MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
 TAKEN = {"", "epoch", "step", "validation"}  # columns of a history that are no phase
 OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
+
+_MADE = {"backend", "generator", "sampler", "owner", "writes"}  # of every model, besides its options and its networks
 
 Losses = tuple[Any, ...]  # ("phase", loss, ...): several losses of a phase are added
 AnyModel = TypeVar("AnyModel", bound="Model")
@@ -111,7 +115,7 @@ class Model(ABC):
             setattr(self, name, value)
         self.complete()
         self.backend = get_backend(self.device)
-        self.loads = 0  # how often weights came from outside; a trainer that can go back must notice
+        self.owner = Owner()
         self._initial = np.random.default_rng(self.seed)
         self.build()
         self._check()
@@ -119,7 +123,16 @@ class Model(ABC):
             prior.check_dim(dim)
         self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
         self.sampler = Generator(self.backend, self.seed, first=1 << 16)  # of everything else
+        self.writes = Writes()  # a trainer that can go back must notice what others change
+        for buffer in (*(p.buffer for p in self.parameters.values()), self.generator.state):
+            buffer.writes = self.writes
         self._made = {"_made", "draws", *vars(self)}  # attributes that a copy makes anew
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_made" in self.__dict__ and (name in declared(self) or name in _MADE or name in self.networks):
+            kind = type(self).__name__
+            raise AttributeError(f"{name}: a finished model keeps it; make another model: {kind}(..., {name}=...)")
+        super().__setattr__(name, value)
 
     # --- what a model says of itself ----------------------------------------------------------------
 
@@ -193,7 +206,7 @@ class Model(ABC):
     def check_data(self, x: Any, name: str) -> Rows:
         """`x` as float32 or uint8 rows of the column "x", or one clear error."""
         column = self.columns()["x"]
-        return as_rows(self.backend, x, name, column.features, unit_range=column.kind == "unit")
+        return as_rows(self.backend, x, name, column.features, **column.demands())
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -201,13 +214,23 @@ class Model(ABC):
         return {k: p for name, net in self.networks.items() for k, p in net.named_parameters(f"{name}.").items()}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by name."""
-        return nn.state_dict(self.parameters)
+        """Copies of all parameters by name, after a whole step: while another thread trains, it waits for one.
+
+        Raises:
+            RuntimeError: it was called in the middle of a step, by a handler of a signal.
+        """
+        with self.owner.looking("state_dict"), self.backend.unrecorded():
+            return nn.state_dict(self.parameters)
 
     def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
-        """Sets all parameters; ValueError, and nothing changed, if names or shapes differ or a value is not finite."""
-        nn.load_state_dict(self.parameters, values)
-        self.loads += 1
+        """Sets all parameters.
+
+        Raises:
+            ValueError: names or shapes differ, or a value is not finite; nothing is changed.
+            RuntimeError: another thread trains the model, or it was called in the middle of a step.
+        """
+        with self.owner.setting("load_state_dict"):
+            nn.load_state_dict(self.parameters, values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes options and parameters to a file, for `aaecore.load`: a third of a trainer's checkpoint, or less.
@@ -244,15 +267,15 @@ class Model(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {name: getattr(self, name) for name in declared(self)} | {"device": self.backend.name}
-        states = [self.backend.to_host(rng.state) for rng in (self.generator, self.sampler)]
         added = {name: value for name, value in vars(self).items() if name not in self._made}
-        return _copied, (type(self), options, self.state_dict(), states, added)
+        with self.owner.looking("copy"):
+            states = [self.backend.to_host(rng.state) for rng in (self.generator, self.sampler)]
+            return _copied, (type(self), options, self.state_dict(), states, added)
 
     def __repr__(self) -> str:
         """What was chosen, then the networks: "encoder 784-1000-1000-8"."""
-        options = sorted(
-            declared(self).items(), key=lambda item: bool(item[1].kw_only)
-        )  # in the order of the arguments
+        # In the order of the arguments.
+        options = sorted(declared(self).items(), key=lambda item: bool(item[1].kw_only))
         chosen = [
             f"{name}={_short(value)}"
             for name, key in options
@@ -266,7 +289,7 @@ class Model(ABC):
 
 
 def _short(value: Any) -> str:
-    """Of a mixture its name is enough."""
+    """Of what is long its name is enough."""
     text = repr(value)
     return text if len(text) <= 80 else f"{type(value).__name__}(...)"
 
@@ -323,7 +346,8 @@ def from_description(
 ) -> Model:
     """The model that `Model.config` described, freshly initialised; perhaps with another prior, or on another device.
 
-    No code is loaded: the model's module must have been imported.
+    Where that device does not have the model's precision, it is "fp32". No code is loaded: the model's module must have
+    been imported.
 
     Raises:
         ValueError: no such model, or missing, unknown or bad options.
@@ -337,6 +361,10 @@ def from_description(
                     options[name] = as_prior(prior)
                 else:
                     options[name] = from_config(options[name])
-        return kind(**options if device is None else {**options, "device": device})
+        if device is not None:
+            options["device"] = device
+            if options["precision"] not in get_backend(device).precisions:
+                options["precision"] = "fp32"  # the weights are of float32 in every precision
+        return kind(**options)
     except (TypeError, KeyError) as error:
         raise ValueError(f"config: {error}") from None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..core.backend import Backend
+from ..arguments import reals
 from ..functions.tensor import Parameter
 
 
@@ -15,28 +15,26 @@ def state_dict(parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
     return {name: p.numpy() for name, p in parameters.items()}
 
 
-def _as_real(array: np.ndarray, backend: Backend) -> np.ndarray:
-    return array.astype(backend.real, copy=False) if array.dtype.kind in "fiu" else array
-
-
 def load_state_dict(parameters: Mapping[str, Parameter], values: Mapping[str, np.ndarray]) -> None:
     """Copies `values` into the parameters of the same names; nothing is changed unless everything fits.
 
     Raises:
-        ValueError: names are missing or unknown, a shape differs, or a value is not finite.
+        ValueError: names are missing or unknown, a shape differs, or a value is not finite. TypeError: no mapping, or
+            something in it is no array of real numbers.
     """
     if not isinstance(values, Mapping):
         raise TypeError(f"state_dict: expected a mapping of names to arrays, got {type(values).__name__}")
     missing, unknown = sorted(set(parameters) - set(values)), sorted(set(values) - set(parameters))
     if missing or unknown:
         raise ValueError(f"state_dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+    arrays = {}
     with np.errstate(over="ignore"):  # what does not fit becomes infinite and is found below
-        arrays = {name: _as_real(np.asarray(value), parameters[name].backend) for name, value in values.items()}
+        for name, value in values.items():
+            arrays[name] = reals(f"state_dict: {name}", value).astype(parameters[name].backend.real, copy=False)
     for name, array in arrays.items():
         if array.shape != parameters[name].shape:
             raise ValueError(f"state_dict: {name}: expected shape {parameters[name].shape}, got {array.shape}")
-        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            real = parameters[name].backend.real
-            raise ValueError(f"state_dict: {name}: expected real numbers that are finite in {real}, got others")
+        if not np.isfinite(array).all():
+            raise ValueError(f"state_dict: {name}: expected real numbers that are finite in {array.dtype}, got others")
     for name, array in arrays.items():
         parameters[name].backend.upload(parameters[name].buffer, array)

@@ -43,14 +43,18 @@ class Optimizer(ABC):
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
+        """The learning rate: of the last step that a trainer made with it, or of the next one by hand.
+
+        What is set is also `base_lr`, which a trainer's schedule scales from the next step on.
+        """
         self.backend.host_access("lr")
         return float(self.backend.to_host(self.state)[LR])
 
     @lr.setter
     def lr(self, value: float) -> None:
         self.backend.host_access("lr")
-        self._set_state(LR, number("lr", value, 0.0))
+        self.base_lr = number("lr", value, 0.0)
+        self._set_state(LR, self.base_lr)
 
     @property
     def steps(self) -> int:

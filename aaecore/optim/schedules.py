@@ -7,11 +7,11 @@ ones below can be stored in a checkpoint.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..arguments import count, number
+from ..arguments import FLOAT32_MAX, count, counts, number, shown
 
 Schedule = Callable[[int], float]
 
@@ -32,8 +32,15 @@ class StepWise:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(sorted(count("milestones", m) for m in self.milestones)))
-        object.__setattr__(self, "factor", number("factor", self.factor, 0.0))
+        if isinstance(self.milestones, str) or not isinstance(self.milestones, Iterable):
+            raise TypeError(f"milestones: expected integers >= 1, got {shown(self.milestones)}")
+        milestones = tuple(sorted(counts("milestones", tuple(self.milestones))))
+        factor = number("factor", self.factor, 0.0)
+        if factor > 1 and len(milestones) * math.log(factor) >= math.log(FLOAT32_MAX):
+            expected = f"a number whose power of {len(milestones)} (milestones) float32 can hold"
+            raise ValueError(f"factor: expected {expected}, got {shown(self.factor)}")
+        object.__setattr__(self, "milestones", milestones)
+        object.__setattr__(self, "factor", factor)
 
     def __call__(self, step: int) -> float:
         return self.factor ** sum(step >= milestone for milestone in self.milestones)
@@ -76,10 +83,10 @@ def from_config(options: dict[str, Any]) -> Schedule:
     kind = options.pop("type", None)
     if kind == "callable":
         raise ValueError(
-            f"schedule: {options.get('name')!r} was a callable, which a file cannot hold; pass it as schedule="
+            f"schedule: {shown(options.get('name'))} was a callable, which a file cannot hold; pass it as schedule="
         )
-    if kind not in SCHEDULES:
-        raise ValueError(f"schedule: expected type to be one of {', '.join(SCHEDULES)}, got {kind!r}")
+    if not isinstance(kind, str) or kind not in SCHEDULES:
+        raise ValueError(f"schedule: expected type to be one of {', '.join(SCHEDULES)}, got {shown(kind)}")
     try:
         made: Schedule = SCHEDULES[kind](**options)
     except TypeError as error:

@@ -4,9 +4,9 @@
 """
 
 from .built_in import Categorical, GaussianMixture, Hypersphere, Normal, SwissRoll, Uniform
-from .choose import PRIOR, PRIORS, as_prior, from_config
+from .choose import PRIOR, as_prior, from_config
 from .host import CallablePrior, HostSampler
-from .prior import Draw, Prior
+from .prior import PRIORS, Draw, Prior
 
 __all__ = [
     "PRIOR", "PRIORS", "CallablePrior", "Categorical", "Draw", "GaussianMixture", "HostSampler", "Hypersphere",

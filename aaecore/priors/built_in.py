@@ -9,11 +9,27 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arguments import count, number
+from ..arguments import FLOAT32_MAX, count, number, reals, shown
 from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..core.random import Generator
 from .prior import Draw, Prior
+
+_LARGEST_NORMAL = 6.0  # standard deviations: no draw of 24 random bits is larger, sqrt(2 ln 2^24) = 5.8
+_LARGEST_RADIUS = 1e27  # of a sphere: it is divided by the norm of normals, in 1-D as small as 1e-10
+_MOST_TURNS = 1e6  # of a roll, so that a fraction of a turn has digits in float32
+
+
+def _keep(prior: Prior, **fields: float | tuple[float, ...]) -> None:
+    """Sets fields of a frozen prior: to Python's numbers, which a file takes."""
+    for name, value in fields.items():
+        object.__setattr__(prior, name, value)
+
+
+def _check_reach(name: str, given: Any, reach: float) -> None:
+    """ValueError where draws as large as `reach` are beyond float32."""
+    if not reach <= FLOAT32_MAX:
+        raise ValueError(f"{name}: expected draws that float32 can hold, up to {FLOAT32_MAX:.2g}, got {shown(given)}")
 
 
 @dataclass(frozen=True)
@@ -24,8 +40,9 @@ class Normal(Prior):
     mean: float = 0.0
 
     def __post_init__(self) -> None:
-        number("std", self.std, 0.0, open_low=True)
-        number("mean", self.mean, -math.inf, open_low=True)
+        std, mean = number("std", self.std, 0.0, open_low=True), number("mean", self.mean, -math.inf, open_low=True)
+        _check_reach("std", self.std, abs(mean) + _LARGEST_NORMAL * std)
+        _keep(self, std=std, mean=mean)
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         return lambda generator, n: generator.normal((n, latent_dim), self.mean, self.std)
@@ -39,8 +56,10 @@ class Uniform(Prior):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        number("low", self.low, -math.inf, open_low=True)
-        number("high", self.high, self.low, open_low=True)
+        low = number("low", self.low, -math.inf, open_low=True)
+        high = number("high", self.high, low, open_low=True)
+        _check_reach("high", self.high, high - low)  # which the kernels make as well
+        _keep(self, low=low, high=high)
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         return lambda generator, n: generator.uniform((n, latent_dim), self.low, self.high)
@@ -53,7 +72,7 @@ def _cumulative(weights: np.ndarray) -> np.ndarray:
 
 
 def _array(name: str, value: Any, ndim: int) -> np.ndarray:
-    array = np.asarray(value, np.float64)
+    array = reals(name, value).astype(np.float64)
     if array.ndim != ndim or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite numbers in {ndim} dimensions, got shape {array.shape}")
     return array
@@ -61,9 +80,10 @@ def _array(name: str, value: Any, ndim: int) -> np.ndarray:
 
 def _weights(name: str, value: Any) -> np.ndarray:
     weights = _array(name, value, 1)
-    if (weights < 0).any() or weights.sum() <= 0:
-        raise ValueError(f"{name}: expected numbers >= 0 with a positive sum, got {value!r}")
-    return weights
+    if (weights < 0).any() or not weights.any():
+        raise ValueError(f"{name}: expected numbers >= 0 with a positive sum, got {shown(value)}")
+    with np.errstate(over="ignore"):
+        return weights if np.isfinite(weights.sum()) else weights * 2.0**-64  # only what they are to each other counts
 
 
 @dataclass(frozen=True)
@@ -91,11 +111,17 @@ class GaussianMixture(Prior):
         if not np.allclose(covariances, covariances.transpose(0, 2, 1)):
             raise ValueError("covariances: expected symmetric matrices")
         try:
-            np.linalg.cholesky(covariances)
+            factors = np.linalg.cholesky(covariances)
         except np.linalg.LinAlgError:
             raise ValueError("covariances: expected positive definite matrices") from None
+        with np.errstate(over="ignore"):
+            reach = np.abs(means) + _LARGEST_NORMAL * np.abs(factors).sum(axis=2)
+        _check_reach("means and covariances", float(reach.max()), float(reach.max()))
         for name, array in (("means", means), ("covariances", covariances), ("weights", weights)):
             object.__setattr__(self, name, array.tolist())
+
+    def __repr__(self) -> str:
+        return f"GaussianMixture({len(self.means)} components, {self.fixed_dim}-D)"
 
     @classmethod
     def ring(
@@ -169,13 +195,14 @@ class SwissRoll(Prior):
     fixed_dim: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if len(self.turns) != 2:
-            raise ValueError(f"turns: expected two numbers, got {self.turns!r}")
-        number("turns[0]", self.turns[0], 0.0)
-        number("turns[1]", self.turns[1], self.turns[0], open_low=True)
-        number("radius", self.radius, 0.0, open_low=True)
-        number("noise", self.noise, 0.0)
-        object.__setattr__(self, "turns", tuple(self.turns))
+        if not isinstance(self.turns, Sequence | np.ndarray) or len(self.turns) != 2:
+            raise ValueError(f"turns: expected two numbers, got {shown(self.turns)}")
+        begin = number("turns[0]", self.turns[0], 0.0)
+        end = number("turns[1]", self.turns[1], begin, _MOST_TURNS, open_low=True)
+        radius, noise = number("radius", self.radius, 0.0, open_low=True), number("noise", self.noise, 0.0)
+        _check_reach("radius", self.radius, radius / end)  # which the kernels make as well
+        _check_reach("noise", self.noise, radius + _LARGEST_NORMAL * noise)
+        _keep(self, turns=(begin, end), radius=radius, noise=noise)
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         def draw(generator: Generator, n: int) -> Buffer:
@@ -194,7 +221,7 @@ class Hypersphere(Prior):
     radius: float = 1.0
 
     def __post_init__(self) -> None:
-        number("radius", self.radius, 0.0, open_low=True)
+        _keep(self, radius=number("radius", self.radius, 0.0, _LARGEST_RADIUS, open_low=True))
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         def draw(generator: Generator, n: int) -> Buffer:
@@ -231,3 +258,6 @@ class Categorical(Prior):
             return out
 
         return draw
+
+
+BUILT_IN = (Normal, Uniform, GaussianMixture, SwissRoll, Hypersphere, Categorical)

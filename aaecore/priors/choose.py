@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import shown
 from ..options import Kind
-from .built_in import Categorical, GaussianMixture, Hypersphere, Normal, SwissRoll, Uniform
-from .host import CallablePrior, HostSampler
-from .prior import Prior
+from .built_in import BUILT_IN
+from .host import CallablePrior, HostSampler, MissingPrior
+from .prior import PRIORS, Prior
 
-PRIORS: dict[str, type[Prior]] = {
-    c.__name__: c for c in (Normal, Uniform, GaussianMixture, SwissRoll, Hypersphere, Categorical)
-}
+PRIORS.update({kind.__name__: kind for kind in BUILT_IN})
 
 
 def as_prior(prior: Prior | HostSampler) -> Prior:
@@ -24,21 +23,21 @@ def as_prior(prior: Prior | HostSampler) -> Prior:
         return prior
     if callable(prior) and not isinstance(prior, type):
         return CallablePrior(prior)
-    raise TypeError(f"prior: expected a Prior or a callable f(n, rng), got {prior!r}")
+    raise TypeError(f"prior: expected a Prior or a callable f(n, rng), got {shown(prior)}")
 
 
 def from_config(config: dict[str, Any]) -> Prior:
-    """The prior that `Prior.config` described.
+    """The prior that `Prior.config` described; for a callable, which cannot be stored, what says so when it is drawn.
 
     Raises:
-        ValueError: unknown type or options; a callable, which cannot be stored.
+        ValueError: unknown type or options.
     """
     options = dict(config)
     kind = options.pop("type", None)
-    if kind == "callable":
-        raise ValueError(f"prior: {options.get('name')!r} was a callable, which a file cannot hold; pass it as prior=")
-    if kind not in PRIORS:
-        raise ValueError(f"prior: expected type to be one of {', '.join(PRIORS)}, got {kind!r}")
+    if kind == "callable" and isinstance(options.get("name"), str):
+        return MissingPrior(options["name"])
+    if not isinstance(kind, str) or kind not in PRIORS:
+        raise ValueError(f"prior: expected type to be one of {', '.join(PRIORS)}, got {shown(kind)}")
     try:
         return PRIORS[kind](**options)
     except TypeError as error:

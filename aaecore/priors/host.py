@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import arguments
-from ..arguments import FLOAT32_MAX
 from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..core.random import Generator
@@ -38,25 +37,51 @@ class CallablePrior(Prior):
         return draw
 
     def draw(self, n: int, latent_dim: int, seed: int, counter: int, stream: int = 0) -> np.ndarray:
-        """Calls the function and checks what it returns.
+        """Calls the function and gives a checked copy of what it returns.
 
         The words of its generator are Philox4x64 with key (seed, counter), from block 2^192 (1 + stream) on: other ones
         than those that order the rows.
 
         Raises:
-            ValueError: another shape than (n, latent_dim), or values that are not finite real numbers.
+            ValueError: another shape than (n, latent_dim), or values that are not finite. TypeError: no real numbers.
         """
         rng = np.random.Generator(np.random.Philox(key=[arguments.seed(seed), counter], counter=[0, 0, 0, 1 + stream]))
-        z = np.asarray(self.function(n, rng))
-        if z.shape != (n, latent_dim) or z.dtype.kind not in "fiu":
-            raise ValueError(
-                f"prior: expected the callable to return real numbers of shape {(n, latent_dim)}, "
-                f"got {z.dtype} {z.shape}"
-            )
-        bad = int((~(np.abs(z) <= FLOAT32_MAX)).sum())
+        z = arguments.reals("prior", self.function(n, rng)).copy()  # whose array it is, and may be filled again
+        if z.shape != (n, latent_dim):
+            expected = f"expected the callable to return real numbers of shape {(n, latent_dim)}"
+            raise ValueError(f"prior: {expected}, got {z.dtype} {z.shape}")
+        with np.errstate(over="ignore"):
+            bad = int(np.count_nonzero(~np.isfinite(z.astype(np.float32, copy=False))))
         if bad:
             raise ValueError(f"prior: the callable returned {bad} values that are NaN or infinite in float32")
         return z
 
+    def __repr__(self) -> str:
+        return f"CallablePrior({self._name})"
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
     def config(self) -> dict[str, Any]:
-        return {"type": "callable", "name": getattr(self.function, "__name__", type(self.function).__name__)}
+        return {"type": "callable", "name": self._name}
+
+
+@dataclass(frozen=True)
+class MissingPrior(Prior):
+    """Stands for a prior of a user's own, which a file cannot hold: to encode it is not needed, and a draw says so."""
+
+    name: str
+
+    def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        def draw(generator: Generator, n: int) -> Buffer:
+            raise ValueError(self.reason())
+
+        return draw
+
+    def reason(self) -> str:
+        """What to do, in the words of an error."""
+        return f"prior: {arguments.shown(self.name)} was a callable, which a file cannot hold; pass it as prior="
+
+    def config(self) -> dict[str, Any]:
+        return {"type": "callable", "name": self.name}

@@ -14,11 +14,16 @@ from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..core.random import Generator
 
+PRIORS: dict[str, type[Prior]] = {}  # by class name: those that a file can describe
 Draw = Callable[[Generator, int], Buffer]  # (generator, n) -> (n, latent_dim) on the generator's backend
 
 
 class Prior(ABC):
-    """A distribution over codes. `fixed_dim` is its dimension where it has only one."""
+    """A distribution over codes. `fixed_dim` is its dimension where it has only one.
+
+    One of your own gives `_bind(backend, latent_dim)`: a function (generator, n) that launches what draws n codes, such
+    as ``generator.normal((n, latent_dim))``. A file cannot hold it: a resume needs it again, as prior=.
+    """
 
     fixed_dim: ClassVar[int | None] = None
     host: ClassVar[bool] = False  # drawn by Python on the host, so not inside a recorded step
@@ -49,5 +54,8 @@ class Prior(ABC):
         return backend.to_host(draw(Generator(backend, seed), n))
 
     def config(self) -> dict[str, Any]:
-        """What `from_config` makes an equal prior of: {"type": ..., fields}."""
-        return {"type": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+        """What `from_config` makes an equal prior of: {"type": ..., fields}; of a user's own only the name."""
+        name = type(self).__name__
+        if PRIORS.get(name) is type(self):
+            return {"type": name, **asdict(self)}  # type: ignore[call-overload]
+        return {"type": "callable", "name": name}

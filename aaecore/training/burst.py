@@ -31,3 +31,7 @@ class Burst(NamedTuple):
     def first(self, steps: int) -> Burst:
         """Its beginning, a burst of its own."""
         return self._replace(rates=self.rates[:steps], dials=self.dials[:steps])
+
+    def after(self, steps: int) -> Burst:
+        """The rest of it."""
+        return self._replace(rates=self.rates[steps:], dials=self.dials[steps:])

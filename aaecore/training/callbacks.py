@@ -8,14 +8,19 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
 import numpy as np
 
 from ..arguments import count, number
+from ..errors import CheckpointError
+from ..files import atomic
 from .history import History, Losses, Row, shown
 from .progress import Run
+
+Function = Callable[[Run, Row], bool | None]  # of a trainer and the row of an epoch
 
 
 class Callback:
@@ -43,6 +48,45 @@ class Callback:
     def wants_every_step(self) -> bool:
         """Whether `on_step_end` is overridden, so that training must come back to Python after every step."""
         return getattr(self.on_step_end, "__func__", None) is not Callback.on_step_end
+
+
+class EachEpoch(Callback):
+    """Calls a function f(trainer, row) after every epoch, which stops training if it returns True.
+
+    In `fit(..., callbacks=...)` the function itself is enough.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+
+    def on_epoch_end(self, trainer: Run, row: Row) -> bool | None:
+        return self.function(trainer, row)
+
+
+def as_callbacks(given: Callback | Function | Iterable[Callback | Function] | None) -> list[Callback]:
+    """One callback, several in whatever can be iterated over, or none; a function is called after every epoch.
+
+    Raises:
+        TypeError: something else.
+    """
+    several = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
+    for c in several:
+        if not isinstance(c, Callback) and (isinstance(c, type) or not callable(c)):
+            raise TypeError(f"callbacks: expected objects of Callback or functions f(trainer, row), got {c!r}")
+    return [c if isinstance(c, Callback) else EachEpoch(c) for c in several]
+
+
+def target_of(name: str, path: str | os.PathLike[str]) -> str:
+    """The path of a file to write later, from the root, whatever the working directory becomes.
+
+    Raises:
+        CheckpointError: it cannot be written, as far as that can be known before.
+    """
+    try:
+        return atomic.check(path)
+    except (OSError, TypeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{name}: expected a path that can be written, got {path!r}: {why}") from None
 
 
 class _Watch(Callback):
@@ -134,8 +178,8 @@ class EarlyStopping(_Watch):
             trainer.model.load_state_dict(self._held[2])
             return
         warnings.warn(
-            f"restore_best: the best epoch, {best_epoch}, was made before this run was resumed, so its weights are not "
-            f"held; the model has those of epoch {len(trainer.history)}. SaveBest keeps them in a file",
+            f"restore_best: the weights of the best epoch, {best_epoch}, are not held, since this callback did not see "
+            f"it (before a resume, say); the model has those of epoch {len(trainer.history)}. SaveBest keeps a file",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -151,12 +195,12 @@ class SaveBest(_Watch):
         monitor: a column of the history; the lower the better.
 
     Raises:
-        ValueError, TypeError: a bad argument.
+        ValueError, TypeError: a bad argument. CheckpointError: a path that cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], monitor: str = "validation") -> None:
         super().__init__(monitor, 0.0)
-        self.path = os.path.abspath(os.fspath(path))  # where it lies now, whatever the working directory will be
+        self.path = target_of("path", path)
 
     def on_epoch_end(self, trainer: Run, row: Row) -> None:
         self._check(row)
@@ -215,9 +259,7 @@ class Progress(Callback):
         return text if text.isprintable() else ascii(text)
 
     def _write(self, text: str) -> None:
-        if self.file is None:
-            return
-        with suppress(Exception):  # a closed pipe, a full disk, a logger with an error of its own
+        with suppress(Exception):  # no file, a closed pipe, a full disk, a logger with an error of its own
             try:
                 self.file.write(text)
             except UnicodeEncodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ class Inputs:
     """Of the steps of one run."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._model, self._backend = run, run.model, run.backend
+        self._run: Run = weakref.proxy(run)  # which owns this: each would keep the other alive
+        self._model, self._backend = run.model, run.backend
         # Asked for once: a small step takes no longer than a dozen lines of Python.
         self._columns, self._priors = run.model.columns(), run.model.priors()
         self._draws_on_host = any(prior.host for prior, _ in self._priors.values())
@@ -29,7 +31,7 @@ class Inputs:
 
     def to_train(self, x: Any, y: Any) -> Table:
         """The table to train on."""
-        table = self.table(x, y)
+        table = self.table(x, y, whole=True)
         wants_labels = any(LABEL in stream.columns for stream in self._model.streams.values())
         if wants_labels and not len(table.labelled):
             expected = f"a label for at least one row, since {type(self._model).__name__} learns from labels"
@@ -43,10 +45,10 @@ class Inputs:
         if type(self._model).validate is Model.validate:
             raise ValueError(f"validation: expected None, since {type(self._model).__name__} measures nothing on it")
         x, y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-        return self.table(x, y, "validation")
+        return self.table(x, y, "validation", whole=True)
 
-    def table(self, x: Any, y: Any = None, name: str = "") -> Table:
-        return as_table(self._backend, self._columns, x, y, name, type(self._model).__name__)
+    def table(self, x: Any, y: Any = None, name: str = "", *, whole: bool = False) -> Table:
+        return as_table(self._backend, self._columns, x, y, name, type(self._model).__name__, whole)
 
     def rows(self) -> dict[str, int]:
         """How many rows each stream gives in an epoch."""

@@ -4,38 +4,226 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..models.model import Model
+from ..arguments import count, number
+from ..core.backend import Backend
+from ..models.model import Model, Phase
 from ..optim import Optimizer, schedules
-from .history import History
+from .burst import Burst
+from .history import History, Row
+
+FIXED = {  # attributes that cannot be set, and what to do instead
+    **dict.fromkeys(("model", "backend", "phases", "names"), "make a Trainer of the other model"),
+    "optimizers": "make a Trainer with other optimizers=, or set optimizers[phase].lr",
+    **dict.fromkeys(("steps", "position", "rows", "sums"), "training counts it"),
+    **dict.fromkeys(("epochs", "validating"), "it is what the running fit was asked for"),
+}
+
+
+class Moment(NamedTuple):
+    """How far training is: what the host knows of a state, replaced as a whole when the device has made its part."""
+
+    steps: int = 0  # made so far
+    epoch: int = 0  # completed so far
+    position: int = 0  # rows of the current epoch used so far
+    rows: int = 0  # rows of the data of the last fit
+    sums: np.ndarray = np.zeros(0)  # of the current epoch: losses times rows
+
+    def after(self, burst: Burst, losses: np.ndarray) -> Moment:
+        """The moment after the steps of a burst, whose losses (steps, phases) are given."""
+        steps = self.steps + len(losses)
+        if "x" in burst.given:
+            return self._replace(steps=steps)
+        # Added in order, one step after the other: the sums do not depend on where bursts end.
+        totals = losses * burst.batch
+        totals[0] += self.sums
+        position = self.position + burst.batch * len(losses)
+        return self._replace(steps=steps, position=position, sums=np.add.accumulate(totals)[-1])
+
+    def after_epoch(self) -> Moment:
+        """The moment at which the next epoch begins."""
+        return self._replace(epoch=self.epoch + 1, position=0, sums=np.zeros(len(self.sums)))
+
+
+class Settings(NamedTuple):
+    """What a user may change between two steps."""
+
+    batch_size: int
+    labelled_batch_size: int
+    rates: Mapping[str, float]  # by phase
+    schedule: schedules.Schedule
+    clip_norm: float | None
+    guard: bool
+    record: bool
+
+
+class BaseRates(MutableMapping[str, float]):
+    """The learning rates by phase that a schedule scales: `base_lr` of the optimizers, checked when they are set."""
+
+    def __init__(self, optimizers: Mapping[str, Optimizer]) -> None:
+        self._optimizers = optimizers
+
+    def __getitem__(self, phase: str) -> float:
+        return self._optimizers[phase].base_lr
+
+    def __setitem__(self, phase: str, rate: float) -> None:
+        self.check((phase,))
+        self._optimizers[phase].base_lr = number("lr", rate, 0.0)
+
+    def __delitem__(self, phase: str) -> None:
+        raise TypeError(f"base_lr: expected a rate for every phase, got none for {phase}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._optimizers)
+
+    def __len__(self) -> int:
+        return len(self._optimizers)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def check(self, phases: Any) -> None:
+        """ValueError for phases that the model does not have."""
+        if unknown := [phase for phase in phases if phase not in self._optimizers]:
+            raise ValueError(f"base_lr: expected the phases {', '.join(self)}, got {', '.join(map(str, unknown))}")
+
+
+def _schedule(value: Any) -> schedules.Schedule:
+    if not callable(value):
+        raise TypeError(f"schedule: expected a function of the step, got {value!r}")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def _history(value: Any) -> History:
+    if not isinstance(value, History):
+        raise TypeError(f"history: expected a History, got {type(value).__name__}")
+    return value
+
+
+CHECKS: Mapping[str, Callable[[Any], Any]] = {  # of the attributes that can be set
+    "batch_size": partial(count, "batch_size"),
+    "labelled_batch_size": partial(count, "labelled_batch_size"),
+    "schedule": _schedule,
+    "clip_norm": lambda v: None if v is None else number("clip_norm", v, 0.0, open_low=True),
+    "guard": partial(_flag, "guard"),
+    "record": partial(_flag, "record"),
+    "history": _history,
+}
 
 
 class Run(ABC):
-    """A model, its optimizers by phase, the settings of a trainer, and how far training is."""
+    """A model, its optimizers by phase, the settings of a trainer, and how far training is.
+
+    Settings take effect at the next step and are checked when they are set; what cannot be set says so.
+    """
+
+    model: Model
+    backend: Backend
+    optimizers: Mapping[str, Optimizer]  # by phase
+    phases: tuple[Phase, ...]
+    names: tuple[str, ...]  # of the phases
+    batch_size: int
+    labelled_batch_size: int
+    schedule: schedules.Schedule
+    clip_norm: float | None
+    guard: bool
+    record: bool
+    history: History
+    epochs: int  # asked for by the running fit
+    validating: bool  # whether the running fit measures something on validation data
+    _moment: Moment
 
     def __init__(
         self, model: Model, optimizers: Mapping[str, Optimizer], *, batch_size: int, labelled_batch_size: int,
-        schedule: schedules.Schedule, clip_norm: float | None, guard: bool, record: bool,
+        schedule: schedules.Schedule | None, clip_norm: float | None, guard: bool, record: bool,
     ) -> None:  # fmt: skip
-        self.model, self.backend = model, model.backend
-        self.optimizers = dict(optimizers)
-        self.phases = model.phases
-        self.names = tuple(phase.name for phase in self.phases)
+        names = tuple(phase.name for phase in model.phases)
+        optimizers = MappingProxyType(dict(optimizers))
+        self._fix(model=model, backend=model.backend, optimizers=optimizers, phases=model.phases, names=names)
+        self._fix(epochs=0, validating=False)
+        self._base_lr = BaseRates(self.optimizers)
         self.batch_size, self.labelled_batch_size = batch_size, labelled_batch_size
-        self.base_lr = {name: optimizer.lr for name, optimizer in self.optimizers.items()}
-        self.schedule, self.clip_norm = schedule, clip_norm
-        self.guard, self.record = guard, record
+        self.schedule = schedules.Constant() if schedule is None else schedule
+        self.clip_norm, self.guard, self.record = clip_norm, guard, record
         self.history = History()
-        self.steps = 0  # made so far
-        self.epoch = 0  # completed so far
-        self.epochs = 0  # asked for by the running fit
-        self.position = 0  # rows of the current epoch used so far
-        self.rows = 0  # rows of the data of the last fit
-        self.sums = np.zeros(len(self.phases))  # of the current epoch: losses times rows
-        self.validating = False  # whether the running fit measures something on validation data
+        self._moment = Moment(sums=np.zeros(len(self.phases)))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FIXED:
+            raise AttributeError(f"{name}: cannot be set; {FIXED[name]}")
+        check = CHECKS.get(name)
+        super().__setattr__(name, value if check is None else check(value))
+
+    def _fix(self, **values: Any) -> None:
+        """Sets what others cannot."""
+        vars(self).update(values)
+
+    @property
+    def steps(self) -> int:
+        """Steps made so far."""
+        return self._moment.steps
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed so far. It can be set, where a history was replaced."""
+        return self._moment.epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._moment = self._moment._replace(epoch=count("epoch", value, 0))
+
+    @property
+    def position(self) -> int:
+        """Rows of the current epoch used so far."""
+        return self._moment.position
+
+    @property
+    def rows(self) -> int:
+        """Rows of the data of the last fit."""
+        return self._moment.rows
+
+    @property
+    def sums(self) -> np.ndarray:
+        """The losses of the current epoch times rows, by phase."""
+        return self._moment.sums
+
+    @property
+    def base_lr(self) -> MutableMapping[str, float]:
+        """The learning rates by phase, which the schedule scales."""
+        return self._base_lr
+
+    @base_lr.setter
+    def base_lr(self, rates: Mapping[str, float]) -> None:
+        if not isinstance(rates, Mapping) or rates.keys() != self.optimizers.keys():
+            came = ", ".join(map(str, rates)) if isinstance(rates, Mapping) else repr(rates)
+            raise ValueError(f"base_lr: expected the phases {', '.join(self.names)}, got {came}")
+        for rate in rates.values():  # all, before the first is set
+            number("lr", rate, 0.0)
+        self._base_lr.update(rates)
+
+    def made_rows(self, moment: Moment) -> list[Row]:
+        """The rows of the history at a moment: the last one may be of the epoch that was just ending."""
+        rows = self.history.rows
+        return rows[:-1] if rows and rows[-1].get("epoch") == moment.epoch + 1 else rows
+
+    def settings(self) -> Settings:
+        """What a user may change between two steps, as it is now."""
+        return Settings(
+            self.batch_size, self.labelled_batch_size, dict(self._base_lr), self.schedule, self.clip_norm, self.guard,
+            self.record,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         settings = f"batch_size={self.batch_size}, lr={self.base_lr}, schedule={self.schedule!r}"

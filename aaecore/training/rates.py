@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,7 @@ class Rates:
     """The learning rates and dials of the next steps; where a table is the same again, so is the array."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self._run: Run = weakref.proxy(run)  # which owns this: each would keep the other alive
         self._dials = run.model.dials()
         self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors that the table was made of
         self._rates = np.empty((0, len(run.phases)))
@@ -32,9 +33,7 @@ class Rates:
 
     def _rates_of_next(self, steps: int) -> np.ndarray:
         run = self._run
-        if run.base_lr.keys() != run.optimizers.keys():
-            raise ValueError(f"base_lr: expected the phases {', '.join(run.names)}, got {', '.join(run.base_lr)}")
-        base = [run.base_lr[name] for name in run.names]
+        base = [run.optimizers[name].base_lr for name in run.names]
         factors = [run.schedule(step) for step in range(run.steps, run.steps + steps)]
         if self._rates_of != (base, factors):
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error with a name, below

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from ..arguments import number
 from ..functions.tensor import Parameter
 from ..models.model import Model, Phase
 from ..optim import OPTIMIZERS, Adam, Optimizer
@@ -24,6 +25,18 @@ def makers(
     }
 
 
+def rates_of(model: Model, lr: float | Mapping[str, float]) -> dict[str, float]:
+    """The learning rate of each phase, by what a trainer was given as `lr`.
+
+    Raises:
+        ValueError, TypeError: phases that the model does not have, or no such rate.
+    """
+    names = [phase.name for phase in model.phases]
+    if isinstance(lr, Mapping) and (unknown := sorted(map(str, set(lr) - set(names)))):
+        raise ValueError(f"lr: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
+    return {name: number("lr", lr.get(name, 1e-3) if isinstance(lr, Mapping) else lr, 0.0) for name in names}
+
+
 def make_optimizers(
     model: Model, lr: float | Mapping[str, float], makers: Mapping[str, MakeOptimizer] | None
 ) -> dict[str, Optimizer]:
@@ -33,14 +46,15 @@ def make_optimizers(
         ValueError, TypeError: phases that the model does not have, or something that makes no optimizer.
     """
     names = [phase.name for phase in model.phases]
-    for argument, given in (("lr", lr), ("optimizers", makers)):
-        if isinstance(given, Mapping) and (unknown := sorted(set(given) - set(names))):
-            raise ValueError(f"{argument}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
+    if makers is not None and not isinstance(makers, Mapping):
+        raise TypeError(f"optimizers: expected a mapping of phases to functions, got {makers!r}")
+    if unknown := sorted(map(str, set(makers or {}) - set(names))):
+        raise ValueError(f"optimizers: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
+    rates = rates_of(model, lr)
     made = {}
     for phase in model.phases:
         parameters = model.moved(phase)
-        rate = lr.get(phase.name, 1e-3) if isinstance(lr, Mapping) else lr
-        maker = (makers or {}).get(phase.name, partial(Adam, lr=rate))
+        maker = (makers or {}).get(phase.name, partial(Adam, lr=rates[phase.name]))
         optimizer = maker(parameters) if callable(maker) else None
         if type(optimizer) not in OPTIMIZERS.values() or set(optimizer.parameters) != set(parameters):
             raise ValueError(

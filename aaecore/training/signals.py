@@ -6,44 +6,53 @@ import os
 import signal
 import threading
 from collections.abc import Iterable
-from types import FrameType, TracebackType
+from contextlib import suppress
+from types import FrameType
 from typing import Any
+
+from ..core.owner import Use
 
 
 class StopSignals:
-    """A context in which SIGINT and SIGTERM set `received` instead of interrupting; a second one acts at once.
+    """From `begin` to `end` SIGINT and SIGTERM set `received` instead of interrupting; a second one acts at once.
 
-    On leaving, also by an error, the previous handlers are back and a signal that came is delivered to them, so a
-    process ends as it would have, after its checkpoint was written. Outside the main thread, where Python allows no
-    handlers, it does nothing.
+    Call `begin` within `try` and `end` in `finally`. Then, also after an error, the previous handlers are back and a
+    signal that came is delivered to them, so a process ends as it would have, after its checkpoint was written. Where
+    an interrupt comes before `end`, the first signal after `use` is over brings the previous handlers back. Outside the
+    main thread of the main interpreter, where Python allows no handlers, it does nothing.
     """
 
-    def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    def __init__(self, use: Use, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM)) -> None:
         self.received: int | None = None
+        self._use = use
         self._signals = tuple(signals)
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in self._signals:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._previous[number] = signal.signal(number, self._handle)
-        return self
+    def begin(self) -> None:
+        """Takes the signals that are not ignored."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in self._signals:
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_IGN, None):
+                self._previous[number] = handler  # before: an interrupt must not lose it
+                with suppress(ValueError):  # a sub-interpreter has a main thread too
+                    signal.signal(number, self._handle)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """Puts the previous handlers back and delivers what came."""
         self._restore()
         if self.received is not None:
             os.kill(os.getpid(), self.received)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+            with suppress(ValueError):
+                signal.signal(number, handler)
+        self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is not None or not self._use.goes_on():
             self._restore()
             os.kill(os.getpid(), number)
         self.received = number

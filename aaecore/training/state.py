@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..arguments import FLOAT32_MAX, count, shown
 from ..backends.shapes import ShapesBackend
 from ..core.memory import Buffer
+from ..core.ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, STEP
 from ..errors import CheckpointError
 from ..models.model import OLDEST, Model, from_description, named
 from ..optim import OPTIMIZERS, schedules
 from . import columns
-from .progress import Run
+from .progress import Moment, Run, Settings
 
 DTYPES = {"cpu": "float32", "cuda": "float32", "reference": "float64"}  # by device, without its number
 ADDED = {"labelled_batch_size": 100}  # settings of a trainer that older files do not have
@@ -39,34 +40,64 @@ def buffers(run: Run) -> dict[str, Buffer]:
     return found
 
 
-def saved(run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def saved(
+    run: Run, of: Mapping[str, Buffer], moment: Moment, settings: Settings
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What a checkpoint holds: the tensors by name, and the description beside them.
+
+    Args:
+        run: the run.
+        of: its buffers by name, or copies of them from before, which belong to the moment and the settings.
+        moment: how far training was then.
+        settings: as they were then.
 
     Raises:
         TypeError: a row of the history has a value that no file can hold.
+        CheckpointError: a number that a run cannot go on with.
     """
-    arrays, history = columns.to_columns(run.history.rows)
-    return tensors(run) | arrays, describe(run) | {"history": history}
+    arrays, history = columns.to_columns(run.made_rows(moment))
+    tensors = {name: run.backend.to_host(buffer) for name, buffer in of.items()}
+    check_numbers(tensors)
+    return tensors | arrays, describe(run, moment, settings) | {"history": history}
 
 
-def tensors(run: Run) -> dict[str, np.ndarray]:
-    """Copies of parameters ("model/..."), moments ("optimizer/<phase>/...") and the random state {seed, counter}."""
-    return {name: run.backend.to_host(buffer) for name, buffer in buffers(run).items()}
+def check_numbers(tensors: Mapping[str, np.ndarray]) -> None:
+    """CheckpointError for a tensor of a run with numbers that it cannot go on with, which names it."""
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int((~np.isfinite(array)).sum())
+            raise CheckpointError(f"{name}: expected finite numbers, got {bad} of {array.size} that are not")
+        if name.startswith("optimizer/") and "/v/" in name and array.size and array.min() < 0:
+            raise CheckpointError(f"{name}: expected second moments >= 0, got {array.min():g}")
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """The configuration and the position in the data, as plain values."""
-    optimizers = {name: {**o.config(), "lr": run.base_lr[name]} for name, o in run.optimizers.items()}
+def _check_states(run: Run, tensors: Mapping[str, np.ndarray]) -> None:
+    """ValueError for a state of an optimizer or of the random numbers that contradicts the description beside it."""
+    for phase, optimizer in run.optimizers.items():
+        name = f"optimizer/{phase}/state"
+        state, new = tensors[name], run.backend.to_host(optimizer.state)
+        is_sound = (
+            state[STEP] >= 0 and float(state[STEP]).is_integer() and 0 <= state[LR] <= FLOAT32_MAX
+            and 0 <= state[GRAD_SCALE] <= 1 and np.array_equal(state[[BETA1, BETA2, EPS]], new[[BETA1, BETA2, EPS]])
+        )  # fmt: skip
+        if not is_sound:
+            raise ValueError(f"{name}: expected the state of {shown(optimizer.config())}, got {state.tolist()}")
+    seed = int(tensors["random/state"][0])
+    if seed != run.model.seed:
+        raise ValueError(f"random/state: expected the seed {run.model.seed}, got {seed}")
+
+
+def describe(run: Run, moment: Moment, settings: Settings) -> dict[str, Any]:
+    """The configuration and the position in the data of a moment, as plain values."""
+    optimizers = {name: {**o.config(), "lr": settings.rates[name]} for name, o in run.optimizers.items()}
+    trainer = settings._asdict()
+    del trainer["rates"]
     return {
         "model": run.model.config(),
-        "trainer": {
-            "batch_size": run.batch_size, "labelled_batch_size": run.labelled_batch_size, "optimizers": optimizers,
-            "schedule": schedules.config(run.schedule), "clip_norm": run.clip_norm, "guard": run.guard,
-            "record": run.record,
-        },
+        "trainer": {**trainer, "optimizers": optimizers, "schedule": schedules.config(settings.schedule)},
         "position": {
-            "steps": run.steps, "epoch": run.epoch, "rows_used": run.position, "rows": run.rows,
-            "sums": run.sums.tolist(),
+            "steps": moment.steps, "epoch": moment.epoch, "rows_used": moment.position, "rows": moment.rows,
+            "sums": moment.sums.tolist(),
         },
     }  # fmt: skip
 
@@ -113,13 +144,7 @@ def _without_memory(meta: Mapping[str, Any]) -> Model:
         except ValueError as error:  # the file may be sound
             raise CheckpointError(str(error)) from None
     device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
-    prior = _nobody if _callables(meta).keys() - {"schedule"} else None
-    return from_description(meta["model"], prior=prior, device=device)
-
-
-def _nobody(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Stands for a callable prior that no draw will ask."""
-    raise AssertionError
+    return from_description(meta["model"], device=device)
 
 
 def _callables(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -151,12 +176,16 @@ def options(meta: Mapping[str, Any], schedule: schedules.Schedule | None) -> dic
 def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
     """Sets a new run of the same description to the saved state."""
     position = meta["position"]
-    steps, epoch, used, rows = (operator.index(position[name]) for name in ("steps", "epoch", "rows_used", "rows"))
-    sums = [float(v) for v in position["sums"]]
-    if not (0 <= used <= rows and steps >= 0 and epoch >= 0 and len(sums) == len(run.phases)):
-        raise ValueError(f"expected a position within the data, got {position}")
+    steps, epoch, used, rows = (
+        count(f"position: {name}", position[name], 0) for name in ("steps", "epoch", "rows_used", "rows")
+    )
+    sums = np.array([float(v) for v in position["sums"]])
+    if used > rows or len(sums) != len(run.phases) or not np.isfinite(sums).all():
+        raise ValueError(f"expected a position within the data, got {shown(position)}")
+    tensors = {name: values[name] for name in buffers(run)}
+    check_numbers(tensors)
+    _check_states(run, tensors)
     for name, buffer in buffers(run).items():
-        run.backend.upload(buffer, values[name])
-    run.steps, run.epoch, run.position, run.rows = steps, epoch, used, rows
-    run.sums = np.array(sums)
+        run.backend.upload(buffer, tensors[name])
+    run._moment = Moment(steps, epoch, used, rows, sums)
     run.history = columns.from_columns(meta["history"], values)

@@ -7,14 +7,16 @@ states, and tables with a row for each step of a burst: the learning rates and d
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from ..core.memory import Buffer
+from ..core.plan import Plan
 from ..data.table import Stream, Table
 from ..functions.tensor import Mover, Tensor, backward
 from ..models.batch import Batch, sample_of
@@ -28,13 +30,26 @@ MAX_BURST = 1000  # steps of a burst at most: the rows of the tables
 MAX_PLANS = 16  # steps kept for batch sizes seen before; each owns its activations
 
 
+class _Key(NamedTuple):
+    """What a recorded step is made for."""
+
+    batch: int
+    labelled: int
+    clip_norm: float | None
+    record: bool
+    given: tuple[str, ...]  # names of the inputs that are given
+
+
 @dataclass
 class _Recorded:
-    """A step for one batch size: what runs it n times, and its inputs by name."""
+    """A step for one batch size: what its launches need, and its plan, unless it is launched op by op."""
 
-    run: Callable[[int], None]
     inputs: dict[str, Buffer]
+    fetched: list[tuple[str, str, str]]  # the inputs that come from the bound data: name, column, stream
+    movers: Mapping[str, Mover]  # by phase
+    seen: Batch
     batch: Batch  # for a look at the weights: zeros are the samples that a step would draw
+    plan: Plan | None = None
     seconds: float = 1.0  # that one step took in the last burst; until then, long enough to begin with a single step
 
 
@@ -42,15 +57,12 @@ class Stepper:
     """Makes the steps of a run: records one and replays it, or launches op by op, with the same bits."""
 
     def __init__(self, run: Run) -> None:
-        self.model, self.backend, self.record = run.model, run.backend, run.record
-        self._run = run
-        clip = run.clip_norm
+        self.model, self.backend = run.model, run.backend
+        self._run: Run = weakref.proxy(run)  # which owns this: each would keep the other alive
         self.optimizers = run.optimizers
-        self.movers: dict[str, Mover] = {
-            name: optimizer if clip is None else Clipped(optimizer, clip) for name, optimizer in run.optimizers.items()
-        }
         self._draws_on_host = any(prior.host for prior, _ in self.model.priors().values())
         self.last: Batch | None = None  # of the last step
+        self.seconds = 0.0  # that a step of the last burst took
         self.cursors = {name: self.backend.zeros((1,), "int64") for name in self.model.streams}  # rows used so far
         self._columns: dict[str, Buffer] = {}
         self._orders: dict[str, Buffer] = {}
@@ -61,7 +73,7 @@ class Stepper:
         self._logs: dict[int, Buffer] = {}  # its first rows, by how many: a view costs a tenth of a tiny step
         self._dials = _Dials(self.model, self._at)
         self._given: np.ndarray | None = None  # the array that the first rows of `_rates` came from
-        self._recorded: dict[tuple[Any, ...], _Recorded] = {}  # by batch sizes and names of given inputs
+        self._recorded: dict[_Key, _Recorded] = {}
 
     def bind(self, table: Table) -> None:
         """Takes the data for the bursts that bring none."""
@@ -70,20 +82,19 @@ class Stepper:
             for name, x in table.columns.items()
         }
         there = self._columns.keys() == columns.keys() and all(b.is_same(self._columns[k]) for k, b in columns.items())
-        if not there:
-            self._columns = columns
-            self._forget()
+        if not there:  # in one statement: an interrupt leaves no step that was recorded for other data
+            self._columns, self._recorded = columns, self._without_data()
 
-    def _forget(self) -> None:
-        """Drops the steps that were recorded for other data or other orders."""
-        self._recorded = {key: step for key, step in self._recorded.items() if not self._fetched(key[2:])}
+    def _without_data(self) -> dict[_Key, _Recorded]:
+        """The recorded steps that fetch nothing of the data, nor in their orders."""
+        return {key: step for key, step in self._recorded.items() if not self._fetched(key.given)}
 
     def begin_epoch(self, orders: Mapping[str, np.ndarray], used: Mapping[str, int]) -> None:
         """Sets the order of the rows of each stream, and how many of them are used already."""
         lengths = {name: len(order) for name, order in orders.items()}
         if lengths != {name: len(order) for name, order in self._orders.items()}:
-            self._orders = {name: self.backend.empty((n,), "int64") for name, n in lengths.items()}
-            self._forget()
+            made = {name: self.backend.empty((n,), "int64") for name, n in lengths.items()}
+            self._orders, self._recorded = made, self._without_data()
         for name, order in orders.items():
             self.backend.upload(self._orders[name], order)
             self.backend.upload(self.cursors[name], np.array([used[name]]))
@@ -99,25 +110,31 @@ class Stepper:
         """Makes the steps of a burst; gives their losses, (steps, phases) float64."""
         step, steps = self._prepare(burst), burst.steps
         begun = time.perf_counter()
-        step.run(steps)
-        if steps not in self._logs:
-            self._logs[steps] = self._log.rows(0, steps)
-        losses = self.backend.to_host(self._logs[steps]).astype(np.float64)
-        step.seconds = max(time.perf_counter() - begun, 1e-9) / steps
+        self._repeat(step, steps)
+        losses = self.losses(steps)
+        self.seconds = step.seconds = max(time.perf_counter() - begun, 1e-9) / steps
         self.last = step.batch  # not before: an interrupt leaves what may be no batch yet
         return losses
+
+    def losses(self, steps: int) -> np.ndarray:
+        """Those of the first steps of the burst that was made last, (steps, phases) float64."""
+        if steps not in self._logs:
+            self._logs[steps] = self._log.rows(0, steps)
+        return self.backend.to_host(self._logs[steps]).astype(np.float64)
 
     def start(self, burst: Burst) -> Callable[[], list[float]]:
         """Makes the steps of a burst without waiting for them; gives a function that fetches the losses of the last."""
         step = self._prepare(burst)
-        step.run(burst.steps)
+        self._repeat(step, burst.steps)
         self.last = step.batch
-        last = self.backend.clone(self._log.rows(burst.steps - 1, burst.steps))
-        return lambda: self.backend.to_host(last)[0].astype(np.float64).tolist()
+        backend, last = self.backend, self.backend.clone(self._log.rows(burst.steps - 1, burst.steps))
+        return lambda: backend.to_host(last)[0].astype(np.float64).tolist()
 
     def _prepare(self, burst: Burst) -> _Recorded:
         """The step of a burst, everything that it reads put in place."""
         step = self._step_for(burst.batch, *burst.given)
+        if step.fetched and self._run.position + burst.batch * burst.steps > self._orders[""].size:
+            raise RuntimeError("step: expected rows that are left in the epoch, got more")  # no kernel counts them
         self.backend.clear(self._at)
         if self._given is not burst.rates:
             self._given = None  # until the upload is complete: an interrupt may come before
@@ -145,8 +162,9 @@ class Stepper:
 
     def _step_for(self, batch: int, *given: str) -> _Recorded:
         """The step for a batch size, and for which inputs are given."""
-        labelled = self._run.labelled_batch_size
-        key = (batch, labelled, *given)
+        run = self._run
+        labelled = run.labelled_batch_size
+        key = _Key(batch, labelled, run.clip_norm, run.record, given)
         if key not in self._recorded:
             if len(self._recorded) >= MAX_PLANS:
                 del self._recorded[next(iter(self._recorded))]
@@ -159,39 +177,41 @@ class Stepper:
             shapes |= {name: shape for name, shape in samples.items() if name in given}
             inputs = {name: self.backend.empty(shape) for name, shape in shapes.items()}
             seen = partial(Batch, draws=self.model.draws, dials=self._dials.values, rng=self.model.generator)
-            launch = partial(self._launch, inputs, seen(inputs), self._fetched(given))
             still = {sample_of(name): self.backend.zeros((batch, dim)) for name, (_, dim) in priors.items()}
-            self._recorded[key] = _Recorded(self._repeated(launch), inputs, seen(still | inputs))
+            step = _Recorded(inputs, self._fetched(given), self._movers(), seen(inputs), seen(still | inputs))
+            if run.record:
+                step.plan = self.backend.capture(partial(self._launch, step))
+            self._recorded[key] = step
         return self._recorded[key]
 
-    def _repeated(self, launch: Callable[[], None]) -> Callable[[int], None]:
-        """What makes the step n times."""
-        if self.record:
-            plan = self.backend.capture(launch)
-            return lambda times: plan.replay(times=times)
+    def _movers(self) -> dict[str, Mover]:
+        clip = self._run.clip_norm
+        return {n: optimizer if clip is None else Clipped(optimizer, clip) for n, optimizer in self.optimizers.items()}
 
-        def run(times: int) -> None:
-            for _ in range(times):
-                launch()
+    def _repeat(self, step: _Recorded, times: int) -> None:
+        """Makes a step so often."""
+        if step.plan is not None:
+            step.plan.replay(times=times)
+            return
+        for _ in range(times):
+            self._launch(step)
 
-        return run
-
-    def _launch(self, inputs: Mapping[str, Buffer], batch: Batch, fetched: list[tuple[str, str, str]]) -> None:
+    def _launch(self, step: _Recorded) -> None:
         """The launches of one step, run or recorded."""
         launch, rng = self.backend.launch, self.model.generator
         rng.restart()
-        for key, column, stream in fetched:
-            self._gather(column, stream, inputs[key])
+        for key, column, stream in step.fetched:
+            self._gather(column, stream, step.inputs[key])
         self._dials.fetch()
         names = [phase.name for phase in self.model.phases]
         made = []
-        for i, (phase, *losses) in enumerate(_yielded(self.model.step(batch))):
+        for i, (phase, *losses) in enumerate(_yielded(self.model.step(step.seen))):
             made.append(phase)
             if made != names[: i + 1]:
                 break
             launch("take_rate", (self._rates, self._at, self.optimizers[phase].state), (*self._rates.shape, i))
             self.optimizers[phase].advance()
-            backward(losses, self.movers[phase])
+            backward(losses, step.movers[phase])
             for loss in losses[1:]:
                 launch("copy", (loss.buffer, losses[0].buffer), (1, 1))
             launch("log_value", (losses[0].buffer, self._at, self._log), (*self._log.shape, i))
@@ -199,8 +219,8 @@ class Stepper:
             raise ValueError(f"step: expected it to yield the phases {', '.join(names)}, got {', '.join(made)}")
         launch("cursor_advance", (self._at,), (1,))
         rng.advance()
-        for stream in dict.fromkeys(stream for *_, stream in fetched):
-            rows = next(len(inputs[key]) for key, _, name in fetched if name == stream)
+        for stream in dict.fromkeys(stream for *_, stream in step.fetched):
+            rows = next(len(step.inputs[key]) for key, _, name in step.fetched if name == stream)
             launch("cursor_advance", (self.cursors[stream],), (rows,))
 
     def _gather(self, column: str, stream: str, out: Buffer) -> None:

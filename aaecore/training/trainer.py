@@ -5,33 +5,30 @@ The trainer knows phases (a loss, the networks it moves, their optimizer) and no
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from .. import priors
 from ..arguments import count, number
 from ..core.memory import Buffer
+from ..core.owner import Use
 from ..data.table import Table
 from ..errors import CheckpointError
 from ..models.model import Model, from_description
 from ..optim import schedules
 from . import state
 from .burst import Burst
-from .callbacks import Callback, Progress
-from .guard import Rollback
+from .callbacks import Callback, Function, Progress, as_callbacks, target_of
 from .history import History, Losses, Row
 from .inputs import Inputs
+from .maker import Maker
 from .progress import Run
 from .rates import Rates
-from .recipe import MakeOptimizer, make_optimizers
+from .recipe import MakeOptimizer, make_optimizers, rates_of
 from .signals import StopSignals
-from .stepper import Stepper
 
 Path = str | os.PathLike[str]
 
@@ -51,7 +48,19 @@ class Trainer(Run):
         guard: on a loss that is not finite, go back to the last good step and raise. False skips the snapshots.
         record: replay recorded steps; False launches op by op, with the same bits.
 
-    To change a learning rate later, change `base_lr` (by phase); the schedule scales it at every step.
+    A trainer can be copied, and pickled, with its model; the copy goes on bit for bit.
+
+    Attributes:
+        model, batch_size, labelled_batch_size, schedule, clip_norm, guard, record: as the arguments. All but the model
+            can be set, which the next step heeds.
+        lr: the learning rates by phase, to be set as the argument; the schedule scales them at every step. `base_lr` is
+            another name.
+        optimizers: by phase.
+        phases, names: the updates of a step, and their names, under which losses and rates are found.
+        history: the rows of all epochs so far, a `History`.
+        epoch, steps: made so far.
+        position, rows: of the data, those used in the current epoch, and all.
+        epochs, validating: what the running `fit` was asked for.
 
     Raises:
         ValueError, TypeError: a bad argument.
@@ -65,21 +74,20 @@ class Trainer(Run):
     ) -> None:  # fmt: skip
         if not isinstance(model, Model):
             raise TypeError(f"model: expected a Model, got {type(model).__name__}")
-        if schedule is not None and not callable(schedule):
-            raise TypeError(f"schedule: expected a function of the step, got {schedule!r}")
-        batch_size, labelled = count("batch_size", batch_size), count("labelled_batch_size", labelled_batch_size)
-        clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0.0, open_low=True)
         super().__init__(
-            model, make_optimizers(model, lr, optimizers), batch_size=batch_size, labelled_batch_size=labelled,
-            schedule=schedule if schedule is not None else schedules.Constant(), clip_norm=clip_norm, guard=guard,
-            record=record,
+            model, make_optimizers(model, lr, optimizers), batch_size=batch_size,
+            labelled_batch_size=labelled_batch_size, schedule=schedule, clip_norm=clip_norm, guard=guard, record=record,
         )  # fmt: skip
-        self._stepper = Stepper(self)
-        self._rates, self._inputs = Rates(self), Inputs(self)
-        kept = [*state.buffers(self).values(), *self._stepper.cursors.values()]
-        self._rollback = Rollback(kept, self._host_state, self._set_host_state, self._run)
-        self._weights = [p.buffer for p in model.parameters.values()]
-        self._loads_seen = model.loads
+        self._rates, self._inputs, self._maker = Rates(self), Inputs(self), Maker(self)
+
+    @property
+    def lr(self) -> MutableMapping[str, float]:
+        """The learning rates by phase, which the schedule scales; to be set as the argument of that name."""
+        return self.base_lr
+
+    @lr.setter
+    def lr(self, lr: float | Mapping[str, float]) -> None:
+        self.base_lr = rates_of(self.model, lr)
 
     # --- one step ---------------------------------------------------------------------------------
 
@@ -96,46 +104,23 @@ class Trainer(Run):
         Raises:
             ValueError, TypeError: bad data. FloatingPointError: a loss is not finite; the weights are the last good.
         """
-        table, given = self._inputs.of_step(x, y, labelled, z_prior)
-        burst = Burst(len(table), *self._rates.of_next(1), given)
-        if self.guard or not isinstance(table.columns["x"], Buffer):
-            return Losses(self.names, self._make(burst)[-1].tolist())
-        self.steps += 1
-        return Losses(self.names, self._stepper.start(burst))
-
-    def _make(self, burst: Burst) -> np.ndarray:
-        """Makes steps; gives their losses, (steps, phases). If one is not finite, goes back to before it and raises."""
-        if self.guard:
-            if self._rollback.due(burst.steps) or self._loads_seen != self.model.loads:
-                self._snapshot()
-            self._rollback.record(burst)
+        use = Use("Trainer.step")
         try:
-            losses = self._run(burst)
-        except BaseException:  # after an error or an interrupt it is as if the burst had not begun
-            if self.guard:
-                self._rollback.undo(burst.steps, lambda: True)
-            raise
-        if self.guard and not np.isfinite(losses).all():
-            step, phase = np.argwhere(~np.isfinite(losses))[0]
-            self._fail(f"a loss of {losses[step, phase]}", self.names[phase], burst.steps - step)
-        return losses
-
-    def _run(self, burst: Burst) -> np.ndarray:
-        """Makes steps and counts them; what the guard repeats."""
-        losses = self._stepper.run(burst)
-        self.steps += burst.steps
-        if "x" not in burst.given:
-            self.position += burst.batch * burst.steps
-            # Added in order, one step after the other: the sums do not depend on where bursts end.
-            totals = losses * burst.batch
-            totals[0] += self.sums
-            self.sums = np.add.accumulate(totals)[-1]
-        return losses
+            self.model.owner.enter(use)
+            self._maker.recover()
+            table, given = self._inputs.of_step(x, y, labelled, z_prior)
+            burst = Burst(len(table), *self._rates.of_next(1), given)
+            if self.guard or not isinstance(table.columns["x"], Buffer):
+                return Losses(self.names, self._maker.make(burst)[-1].tolist())
+            return Losses(self.names, self._maker.start(burst))
+        finally:
+            self.model.owner.leave(use)
 
     # --- many steps -------------------------------------------------------------------------------
 
     def fit(
-        self, x: Any, epochs: int, *, y: Any = None, validation: Any = None, callbacks: Sequence[Callback] = (),
+        self, x: Any, epochs: int | None = None, *, more_epochs: int | None = None, y: Any = None,
+        validation: Any = None, callbacks: Callback | Function | Iterable[Callback | Function] | None = None,
         progress: bool = True, checkpoint: Path | None = None, checkpoint_interval: float = 0.0,
     ) -> History:  # fmt: skip
         """Trains until `epochs` epochs were made in all, counting those before this call or before a resume.
@@ -144,11 +129,12 @@ class Trainer(Run):
             x: (N, input_dim), float32 (taken without a copy) or uint8 (scaled by 1/255 as it is used). A GPU keeps
                 all of it in its memory; an array that is there already is taken without a copy.
             epochs: the total; more than `self.epoch`.
+            more_epochs: instead of it, how many to make besides those made so far; one that is not done yet is one.
             y: (N,) integers, the labels of models that take some; -1 is no label, as in scikit-learn. An
                 epoch that is not done yet goes on with the labels it began with only if they are the same.
             validation: rows like x, or a pair (x, y), that the model measures itself on after every epoch, for the
                 history: an autoencoder its mean reconstruction loss.
-            callbacks: see `aaecore.callbacks`.
+            callbacks: one or more; see `aaecore.callbacks`. A function f(trainer, row) is called after every epoch.
             progress: draw a bar on a terminal, print a line per epoch elsewhere (to standard error).
             checkpoint: file to save to after every epoch, on SIGINT and SIGTERM, and before an error of the numbers.
             checkpoint_interval: seconds between two saves at the least; the last state is saved in any case.
@@ -156,38 +142,59 @@ class Trainer(Run):
         The order of the rows is a function of (seed, epoch). On SIGINT or SIGTERM the running burst of steps (20 ms, or
         one step) is finished, the checkpoint written, and the signal delivered to the handlers that were there before.
 
+        Meanwhile the model is this call's: whatever else would train it is refused. Other threads, and callbacks, may
+        encode and the like, with the weights as they are, and may save, which waits for the end of a burst.
+
         Raises:
-            ValueError, TypeError: bad arguments. FloatingPointError: a loss is not finite; the weights are those of the
-            last good step. CheckpointError: `checkpoint` cannot be written.
+            ValueError, TypeError: bad arguments. FloatingPointError: a number is not finite; the weights are those of
+            the last good step. CheckpointError: `checkpoint` cannot be written. RuntimeError: the model is in training.
         """
-        table, held_out = self._inputs.to_train(x, y), self._inputs.to_validate(validation)
-        made = self.epoch
-        epochs = count("epochs", epochs, made + 1, expected=f"an integer > {made}, the epochs made so far")
-        if self.position and len(table) != self.rows:
-            raise ValueError(f"x: expected the {self.rows} rows that the unfinished epoch began with, got {len(table)}")
-        if wrong := [c for c in callbacks if not isinstance(c, Callback)]:
-            raise TypeError(f"callbacks: expected objects of Callback, got {wrong[0]!r}")
-        number("checkpoint_interval", checkpoint_interval, 0.0)
-        if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
-            raise CheckpointError(f"checkpoint: expected a path in an existing folder, got {os.fspath(checkpoint)!r}")
-        self.epochs, self.validating = epochs, held_out is not None
-        self._snapshot()  # while the data of the steps so far are still bound
-        self.rows = len(table)
-        self._stepper.bind(table)
-        listeners = [*callbacks, *([Progress()] if progress else [])]
-        with StopSignals() as stop:
+        use = Use("Trainer.fit")
+        stop = StopSignals(use)
+        listeners: list[Callback] = []
+        try:
+            self.model.owner.enter(use)
+            self._maker.recover()
+            table, held_out = self._inputs.to_train(x, y), self._inputs.to_validate(validation)
+            total = self._total(epochs, more_epochs)
+            if self.position and len(table) != self.rows:
+                expected = f"the {self.rows} rows that the unfinished epoch began with"
+                raise ValueError(f"x: expected {expected}, got {len(table)}")
+            given = as_callbacks(callbacks)
+            number("checkpoint_interval", checkpoint_interval, 0.0)
+            target = None if checkpoint is None else target_of("checkpoint", checkpoint)
+            self._fix(epochs=total, validating=held_out is not None)
+            self._maker.snapshot()  # while the data of the steps so far are still bound
+            self._moment = self._moment._replace(rows=len(table))
+            self._maker.stepper.bind(table)
+            listeners = [*given, *([Progress()] if progress else [])]
+            stop.begin()
+            for c in listeners:
+                c.on_train_begin(self)
+            self._epochs(table, held_out, listeners, stop, target, checkpoint_interval)
+        except FloatingPointError:
+            if listeners and target is not None:
+                self.save(target)  # of the last good step
+            raise
+        finally:
             try:
                 for c in listeners:
-                    c.on_train_begin(self)
-                self._epochs(table, held_out, listeners, stop, checkpoint, checkpoint_interval)
-            except FloatingPointError:
-                if checkpoint is not None:
-                    self.save(checkpoint)  # of the last good step
-                raise
-            finally:
-                for c in listeners:
                     c.on_train_end(self)
+            finally:
+                self.model.owner.leave(use)
+                stop.end()
         return self.history
+
+    def _total(self, epochs: int | None, more_epochs: int | None) -> int:
+        """How many epochs are asked for in all."""
+        made = self.epoch
+        if (epochs is None) == (more_epochs is None):
+            came = "none" if epochs is None else "both"
+            raise ValueError(f"epochs: expected either epochs, a total, or more_epochs, got {came}")
+        if epochs is None:
+            return made + count("more_epochs", more_epochs)
+        expected = f"an integer > {made}, the epochs made so far (to make n besides: more_epochs=n)"
+        return count("epochs", epochs, made + 1, expected=expected if made else "")
 
     def _epochs(
         self, table: Table, validation: Table | None, listeners: Sequence[Callback], stop: StopSignals,
@@ -195,8 +202,8 @@ class Trainer(Run):
     ) -> None:  # fmt: skip
         going, saved = True, time.monotonic()
         while going:
-            self._stepper.begin_epoch(self._inputs.orders(table), self._inputs.used())
-            self._snapshot()  # so that what is repeated after a bad step lies within one order of the rows
+            self._maker.stepper.begin_epoch(self._inputs.orders(table), self._inputs.used())
+            self._maker.snapshot()  # so that what is repeated after a bad step lies within one order of the rows
             going = self._one_epoch(validation, listeners, stop) and not stop.received and self.epoch < self.epochs
             if path is not None and (not going or time.monotonic() - saved >= interval):
                 self.save(path)
@@ -213,13 +220,13 @@ class Trainer(Run):
                 )
             left = self.rows - self.position
             batch = min(self.batch_size, left)
-            steps = 1 if step_by_step else min(self._stepper.pace(batch), left // batch)
+            steps = 1 if step_by_step else min(self._maker.stepper.pace(batch), left // batch)
             burst = Burst(batch, *self._rates.of_next(steps), self._inputs.samples(batch))
-            losses = Losses(self.names, self._make(burst)[-1].tolist())
+            losses = Losses(self.names, self._maker.make(burst)[-1].tolist())
             wishes = [c.on_step_end(self, losses) for c in listeners] if step_by_step else []
             wishes += [c.on_burst_end(self, losses) for c in listeners]
             going = not stop.received and not any(wishes)
-        self._check_state()
+        self._maker.check()
         if self.position < self.rows:
             return False
         row = self._end_epoch(validation)
@@ -233,66 +240,27 @@ class Trainer(Run):
         if validation is not None:
             row |= self.model.validate(validation)
         row |= {f"lr_{name}": optimizer.lr for name, optimizer in self.optimizers.items()}
-        self.history.rows.append(row)
-        self.epoch += 1
-        self.position = 0
-        self.sums = np.zeros(len(self.phases))
-        if self.guard:
-            self._rollback.close()  # what is repeated from here on does not count into the epoch that is over
+        self._maker.close_epoch()
+        rows = self.history.rows
+        rows[len(self.made_rows(self._moment)) :] = [row]  # a row that an interrupt left alone is replaced
+        self._moment = self._moment.after_epoch()
         return row
-
-    # --- the guard --------------------------------------------------------------------------------
-
-    def _host_state(self) -> tuple[int, int, np.ndarray]:
-        return self.steps, self.position, self.sums
-
-    def _set_host_state(self, state: tuple[int, int, np.ndarray]) -> None:
-        self.steps, self.position, self.sums = state
-
-    def _is_good(self) -> bool:
-        """Whether the weights are finite, and the first loss that they give on the last batch."""
-        if not self.backend.all_finite(self._weights):
-            return False
-        if self._stepper.last is None:
-            return True
-        _, *losses = next(iter(self.model.step(self._stepper.last)))
-        return all(math.isfinite(float(loss)) for loss in losses)
-
-    def _check_state(self) -> None:
-        if self.guard and not self._is_good():
-            bad = {id(p) for p in self.model.parameters.values() if not self.backend.all_finite([p.buffer])}
-            named = (phase.name for phase in self.phases if any(id(p) in bad for p in self.model.moved(phase)))
-            self._fail("weights gone bad", next(named, self.names[-1]), 1)
-
-    def _snapshot(self) -> None:
-        """Keeps the current state to come back to, if it is a good one."""
-        if self.guard:
-            self._check_state()
-            self._rollback.snapshot()
-            self._loads_seen = self.model.loads
-
-    def _fail(self, what: str, phase: str, last: int) -> None:
-        """Takes the `last` steps back, or more, and raises: the first of them went wrong."""
-        step = self.steps - last + 1
-        self._stepper.last = None  # the batch may be what is bad
-        undone = self._rollback.undo(last, self._is_good)
-        rates = "unknown" if undone is None else ", ".join(map("{} {:g}".format, self.names, undone))
-        raise FloatingPointError(
-            f"{what} in phase {phase} of step {step}; the weights are those after step {self.steps} "
-            f"(learning rates of step {self.steps + 1}: {rates})"
-        )
 
     # --- checkpoints ------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
         """Writes everything that a resume needs; after a crash at any moment the old file or the new one is there.
 
+        What is written is the state after a whole step. While another thread trains, it waits for one. A handler of a
+        signal, which comes in the middle of steps, gets a state that the guard keeps, of a burst or some before.
+
         Raises:
-            CheckpointError: the file could not be written; an old one is intact.
+            CheckpointError: the file could not be written, or a number is not finite; an old file is intact.
+            RuntimeError: in the middle of a step without the guard.
         """
         from ..files import checkpoint  # json and hashlib are slow to import
 
-        checkpoint.write(path, *state.saved(self))
+        checkpoint.write(path, *self._maker.committed("save"))
 
     @classmethod
     def resume(
@@ -302,42 +270,42 @@ class Trainer(Run):
         """The trainer that was saved; it continues bit for bit, also in the middle of an epoch.
 
         `prior` and `schedule` must be given if they were callables, which a file cannot hold. `device` is another one
-        to continue on; there the numbers go on from the same values, but not bit for bit.
+        to continue on, in "fp32" where it does not have the model's precision; there the numbers go on from the same
+        values, but not bit for bit.
 
         Raises:
             CheckpointError: the file is missing, damaged, of a newer format or not of a trainer.
-            ValueError: a callable is missing, or the device does not have the model's precision.
+            ValueError: a callable is missing.
             DeviceError: a device this machine does not have.
         """
         from ..files import checkpoint
 
         tensors, meta = checkpoint.read(path, partial(state.expected, make=cls))
         state.check_callables(meta, prior, schedule)
-        if device is not None:
-            meta["model"]["device"] = device
         try:
-            trainer = cls(from_description(meta["model"], prior=prior), **state.options(meta, schedule))
+            model = from_description(meta["model"], prior=prior, device=device)
+            trainer = cls(model, **state.options(meta, schedule))
             state.restore(trainer, tensors, meta)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{os.fspath(path)}: the description does not fit a trainer: {error}") from error
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise CheckpointError(f"{os.fspath(path)}: it does not fit a trainer: {error}") from error
+        except CheckpointError as error:
+            raise CheckpointError(f"{os.fspath(path)}: {error}") from None
         return trainer
 
     # --- copies -----------------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For copies and pickling: the model, and what a checkpoint has besides."""
-        tensors, meta = state.saved(self)
-        besides = {name: value for name, value in tensors.items() if not name.startswith("model/")}
-        return _copied, (type(self), self.model, besides, meta, self.schedule)
+        """For copies and pickling: the model, and what a checkpoint has, its weights too: those of the same moment."""
+        return _copied, (type(self), self.model, *self._maker.committed("copy"), self.schedule)
 
 
 def _copied(
-    kind: type[Trainer], model: Model, besides: Mapping[str, np.ndarray], meta: Mapping[str, Any],
+    kind: type[Trainer], model: Model, tensors: Mapping[str, Any], meta: Mapping[str, Any],
     schedule: schedules.Schedule,
 ) -> Trainer:  # fmt: skip
     """The trainer that `Trainer.__reduce__` took apart; it continues bit for bit."""
     trainer = kind(model, **state.options(meta, schedule))
-    state.restore(trainer, {**state.tensors(trainer), **besides}, meta)
+    state.restore(trainer, tensors, meta)
     return trainer
 
 
@@ -346,21 +314,23 @@ def load(path: Path, *, prior: priors.Prior | priors.HostSampler | None = None, 
 
     Args:
         path: the file.
-        prior: needed if it was a callable, which a file cannot hold.
-        device: another one than it was on.
+        prior: instead of the model's own. One that was a callable, which a file cannot hold, is needed to sample and to
+            train on, not to encode.
+        device: another one than it was on, in "fp32" where it does not have the model's precision.
 
     Raises:
         CheckpointError, ValueError, DeviceError: as `Trainer.resume`.
     """
     from ..files import checkpoint
 
-    if state.is_alone(checkpoint.peek(path)):
-        tensors, meta = checkpoint.read(path, state.expected_alone)
-        state.check_callables(meta, prior, None)
-        model = from_description(meta["model"], prior=prior, device=device)
-        try:
-            model.load_state_dict({name.removeprefix("model/"): value for name, value in tensors.items()})
-        except ValueError as error:
-            raise CheckpointError(f"{os.fspath(path)}: {error}") from None
-        return model
-    return Trainer.resume(path, prior=prior, schedule=schedules.Constant(), device=device).model
+    whole = partial(state.expected, make=Trainer)
+    tensors, meta = checkpoint.read(path, state.expected_alone if state.is_alone(checkpoint.peek(path)) else whole)
+    model = from_description(meta["model"], prior=prior, device=device)
+    weights = {name.removeprefix("model/"): v for name, v in tensors.items() if name.startswith("model/")}
+    try:
+        model.load_state_dict(weights)
+    except ValueError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error}") from None
+    if "random/state" in tensors:
+        model.generator.counter = int(tensors["random/state"][1])
+    return model

@@ -5,8 +5,8 @@
 Nothing is checked here; `aaecore.core.backend.Backend.launch` has done it. Pointers are plain integers whose memory the caller keeps alive.
 """
 
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, realloc
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc, realloc
 
 from time import perf_counter as _now
 
@@ -26,7 +26,8 @@ cdef extern from "table.h" namespace "aae" nogil:
     const char* missing_feature()
 
 cdef extern from "threads.h" namespace "aae" nogil:
-    bint out_of_memory()
+    int take_failures()
+    const int NO_MEMORY
     void c_set_num_threads "aae::set_num_threads"(int n)
     int c_num_threads "aae::num_threads"()
     int64_t c_round_trip_ns "aae::round_trip_ns"()
@@ -45,10 +46,56 @@ cdef extern from *:
     """
     const char* aae_compiler
 
+cdef extern from *:
+    """
+    // By the bits: an exponent of ones. In blocks, since a loop that may end at any number is not vectorised.
+    static int all_finite(const uint32_t* x, int64_t n) {
+      const uint32_t exponent = 0x7f800000u;
+      for (int64_t i = 0; i < n; i += 4096) {
+        int64_t end = n - i < 4096 ? n : i + 4096;
+        uint32_t bad = 0;
+        for (int64_t j = i; j < end; ++j) bad |= (x[j] & exponent) == exponent;
+        if (bad) return 0;
+      }
+      return 1;
+    }
+    """
+    bint all_finite(const uint32_t* x, int64_t n) nogil
+
 cdef enum:
     MAX_BUFFERS = 12
     MAX_DIMS = 8
     MAX_SCALARS = 4
+
+cdef extern from "time.h" nogil:
+    int CLOCK_MONOTONIC
+    cdef struct timespec:
+        int64_t tv_sec, tv_nsec
+    int clock_gettime(int clock, timespec* now)
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
+cdef enum:
+    CALLS_UNTIMED = 32  # between two looks at the clock: two of the cheapest calls take as long as one look
+    SIGNALS_NS = 100000000  # between two looks for signals in a long replay
+
+
+cdef int64_t nanoseconds() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef int check(str what) except -1:
+    """Raises what the calling thread's kernels reported."""
+    cdef int failures = take_failures()
+    if failures & NO_MEMORY:
+        raise MemoryError(f"{what}: no memory for scratch space")
+    if failures:
+        raise IndexError(f"{what}: expected indices of rows that are there, got others; what was gathered is incomplete")
+    return 0
+
 
 cdef struct Call:
     Kernel run
@@ -157,8 +204,45 @@ cdef class Kernels:
             mode = flush_denormals()
             call.run(call.buffers, call.dims, call.scalars)
             set_float_mode(mode)
-        if out_of_memory():
-            raise MemoryError(f"{name}: no memory for scratch space")
+        check(name)
+
+
+cdef class Finite:
+    """Whether no number in some memory of float32 is NaN or infinite; for who asks after every step.
+
+    `pointers` and `sizes` (in floats) say where it lies; `memory` is kept alive.
+    """
+
+    cdef object memory
+    cdef uint32_t** starts
+    cdef int64_t* sizes
+    cdef int count
+
+    def __cinit__(self, pointers, sizes, memory):
+        cdef int i
+        self.memory = memory
+        self.starts = <uint32_t**> malloc(len(pointers) * sizeof(void*))
+        self.sizes = <int64_t*> malloc(len(pointers) * sizeof(int64_t))
+        if self.starts == NULL or self.sizes == NULL:
+            raise MemoryError("no memory for a list of buffers")
+        for i in range(len(pointers)):
+            self.starts[i] = <uint32_t*> <uintptr_t> pointers[i]
+            self.sizes[i] = sizes[i]
+        self.count = len(pointers)
+
+    def __dealloc__(self):
+        free(self.starts)
+        free(self.sizes)
+
+    def __call__(self) -> bool:
+        cdef bint finite = True
+        cdef int i
+        with nogil:
+            for i in range(self.count):
+                if not all_finite(self.starts[i], self.sizes[i]):
+                    finite = False
+                    break
+        return finite
 
 
 cdef class Program:
@@ -187,15 +271,33 @@ cdef class Program:
         self.count += 1
 
     def run(self, int64_t times) -> None:
-        """Replays all calls in order, `times` times over, with the interpreter lock released."""
-        cdef int64_t n
+        """Replays all calls in order, `times` times over, with the interpreter lock released.
+
+        Handlers of signals run between two times, every tenth of a second; if one raises, whole times were made.
+        """
+        cdef int64_t left = times
+        while left:
+            left = self.run_a_while(left)
+            check("replay")
+            if left:
+                PyErr_CheckSignals()
+
+    cdef int64_t run_a_while(self, int64_t times):
+        """Replays until a look for signals is due; how many times are left."""
+        cdef int64_t begun, untimed = 0
         cdef int i
         cdef uint64_t mode
         with nogil:
             mode = flush_denormals()
-            for n in range(times):
+            begun = nanoseconds()
+            while times:
                 for i in range(self.count):
                     self.calls[i].run(self.calls[i].buffers, self.calls[i].dims, self.calls[i].scalars)
+                times -= 1
+                untimed += self.count + 1
+                if untimed > CALLS_UNTIMED:
+                    untimed = 0
+                    if nanoseconds() - begun > SIGNALS_NS:
+                        break
             set_float_mode(mode)
-        if out_of_memory():
-            raise MemoryError("replay: no memory for scratch space")
+        return times

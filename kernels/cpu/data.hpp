@@ -39,13 +39,15 @@ KERNEL(scale_by) {
   for_elements(dim[0], MOVE_COST, [=](long i) { y[i] = x[i] * factor; });
 }
 
-// out[r] = source[index[cursor + r]] * scale
+// out[r] = source[index[cursor + r]] * scale. The numbers are data, so no check of a launch has seen them.
 template <class T> INLINE void gather(Buffers buf, Dims dim, Scalars scalar) {
   const T* source = in<T>(buf, 0);
-  const int64_t* index = in<int64_t>(buf, 1) + in<int64_t>(buf, 2)[0];
+  int64_t cursor = *in<int64_t>(buf, 2), M = dim[0], N = dim[1], B = dim[3];
+  if (cursor < 0 || cursor > dim[2] - B) return aae::report(aae::BAD_INDEX);
+  const int64_t* index = in<int64_t>(buf, 1) + cursor;
   float *x = out<float>(buf, 3), factor = (float)scalar[0];
-  long N = dim[1];
-  for_rows(dim[3], MOVE_COST * N, [=](long r) {
+  for_rows(B, MOVE_COST * N, [=](long r) {
+    if (uint64_t(index[r]) >= uint64_t(M)) return aae::report(aae::BAD_INDEX);
     const T* row = source + index[r] * N;
 #pragma GCC ivdep
     for (long c = 0; c < N; ++c) x[r * N + c] = (float)row[c] * factor;
@@ -56,6 +58,10 @@ KERNEL(gather_rows_u8) { gather<uint8_t>(buf, dim, scalar); }
 KERNEL(gather_rows) { gather<float>(buf, dim, scalar); }
 KERNEL(cursor_advance) { *out<int64_t>(buf, 0) += dim[0]; }
 
-// The tables of a burst: row `at`, modulo their length, belongs to the step that runs.
-KERNEL(log_value) { out<float>(buf, 2)[*in<int64_t>(buf, 1) % dim[0] * dim[1] + dim[2]] = *in<float>(buf, 0); }
-KERNEL(take_rate) { out<double>(buf, 2)[LR] = in<double>(buf, 0)[*in<int64_t>(buf, 1) % dim[0] * dim[1] + dim[2]]; }
+// The tables of a burst: row `at`, modulo their length, belongs to the step that runs. Modulo as in Python: never negative.
+INLINE long table_row(const int64_t* at, int64_t length) {
+  int64_t rest = *at % length;
+  return rest < 0 ? rest + length : rest;
+}
+KERNEL(log_value) { out<float>(buf, 2)[table_row(in<int64_t>(buf, 1), dim[0]) * dim[1] + dim[2]] = *in<float>(buf, 0); }
+KERNEL(take_rate) { out<double>(buf, 2)[LR] = in<double>(buf, 0)[table_row(in<int64_t>(buf, 1), dim[0]) * dim[1] + dim[2]]; }

@@ -50,6 +50,7 @@ struct alignas(APART) Job {
   void (*task)(void*, int64_t);  // this and the following, and the ends of shares, change only while nobody is inside
   void* context;
   int shares;
+  std::atomic<int>* failures;  // of the caller
 } job;
 struct alignas(APART) Share {
   std::atomic<int64_t> next;  // the first task that nobody has taken yet; grows beyond the end
@@ -69,7 +70,9 @@ struct alignas(APART) {
 alignas(APART) pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;  // held by the caller whose job runs
 int started = 0;                                                  // workers created in this process; this and the next guarded by `busy`
 int until_probe = 16;                                             // jobs
-std::atomic<bool> scratch_failed{false};
+
+thread_local std::atomic<int> own_failures{0};
+thread_local std::atomic<int>* reported = nullptr;  // of a worker: the failures of the caller whose job it is in
 
 struct Scratch {
   void* memory;
@@ -133,6 +136,7 @@ void* worker(void* argument) {
     uint64_t state = wait_for_job(seen, index);
     if (!job.state.compare_exchange_strong(state, state + 1, std::memory_order_acquire)) continue;
     seen = state / GENERATION;
+    reported = job.failures;
     work(index);
     state = job.state.fetch_sub(1, std::memory_order_release);
     if ((state & WAITED_FOR) && (state & INSIDE) == 1) {
@@ -178,6 +182,7 @@ void open_job(void (*task)(void*, int64_t), void* context, int shares) {
   job.task = task;
   job.context = context;
   job.shares = shares;
+  job.failures = &own_failures;
   uint64_t generation = (job.state.load(std::memory_order_relaxed) / GENERATION + 1) & 0xffffffffu;
   if (!generation) generation = 1;  // 0 means "none seen yet"
   job.state.store(generation * GENERATION | OPEN);
@@ -280,7 +285,7 @@ static void* grown(Scratch& own, size_t bytes) {
   size_t rounded = (bytes + 4095) & ~size_t(4095);
   if (posix_memalign(&own.memory, 64, rounded)) {
     own.memory = nullptr;
-    scratch_failed.store(true);
+    report(NO_MEMORY);
     return nullptr;
   }
   own.bytes = rounded;
@@ -320,7 +325,9 @@ uint64_t flush_denormals() { return 0; }
 void set_float_mode(uint64_t) {}
 #endif
 
-bool out_of_memory() { return scratch_failed.load() && scratch_failed.exchange(false); }
+void report(Failure failure) { (reported ? reported : &own_failures)->fetch_or(failure); }
+
+int take_failures() { return own_failures.load(std::memory_order_relaxed) ? own_failures.exchange(0) : 0; }
 
 void set_num_threads(int n) {
   pthread_mutex_lock(&sleepers.lock);

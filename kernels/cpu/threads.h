@@ -15,10 +15,14 @@ template <class F> static inline void parallel(int64_t tasks, double flops, F&& 
 }
 
 // The calling thread's scratch memory, 64-byte aligned, at least `bytes`; valid until its next call for that slot. Grown on demand and kept.
-// Null, with out_of_memory() set, when there is none: the kernel then returns without touching its outputs further.
+// Null, and NO_MEMORY reported, when there is none: the kernel then returns without touching its outputs further.
 enum ScratchSlot { OWN, SHARED };  // of the running task; of the kernel, made before its tasks and read by all of them
 void* scratch(size_t bytes, ScratchSlot slot = OWN);
-bool out_of_memory();  // whether scratch() failed since the last call of this function
+
+// What a kernel could not do. It belongs to the thread that called the kernel, wherever the task ran that reports it.
+enum Failure { NO_MEMORY = 1, BAD_INDEX = 2 };
+void report(Failure failure);
+int take_failures();  // of the calling thread's kernels since its last call of this function, as bits
 
 // Makes the calling thread take denormal numbers (below 1.2e-38) for zero, and returns its mode before, for set_float_mode. Adam's moments of a unit
 // that no longer learns decay into them, and arithmetic on them is many times slower. Workers are always in this mode.

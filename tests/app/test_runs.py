@@ -96,6 +96,18 @@ def test_patience_ends_training_and_a_resume_knows_it(tmp_path, rows, capsys):
     assert aaecore.Trainer.resume(f"{folder}/checkpoint.h5").epoch > made.epoch
 
 
+def test_a_table_in_text(tmp_path, rows, capsys):
+    table, codes, folder = (str(tmp_path / name) for name in ("table.csv", "z.npy", "run"))
+    np.savetxt(table, np.load(rows), delimiter=",", header=",".join("abcdefghijklmnopqrst"), comments="")
+    assert cli.run(["train", "--data", table, "--folder", folder, *SMALL, "--epochs", "1"]) == 0
+    assert config.read(f"{folder}/config.toml").data == table
+    assert cli.run(["encode", folder, table, codes]) == 0
+    assert np.load(codes).shape == (60, 2)
+    with open(table, "a") as file:
+        file.write("1,2,many" + ",4" * 17 + "\n")
+    fails(capsys, ["encode", folder, table, codes], f"{table}: ")
+
+
 def test_clip_norm_is_the_trainers(tmp_path, rows):
     run = ["train", "--data", rows, *SMALL, "--epochs", "1", "--folder"]
     assert cli.run([*run, str(tmp_path / "a"), "--clip-norm", "0.5"]) == 0

@@ -65,16 +65,28 @@ def test_as_matrix_works_under_raising_floating_point_errors():
             data.as_matrix([[1e300, np.nan]])
 
 
-@pytest.mark.parametrize("x", [np.float32([[0, 1.0000002]]), [[-1e-6, 1]], np.array([[0, 255]], np.int64)])
+@pytest.mark.parametrize("x", [np.float32([[0, 1.00001]]), [[-1e-5, 1]], np.array([[0, 255]], np.int64)])
 def test_as_matrix_unit_range_refuses(x):
     assert data.as_matrix(x).shape == (1, 2)
     with pytest.raises(ValueError, match=r"^images: expected values in \[0, 1\], got .* to .*; scale it"):
         data.as_matrix(x, "images", unit_range=True)
+    with pytest.raises(ValueError, match=r"pass images as uint8 0\.\.255, or take another loss$"):
+        data.as_matrix(x, "images", unit_range=True, otherwise="take another loss")
+
+
+def test_as_matrix_unit_range_takes_rounding_without_a_copy():
+    x = np.array([[0, np.nextafter(np.float32(1), np.float32(2))], [-1e-9, 1 + 9e-7]], np.float32)
+    assert data.as_matrix(x, unit_range=True) is x
 
 
 class OnDevice:
+    """What arrays of a device do, and tensors that require gradients."""
+
+    def __init__(self, error):
+        self.error = error
+
     def __array__(self, dtype=None, copy=None):
-        raise TypeError("no implicit conversion")
+        raise self.error("no implicit conversion")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +98,11 @@ class OnDevice:
         (np.ones((2, 2), complex), "ndarray of dtype complex128"),
         (np.zeros((2, 2), [("a", "f4")]), r"ndarray of dtype \[\('a', '<f4'\)\]"),
         (None, "NoneType of dtype object"),
-        ([[2**70]], "list of dtype object"),
+        ([[2**70, None]], "list of dtype object, with None in row 0, column 1"),
         (np.ma.masked_array(ROWS, ROWS > 0.5), r"a masked one; fill it first: pixels.filled\(value\)"),
-        (OnDevice(), "OnDevice: no implicit conversion"),
+        ([np.ma.masked_array(row, row > 0.5) for row in ROWS], r"a masked one; fill it first"),
+        (OnDevice(TypeError), "OnDevice: no implicit conversion"),
+        (OnDevice(RuntimeError), "OnDevice: no implicit conversion"),
     ],
 )
 def test_as_matrix_type_errors(x, got):

@@ -302,7 +302,7 @@ def fail_at(context, name, nth, failure):
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space"), KeyboardInterrupt("Ctrl-C")], ids=type)
-@pytest.mark.parametrize(("name", "least"), [("open", 2), ("fchmod", 1), ("write", 4), ("fsync", 2), ("replace", 1)])
+@pytest.mark.parametrize(("name", "least"), [("open", 3), ("fchmod", 1), ("write", 4), ("fsync", 2), ("replace", 1)])
 def test_a_failing_call_leaves_the_old_file(tmp_path, monkeypatch, name, least, failure):
     path, real = tmp_path / "c.h5", os.write
     monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:2000]))  # a short write is no failure
@@ -316,8 +316,53 @@ def test_a_failing_call_leaves_the_old_file(tmp_path, monkeypatch, name, least, 
             fail_at(context, name, nth, failure)
             with pytest.raises((CheckpointError, KeyboardInterrupt), match=r"c.h5: cannot write .*No space$|^Ctrl-C$"):
                 save_step(path, 2)
-        only_folder = nth == 2 and name in ("open", "fsync")  # after os.replace: the new file is complete
+        only_folder = nth == len(calls) and name in ("open", "fsync")  # after os.replace: the new file is complete
         assert_holds(path, 2 if only_folder else 1)
+
+
+def test_what_does_not_read_back_replaces_nothing(tmp_path, monkeypatch):
+    """HDF5 may end without an error and leave a file that it did not finish, where memory was short."""
+    path, image, rng = tmp_path / "c.h5", checkpoint._image, random.Random(3)
+    save_step(path, 1)
+    size = path.stat().st_size
+    # Two halves of the tensor's 8000 bytes, the superblock, and single bytes anywhere.
+    damages = [(0, 48), (size - 4000, 4000), (size // 2, 8), *((rng.randrange(size), 1) for _ in range(60))]
+    refused = 0
+    for start, length in damages:
+
+        def damaged(*args, start=start, length=length):
+            content = bytearray(image(*args))
+            content[start : start + length] = bytes(b ^ 0xFF for b in content[start : start + length])
+            return memoryview(content)
+
+        with monkeypatch.context() as context:
+            context.setattr(checkpoint, "_image", damaged)
+            with suppress(CheckpointError):  # a byte may be one that nothing is stored in
+                save_step(path, 1)
+                continue
+        refused += 1
+        assert_holds(path, 1)
+    assert_holds(path, 1)
+    assert refused > 50
+    for broken in (lambda *_: memoryview(b""), lambda *_: image({"meta": np.zeros(2, np.uint8)}, "0" * 64)):
+        monkeypatch.setattr(checkpoint, "_image", broken)
+        with pytest.raises(CheckpointError, match=r"c\.h5: cannot write .*: it does not read back as written"):
+            save_step(path, 2)
+        assert_holds(path, 1)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no memory"), RuntimeError("unable to create"), SystemError("NULL")])
+def test_whatever_hdf5_raises_is_one_error(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    save_step(tmp_path / "c.h5", 1)
+    for name in ("_image", "_find"):
+        with monkeypatch.context() as context:
+            context.setattr(checkpoint, name, fail)
+            with pytest.raises(CheckpointError, match=rf"c\.h5: cannot write the checkpoint: .*{error}"):
+                save_step(tmp_path / "c.h5", 2)
+    assert_holds(tmp_path / "c.h5", 1)
 
 
 def test_a_full_disk(tmp_path):
@@ -332,37 +377,6 @@ def test_a_full_disk(tmp_path):
 def test_a_folder_that_cannot_be_synchronised_is_no_failure(tmp_path, monkeypatch):
     fail_at(monkeypatch, "fsync", 2, OSError(errno.EINVAL, "Invalid argument"))
     save_step(tmp_path / "c.h5", 1)
-
-
-def test_targets_that_cannot_be_written(tmp_path):
-    (tmp_path / "folder").mkdir()
-    for name, match in {"none/c.h5": "its folder does not exist", "folder": "exists and is not a regular file"}.items():
-        with pytest.raises(CheckpointError, match=f"{name}: cannot write the checkpoint: .*{match}"):
-            save_step(tmp_path / name, 1)
-    assert list(os.walk(tmp_path)) == [(str(tmp_path), ["folder"], []), (str(tmp_path / "folder"), [], [])]
-
-
-def test_mode_and_symbolic_links_are_kept(tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link.h5").symlink_to("real/c.h5")
-    real = tmp_path / "real/c.h5"
-    save_step(tmp_path / "link.h5", 1)
-    (tmp_path / "plain").touch()
-    assert real.stat().st_mode == (tmp_path / "plain").stat().st_mode
-    real.chmod(0o604)
-    save_step(tmp_path / "link.h5", 2)
-    assert (real.stat().st_mode & 0o777, (tmp_path / "link.h5").is_symlink()) == (0o604, True)
-    assert_holds(real, 2)
-
-
-def test_stale_temporary_files_are_removed(tmp_path):
-    gone, tail = child("import os; print(os.getpid())").stdout.strip(), "0123456789abcdef.tmp"
-    stale = {f".c.h5.{gone}.{tail}", f".c.h5.{os.getpid()}.{tail}"}
-    kept = {f".c.h5.{os.getppid()}.{tail}", f".d.h5.{gone}.{tail}", f".c.h5.{gone}.tmp", f"c.h5.{gone}.{tail}"}
-    for name in stale | kept:
-        (tmp_path / name).touch()
-    save_step(tmp_path / "c.h5", 1)
-    assert set(os.listdir(tmp_path)) == kept | {"c.h5"}
 
 
 def test_threads_may_write_the_same_path(tmp_path):

@@ -177,14 +177,14 @@ def test_a_callable_prior_is_a_function_of_seed_and_step(x):
     [
         (lambda n, rng: np.zeros((n, Z + 1)), r"to return real numbers of shape \(20, 3\), got float64 \(20, 4\)"),
         (lambda n, rng: np.full((n, Z), np.nan), "returned 60 values that are NaN or infinite"),
-        (lambda n, rng: None, "to return real numbers"),
-        (lambda n, rng: np.zeros((n, Z), complex), "to return real numbers"),
+        (lambda n, rng: None, "prior: expected an array of real numbers, got NoneType"),
+        (lambda n, rng: np.zeros((n, Z), complex), "prior: expected an array of real numbers, .* complex"),
     ],
 )
 def test_bad_callable_priors(prior, message, x):
     trainer = Trainer(model(prior=prior), 20)
     before = trainer.model.state_dict()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         trainer.step(x[:20])
     assert all(np.array_equal(before[k], v) for k, v in trainer.model.state_dict().items())
 
@@ -264,7 +264,10 @@ def test_bad_arguments(options, message):
 )
 def test_bad_data(data, message):
     m = model()
+    needs_no_range = {"encode"} if "0, 1" in message else set()
     for use in (m.encode, m.evaluate, Trainer(m, 2).step):
+        if use.__name__ in needs_no_range:
+            continue
         with pytest.raises((ValueError, TypeError), match=message):
             use(data)
 

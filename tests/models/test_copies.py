@@ -215,7 +215,11 @@ def test_a_model_says_what_it_is():
     )
     assert lines[1] == "  encoder        MLP(20-33-17-3, relu then identity), 1,325 parameters"
     assert lines[-1] == "  3,395 parameters in all, fp32 on cpu"
-    assert "prior=GaussianMixture(...)" in repr(model(prior=priors.GaussianMixture.ring(10), latent_dim=2))
+    assert "prior=CallablePrior(ring)" in repr(model(prior=ring, latent_dim=2))
+    assert "prior=Categorical(...)" in repr(model(prior=priors.Categorical([1.0] * 30), latent_dim=30))
+    assert "prior=GaussianMixture(10 components, 2-D)" in repr(
+        model(prior=priors.GaussianMixture.ring(10), latent_dim=2)
+    )
     assert repr(model().encoder.layers[0]) == "Linear(20-33, relu)"
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from trained import model, rows
 
-from aaecore import VAE, Trainer
+from aaecore import AAE, VAE, Trainer
+from aaecore.functions import half_squared_error
+from aaecore.models import model as model_class
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])
@@ -26,6 +28,16 @@ def test_losses_of_rows_by_their_formula():
     made = model()
     y = made.reconstruct(x).astype(np.float64)
     np.testing.assert_allclose(made.evaluate(x, "none"), -(x * np.log(y) + (1 - x) * np.log(1 - y)).sum(1), rtol=1e-5)
+
+
+def test_losses_of_rows_follow_a_distance_of_ones_own():
+    @model_class
+    class Thrice(AAE):
+        def distance(self, decoded, x):
+            return half_squared_error(decoded, x, 3.0)
+
+    made, x = Thrice(20, 3, (33, 17), reconstruction="mse", seed=1), rows()
+    np.testing.assert_allclose(made.evaluate(x, "none"), 3 * model(reconstruction="mse").evaluate(x, "none"), rtol=1e-5)
 
 
 def test_large_logits_give_finite_losses():

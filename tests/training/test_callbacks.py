@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trained import model, rows
 
-from aaecore import Trainer, callbacks, load
+from aaecore import CheckpointError, Trainer, callbacks, load
 from aaecore.training.history import History
 
 
@@ -29,6 +29,35 @@ def equal(a, b):
 
 def fit(trainer, scores, *others, epochs=None):
     trainer.fit(rows(), epochs or trainer.epoch + 20, callbacks=[scores, *others], progress=False)
+
+
+# --- what fit takes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_called_after_every_epoch_and_may_stop():
+    seen = []
+
+    def look(trainer, row):
+        seen.append((trainer.epoch, row["epoch"]))
+        return trainer.epoch == 2
+
+    for given in (look, [look], iter([look]), callbacks.EachEpoch(look)):
+        seen.clear()
+        Trainer(model(), 65).fit(rows(), 9, callbacks=given, progress=False)
+        assert seen == [(1, 1), (2, 2)]
+
+
+def test_one_callback_an_iterator_or_none():
+    for given in (callbacks.EarlyStopping("generator"), (c for c in [Scores(*range(2))]), None, ()):
+        trainer = Trainer(model(), 65)
+        trainer.fit(rows(), 2, callbacks=given, progress=False)
+        assert trainer.epoch == 2
+
+
+@pytest.mark.parametrize("given", [3, [None], [callbacks.EarlyStopping], callbacks.Callback, "loss"])
+def test_what_is_no_callback_is_refused(given):
+    with pytest.raises(TypeError, match="callbacks: expected objects of Callback or functions f"):
+        Trainer(model(), 65).fit(rows(), 2, callbacks=given, progress=False)
 
 
 # --- early stopping ---------------------------------------------------------------------------------------------------
@@ -94,8 +123,9 @@ def test_a_row_is_looked_at_once_and_the_last_one_as_it_is_now():
         assert not stop.on_epoch_end(trainer, history.rows[-1])
         history.rows.append(Counts(score=late))
     assert stop.on_epoch_end(trainer, history.rows[-1])
-    trainer.history = History([{"score": 1.0}])
-    assert not stop.on_epoch_end(trainer, trainer.history[-1])
+    for other in (History([{"score": 1 / (i + 1)} for i in range(300)]), History([{"score": 1.0}])):
+        trainer.history = other
+        assert not stop.on_epoch_end(trainer, trainer.history[-1])
 
 
 # --- the best ---------------------------------------------------------------------------------------------------------
@@ -114,6 +144,22 @@ def test_the_best_weights_come_back():
     assert equal(trainer.model.state_dict(), scores.weights[1])  # still held
     fit(trainer, scores, callbacks.EarlyStopping("score", patience=9, restore_best=True), epochs=7)
     assert equal(trainer.model.state_dict(), scores.weights[5])
+
+
+def test_the_best_is_the_lowest_whatever_it_takes_to_go_on():
+    trainer, scores = Trainer(model(), 65), Scores(3.0, 2.9, 2.95)
+    fit(trainer, scores, callbacks.EarlyStopping("score", min_delta=0.5, restore_best=True), epochs=3)
+    assert equal(trainer.model.state_dict(), scores.weights[1])
+
+
+def test_what_is_held_is_of_the_best_epoch_or_of_no_use():
+    trainer, scores = Trainer(model(), 65), Scores(3.0, 4.0, 1.0, 2.0)
+    stop = callbacks.EarlyStopping("score", restore_best=True)
+    fit(trainer, scores, stop, epochs=2)
+    fit(trainer, scores, epochs=3)
+    with pytest.warns(RuntimeWarning, match="the weights of the best epoch, 3, are not held"):
+        fit(trainer, scores, stop, epochs=4)
+    assert equal(trainer.model.state_dict(), scores.weights[3])
 
 
 def test_weights_stay_where_the_last_epoch_is_the_best_or_nobody_asked():
@@ -141,7 +187,7 @@ def test_a_best_epoch_before_a_resume_is_said_in_words(tmp_path):
     fit(trainer, Scores(1.0, 2.0), epochs=2)
     trainer.save(path)
     resumed, scores = Trainer.resume(path), Scores(1.0, 2.0, 3.0)
-    with pytest.warns(RuntimeWarning, match="the best epoch, 1, was made before this run was resumed"):
+    with pytest.warns(RuntimeWarning, match="the weights of the best epoch, 1, are not held"):
         fit(resumed, scores, callbacks.EarlyStopping("score", restore_best=True), epochs=3)
     assert equal(resumed.model.state_dict(), scores.weights[-1])
 
@@ -161,6 +207,12 @@ def test_the_best_is_saved_also_across_a_resume(tmp_path, monkeypatch):
     assert not (tmp_path / "best.h5").exists()
     fit(trainer, scores, best, epochs=6)
     assert equal(load(tmp_path / "best.h5").state_dict(), scores.weights[4])
+
+
+def test_a_file_that_cannot_be_written_is_found_at_once(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere" / "a.h5", 3):
+        with pytest.raises(CheckpointError, match="path: expected a path that can be written, got"):
+            callbacks.SaveBest(path, "score")
 
 
 def test_the_best_of_validation_needs_some(tmp_path):

@@ -58,9 +58,9 @@ def test_people_see_a_table_of_the_first_and_the_last_rows():
     assert lines[:3] == ["History of 3 epochs", "epoch  loss  fid", "    1     2     "]
     long = repr(History([{"epoch": i + 1, "<b>": 1 / (i + 1)} for i in range(1000)])).splitlines()
     assert [line.split()[0] for line in long[2:]] == ["1", "2", "3", "4", "5", "...", *map(str, range(996, 1001))]
-    html = History([{"epoch": 1, "<b>": 0.25}])._repr_html_()
+    html = History([{"epoch": "<i>", "<b>": 0.25}])._repr_html_()
     assert "<th>&lt;b&gt;</th>" in html
-    assert "<td>0.25</td>" in html
+    assert "<td>&lt;i&gt;</td><td>0.25</td>" in html
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,11 @@ def test_a_hostile_description_is_one_error(change, tmp_path):
     checkpoint.write(path, tensors, meta)
     with pytest.raises(CheckpointError):
         Trainer.resume(path)
+
+
+def test_a_short_description_cannot_ask_for_many_rows():
+    with pytest.raises(ValueError, match="expected 1000000000000 rows of a history that are not empty, got 1"):
+        columns.expected({"rows": 10**12, "columns": [["a", {"rows": [0], "values": [1]}]], "last": []})
 
 
 def read(path):

@@ -312,21 +312,14 @@ def test_bad_trainer_arguments(options, message):
 
 def test_bad_fit_arguments(x):
     trainer = Trainer(model(), 32)
-    with pytest.raises(TypeError, match="callbacks: expected objects of Callback, got 3"):
+    with pytest.raises(TypeError, match=r"callbacks: expected objects of Callback or functions .* got 3"):
         trainer.fit(x, 1, callbacks=[3], progress=False)
     with pytest.raises(ValueError, match="monitor: 'validation' needs"):
         trainer.fit(x, 1, callbacks=[callbacks.EarlyStopping()], progress=False)
     with pytest.raises(TypeError, match="model: expected a Model, got str"):
         Trainer("model")
-    with pytest.raises(CheckpointError, match="checkpoint: expected a path in an existing folder"):
+    with pytest.raises(CheckpointError, match=r"checkpoint: expected a path that can be written, got 'nowhere/a\.h5'"):
         trainer.fit(x, 1, progress=False, checkpoint="nowhere/a.h5")
-    trainer.base_lr = {"reconstruction": 1e-3, "decoder": 1e-3}
-    with pytest.raises(ValueError, match="base_lr: expected the phases reconstruction, discriminator, generator, got"):
-        trainer.fit(x, 1, progress=False)
-    trainer.base_lr = dict.fromkeys(trainer.names, -1e-3)
-    for make in (lambda: trainer.fit(x, 1, progress=False), lambda: trainer.step(x)):
-        with pytest.raises(ValueError, match=r"lr: expected a number >= 0, got -0\.001"):
-            make()
     assert trainer.steps == 0
 
 

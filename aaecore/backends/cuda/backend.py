@@ -98,7 +98,7 @@ class CudaBackend(Backend):
     def _unpack(self, buffer: Buffer) -> np.ndarray:
         return self.driver.download(buffer.storage).reshape(buffer.shape)
 
-    def clear(self, buffer: Buffer) -> None:
+    def _clear(self, buffer: Buffer) -> None:
         self.driver.zero(buffer.storage)
 
     def _copy(self, target: Buffer, source: Buffer) -> None:

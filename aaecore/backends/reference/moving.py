@@ -36,8 +36,14 @@ def scale_by(x: Array, factor: Array, y: Array, N: int) -> None:
 def gather_rows(
     source: Array, index: Array, cursor: Array, out: Array, M: int, N: int, P: int, B: int, scale: float
 ) -> None:
-    """out[r] = source[index[cursor + r]] scale, r < B."""
+    """out[r] = source[index[cursor + r]] scale, r < B.
+
+    Raises:
+        IndexError: the index ends before cursor + B, or one of them is no row.
+    """
     first = int(cursor[0])
+    if not 0 <= first <= P - B or ((index[first : first + B] < 0) | (index[first : first + B] >= M)).any():
+        raise IndexError("gather_rows: expected indices of rows that are there, got others")
     out[...] = source[index[first : first + B]].astype(out.dtype) * scale
 
 

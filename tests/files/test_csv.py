@@ -1,0 +1,62 @@
+"""Tables of numbers as text: what is read, and one error that names the line and the column."""
+
+import numpy as np
+import pytest
+
+from aaecore import data
+from aaecore.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ("a,b\n1,2\n3,4", [[1, 2], [3, 4]]),
+        ("\ufeffa,b\r\n1,2\r\n", [[1, 2]]),
+        ('"a, b",c\n"1",2e3\n', [[1, 2000]]),
+        ('"two\nlines",c\n1,2\n', [[1, 2]]),
+        ("1;2\n", [[1, 2]]),
+        ("a b\tc\n1\t-2\n", [[1, -2]]),
+        ("\n\n1\n\n2\n", [[1], [2]]),
+        ("# no comment,b\n1,2\n", [[1, 2]]),
+        (" 1 , 2 \n", [[1, 2]]),
+    ],
+)
+def test_load_csv(tmp_path, text, expected):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
+    np.testing.assert_array_equal(data.load_csv(tmp_path / "a.csv"), np.array(expected, float), strict=True)
+
+
+def test_load_csv_reads_what_was_saved(tmp_path):
+    x = np.random.default_rng(0).standard_normal((50, 7))
+    np.savetxt(tmp_path / "a.csv", x, "%.17g", delimiter="|", header="a|b|c|d|e|f|g", comments="")
+    np.testing.assert_array_equal(data.load_csv(tmp_path / "a.csv", delimiter="|"), x, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "is empty: expected rows of numbers"),
+        (b"\n \n", "is empty: expected rows of numbers"),
+        (b"a,b\n", "holds names of columns but no rows"),
+        (b"1,2\n3,x\n", "line 2, column 2: expected a number, got 'x'"),
+        (b"age,size\n1,2\n\n3,\n", r"line 4, column 2 \(size\): expected a number, got ''"),
+        (b"age,size\n1,2\n3\n", "line 3: expected 2 columns, got 1"),
+        (b"age,size\n1,2,3\n", "line 2: expected 2 columns, got 3"),
+        (b"1,5;2,5\n1;2\n", "line 1, column 1: expected a number, got '1,5'"),
+        (b"gene,2019,2020\n1,2,3\n", "line 1, column 1: expected a number, got 'gene'"),
+        (b",2\n3,4\n", "line 1, column 1: expected a number, got ''"),
+        (b"1_0,2\n3,4\n", "line 1, column 1: expected a number, got '1_0'"),
+        (b"a\n1\n# 2\n", r"line 3, column 1 \(a\): expected a number, got '# 2'"),
+        (b"a,b\n\xff,2\n", "not a readable CSV file: .*codec"),
+        (b"\x89HDF\r\n\x1a\n\0\0", "expected|not a readable CSV|holds names"),
+        (b'a\n"1\n' + b"x" * 200_000, "line|not a readable CSV file: field larger|expected"),
+    ],
+)
+def test_load_csv_refuses(tmp_path, text, message):
+    (tmp_path / "a.csv").write_bytes(text)
+    with pytest.raises(DataError, match=message) as info:
+        data.load_csv(tmp_path / "a.csv")
+    assert str(info.value).startswith(f"{tmp_path / 'a.csv'}: ")
+    with pytest.raises(DataError, match="no such file"):
+        data.load_csv(tmp_path / "none.csv")
