@@ -11,8 +11,8 @@ import numpy as np
 
 from ..arguments import shown
 from ..errors import DataError
-from .csv import load_csv
 from . import atomic
+from .csv import load_csv
 from .hdf5 import load_hdf5, opened
 from .idx import read_idx
 from .reading import DAMAGED, reading
