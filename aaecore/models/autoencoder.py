@@ -161,7 +161,7 @@ class Autoencoder(Model, _Declared):
         choice("by", by, ("reconstruction", "discriminator") if judges else ("reconstruction",))
         if by == "reconstruction":
             return -self.evaluate(x, "none")
-        scores = [self.judge(z).numpy()[:, 0] for _, z in self._coded(self.check_data(x, "x"))]
+        scores = [self.judge(z).numpy()[:, 0] for _, z in self._coded(as_rows(self.backend, x, "x", self.input_dim))]
         return np.concatenate(scores).astype(np.float64)
 
     def judge(self, z: Tensor) -> Tensor:
