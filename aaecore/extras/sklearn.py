@@ -1,6 +1,6 @@
 """An adversarial autoencoder as a transformer of scikit-learn: `AAETransformer`.
 
-It needs scikit-learn 1.6 or later: ``pip install "aaecore[sklearn]"``.
+It needs scikit-learn 1.6 or later.
 """
 
 from __future__ import annotations
@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+
+try:
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.utils import check_array, check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        f"aaecore.extras.sklearn needs scikit-learn 1.6 or later, pip install scikit-learn: {error}"
+    ) from error
 
 from ..arguments import count
 from ..models import AAE
@@ -27,7 +33,8 @@ class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     """Codes of an adversarial autoencoder, whose distribution is that of a prior.
 
     Made for tables: columns of any scale, a linear output and squared errors of standardised columns. For data in
-    [0, 1], images say, there is ``reconstruction="bce"``.
+    [0, 1], images say, there is ``reconstruction="bce"``; a ``MinMaxScaler(clip=True)`` keeps rows in there that it was
+    not fitted on, for which there would be no score otherwise.
 
     Args:
         n_components: features of a code.

@@ -149,7 +149,7 @@ class Autoencoder(Model, _Declared):
         """How normal each row of x (N, input_dim) is, (N,) float64: the higher the more, as in scikit-learn.
 
         Args:
-            x: as of `evaluate`.
+            x: as of `evaluate`; of any range where the reconstruction does not matter.
             by: "reconstruction" takes minus the reconstruction loss, which is the safer choice; "discriminator", of
                 models that have one, its log odds that the code is a draw of the prior. It was never shown codes of
                 strange rows, so look at both with rows of which you know what they are.
@@ -161,7 +161,8 @@ class Autoencoder(Model, _Declared):
         choice("by", by, ("reconstruction", "discriminator") if judges else ("reconstruction",))
         if by == "reconstruction":
             return -self.evaluate(x, "none")
-        scores = [self.judge(z).numpy()[:, 0] for _, z in self._coded(as_rows(self.backend, x, "x", self.input_dim))]
+        rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range, as in `encode`
+        scores = [self.judge(z).numpy()[:, 0] for _, z in self._coded(rows)]
         return np.concatenate(scores).astype(np.float64)
 
     def judge(self, z: Tensor) -> Tensor:

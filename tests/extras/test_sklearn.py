@@ -1,6 +1,8 @@
 """The transformer of scikit-learn: its own checks of estimators, and what people do with one."""
 
+import importlib
 import pickle
+import sys
 from functools import partial
 from itertools import pairwise
 
@@ -9,7 +11,7 @@ import pytest
 
 import aaecore
 
-sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'aaecore[sklearn]'")
+sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
 from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_breast_cancer, load_digits  # noqa: E402
 from sklearn.decomposition import PCA  # noqa: E402
@@ -31,6 +33,13 @@ def x():
     """Two hidden numbers and a little noise in 6 columns, (300, 6)."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((300, 2)) @ rng.standard_normal((2, 6)) + 0.05 * rng.standard_normal((300, 6))
+
+
+def test_what_it_needs_is_said_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "aaecore.extras.sklearn")
+    with pytest.raises(ImportError, match=r"needs scikit-learn 1\.6 or later, pip install scikit-learn: "):
+        importlib.import_module("aaecore.extras.sklearn")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -74,7 +83,7 @@ def test_codes_are_those_of_the_model(x):
 
 
 def test_names_come_out(x):
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install 'aaecore[dev]'")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
     frame = pandas.DataFrame(x, columns=list("abcdef"), index=range(7, 307))
     coded = Small().set_output(transform="pandas").fit(frame)
     codes = coded.transform(frame)
