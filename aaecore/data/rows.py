@@ -17,6 +17,7 @@ from ..functions.tensor import Tensor
 from .arrays import as_matrix, is_bits
 
 Rows = np.ndarray | Buffer
+SAMPLE = 10_000  # rows that are looked at to know what the others are like
 CHUNK = 1024  # rows at a time, so that memory does not grow with the data
 
 
@@ -94,3 +95,16 @@ def map_chunks(backend: Backend, function: Callable[[Tensor], Tensor], rows: Row
         else:
             out[start:stop] = result.numpy()
     return backend.array(out) if isinstance(out, Buffer) else out
+
+
+def moments(backend: Backend, rows: Rows) -> tuple[np.ndarray, float, int]:
+    """Mean (features,) and one standard deviation, of a feature on average, of rows spread over all, and how many."""
+    n = min(len(rows), SAMPLE)
+    if isinstance(rows, Buffer):
+        part = backend.to_host(rows.rows(0, n))
+    else:
+        part = rows[np.linspace(0, len(rows) - 1, n).astype(np.int64)]
+    unit = 255 if part.dtype == np.uint8 else 1
+    mean = part.mean(axis=0, dtype=np.float64) / unit
+    variance = part.astype(np.float64).var(axis=0) / unit**2
+    return mean, float(np.sqrt(variance.mean())), n

@@ -68,7 +68,7 @@ class VAE(Autoencoder):
         return {"kl_weight": weight}
 
     def step(self, batch: Batch) -> Iterator[Losses]:
-        params = self.encoder(batch.x)  # [mean | log variance]
+        params = self.encoder(self.seen(batch.x))  # [mean | log variance]
         z = self.gaussian.draw(params, batch.rng)
         weight = batch.dial("kl_weight")
         divergence = (weighted(part, weight) for part in self.divergence(params, z))

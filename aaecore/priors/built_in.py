@@ -44,6 +44,9 @@ class Normal(Prior):
         _check_reach("std", self.std, abs(mean) + _LARGEST_NORMAL * std)
         _keep(self, std=std, mean=mean)
 
+    def moments(self, latent_dim: int) -> tuple[np.ndarray, float]:
+        return np.full(latent_dim, self.mean), self.std
+
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         return lambda generator, n: generator.normal((n, latent_dim), self.mean, self.std)
 

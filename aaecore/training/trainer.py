@@ -109,6 +109,7 @@ class Trainer(Run):
             self.model.owner.enter(use)
             self._maker.recover()
             table, given = self._inputs.of_step(x, y, labelled, z_prior)
+            self.model.begin(table.columns["x"])
             burst = Burst(len(table), *self._rates.of_next(1), given)
             if self.guard or not isinstance(table.columns["x"], Buffer):
                 return Losses(self.names, self._maker.make(burst)[-1].tolist())
@@ -152,6 +153,7 @@ class Trainer(Run):
         use = Use("Trainer.fit")
         stop = StopSignals(use)
         listeners: list[Callback] = []
+        target: str | None = None
         try:
             self.model.owner.enter(use)
             self._maker.recover()
@@ -162,8 +164,10 @@ class Trainer(Run):
                 raise ValueError(f"x: expected {expected}, got {len(table)}")
             given = as_callbacks(callbacks)
             number("checkpoint_interval", checkpoint_interval, 0.0)
-            target = None if checkpoint is None else target_of("checkpoint", checkpoint)
+            if checkpoint is not None:
+                target = target_of("checkpoint", checkpoint)
             self._fix(epochs=total, validating=held_out is not None)
+            self.model.begin(table.columns["x"])
             self._maker.snapshot()  # while the data of the steps so far are still bound
             self._now.moment = self._now.moment._replace(rows=len(table))
             self._maker.stepper.bind(table)
@@ -173,7 +177,7 @@ class Trainer(Run):
                 c.on_train_begin(self)
             self._epochs(table, held_out, listeners, stop, target, checkpoint_interval)
         except FloatingPointError:
-            if listeners and target is not None:
+            if target is not None:
                 self.save(target)  # of the last good step
             raise
         finally:

@@ -159,6 +159,15 @@ def test_a_bad_batch_does_not_spoil_what_follows():
     assert wide.steps == 2
 
 
+def test_the_last_good_step_is_saved_before_the_error(x, tmp_path):
+    trainer = Trainer(model(), 32, schedule=lambda step: 1e30 if step == 7 else 1.0)
+    with pytest.raises(FloatingPointError):
+        trainer.fit(x, 3, progress=False, checkpoint=tmp_path / "a.h5", checkpoint_interval=1e6)
+    resumed = Trainer.resume(tmp_path / "a.h5", schedule=schedules.Constant())
+    assert resumed.steps == 7
+    assert same(resumed, trainer)
+
+
 def test_a_stop_right_after_a_bad_update_saves_good_weights(x, tmp_path):
     trainer = Trainer(model(), 32, {"generator": 1e-3}, schedule=lambda step: 1e38 if step == 1 else 1.0)
     with pytest.raises(FloatingPointError):
