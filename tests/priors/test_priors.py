@@ -140,14 +140,14 @@ def test_a_file_cannot_name_a_prior_that_it_does_not_describe():
 
 def test_a_function_may_fill_the_same_array_again():
     """A roll-back repeats steps with the samples that they had, not with those of the last one."""
-    kept = np.zeros((20, 2))
+    kept = np.zeros((100_000, 2))
 
     def reusing(n, rng):
-        kept[:] = rng.standard_normal((20, 2))
+        kept[:n] = rng.standard_normal((n, 2))
         return kept[:n]
 
     def fresh(n, rng):
-        return rng.standard_normal((20, 2))[:n]
+        return rng.standard_normal((n, 2))
 
     x = np.random.default_rng(0).random((200, 6))
     states = []
