@@ -30,7 +30,12 @@ class RunConfig:
 
     trains: ClassVar[type[Model]]
 
-    data: str = option(TEXT, "mnist-sample, mnist, fashion-mnist, or a .h5, .npy or IDX file", default="mnist-sample")
+    data: str = option(
+        TEXT, "mnist-sample, mnist, fashion-mnist, or a .h5, .npy, .csv or IDX file", default="mnist-sample"
+    )
+    data_folder: str | None = option(
+        TEXT, "where the files of mnist and fashion-mnist are; the variable AAECORE_DATA by default", default=None
+    )
     dataset: str = option(TEXT, "name of the dataset inside a .h5 file", default="x")
     image_shape: tuple[int, ...] | None = option(
         COUNTS, "height and width of the images in a file; known for named sets", default=None
@@ -44,10 +49,18 @@ class RunConfig:
         numbers(0.0, 1.0), "decay of Adam's first moment in the adversarial phases", default=GAME_BETA1
     )
     schedule: str = option(TEXT, spelling.SCHEDULE, default="cosine")
+    clip_norm: float | None = option(
+        numbers(0.0, open_low=True), "upper bound of the norm of each phase's gradients; none by default", default=None
+    )
+    patience: int | None = option(
+        COUNT,
+        "epochs without a better loss on the held-out rows before training ends; as long as it takes",
+        default=None,
+    )
     threads: int | None = option(integer(1, MAX_THREADS), "of the CPU kernels; all cores by default", default=None)
     plots: bool = option(SWITCH, "draw pictures at the end", default=True)
     two_dimensional: bool = option(
-        SWITCH, "for images, also train a model with a 2-D code to draw its manifold", default=True
+        SWITCH, "for images, also train a model with a 2-D code to draw its manifold", default=False
     )
     two_dimensional_epochs: int = option(COUNT, "passes over the data for that model", default=11)
     two_dimensional_prior: str = option(TEXT, "of that model", default="normal:3")
@@ -110,7 +123,7 @@ def _rates(phases: tuple[Phase, ...]) -> Kind:
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
     """The keys of a configuration by name, in the order of a file."""
     found = declared(config)
-    data = ("data", "dataset", "image_shape", "model")
+    data = ("data", "dataset", "data_folder", "image_shape", "model")
     first = [*data, *_in_files(config.trains)]
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 
@@ -153,8 +166,24 @@ def merge(values: Mapping[str, Any], flags: Mapping[str, Any], phases: tuple[Pha
 
 
 def with_absolute_data(config: RunConfig) -> RunConfig:
-    """The same configuration, independent of the current folder."""
-    return config if config.data in datasets.NAMES else replace(config, data=os.path.abspath(config.data))
+    """The same configuration, independent of the current folder and of the environment.
+
+    Raises:
+        ValueError: a file name that a TOML file cannot hold.
+    """
+    if config.data not in datasets.NAMES:
+        return replace(config, data=_kept("data", config.data))
+    folder = config.data_folder or os.environ.get(datasets.DATA_VARIABLE)
+    if config.data == datasets.SAMPLE or not folder:
+        return config
+    return replace(config, data_folder=_kept("data_folder", folder))
+
+
+def _kept(name: str, path: str) -> str:
+    try:
+        return toml.of_path(os.path.abspath(path))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def read(path: str | os.PathLike[str]) -> RunConfig:

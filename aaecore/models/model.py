@@ -223,10 +223,10 @@ class Model(ABC):
         """The parameters that a phase moves."""
         return [p for name in phase.moves for p in self.networks[name].parameters]
 
-    def check_data(self, x: Any, name: str) -> Rows:
-        """`x` as float32 or uint8 rows of the column "x", or one clear error."""
+    def check_data(self, x: Any, name: str, *, whole: bool = False) -> Rows:
+        """`x` as float32 or uint8 rows of the column "x", or one clear error; `whole` for a data set, see `as_rows`."""
         column = self.columns()["x"]
-        return as_rows(self.backend, x, name, column.features, **column.demands())
+        return as_rows(self.backend, x, name, column.features, **column.demands(), whole=whole)
 
     @property
     def parameters(self) -> dict[str, Parameter]:
