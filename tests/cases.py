@@ -233,6 +233,13 @@ def _columns() -> list[Case]:
     return cases + _rows(names, [(100, 784, 784, 0, 794, 0, 0)], bench=True)
 
 
+def _standardise() -> list[Case]:
+    shapes = [(1, 1), (1, 7), (3, 5), (7, 1), (2, 8), (5, 15), (3, 17), (9, 33), (33, 8), (1, CHUNK + 1)]
+    cases = _rows("B N", shapes) + _rows("B N", [(401, 509)], parallel=True)
+    cases += [Case({"B": 5, "N": 19}, fill=fill) for fill in ("zeros", "large", "nan")]
+    return cases + _rows("B N", [(100, 784)], bench=True)
+
+
 def _gather(scale: float, fills: str = "") -> list[Case]:
     names, scalars = "M N P B", {"scale": scale}
     shapes: list[tuple[int, ...]] = [
@@ -289,6 +296,7 @@ CASES: dict[str, list[Case]] = {
     "fill": _flat(100_000, scalars={"value": -1.5}),
     "scale": _flat(100_000, "zeros nan", {"factor": 0.3}),
     "scale_by": _flat(100_000, "zeros large nan"),
+    "standardise": _standardise(),
     "gather_rows_u8": _gather(1 / 255),
     "gather_rows": _gather(0.3, "nan"),
     "cursor_advance": [Case({"by": n}) for n in (100, 0, 7)],

@@ -80,6 +80,21 @@ def test_integers_that_nothing_can_count() -> None:
             AAE(3, 2, (4,), device="reference", seed=value)
 
 
+def test_sizes_that_no_memory_has() -> None:
+    """One error, whether the system refuses them or NumPy would not even count them."""
+    model = AAE(3, 2, (4,))
+    for value in (2**63 - 1, 2**62, 2**60, 2**55):
+        for use in (
+            model.sample, model.sample_prior, priors.Normal().sample, lambda n: AAE(3, 2, (n,)),
+            lambda n: AAE(n, 2, (4,)),
+        ):  # fmt: skip
+            with pytest.raises(MemoryError):
+                use(value)
+    for bad in (-1, 1.5, "3", None, 2**63):
+        with pytest.raises(ValueError, match=r"^n: expected an integer >= 1"):
+            priors.Normal().sample(bad)  # type: ignore[arg-type]
+
+
 def test_a_message_is_short_whatever_came() -> None:
     class Mine:
         def __repr__(self) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 
+import numpy as np
+
 from ..errors import CaptureError
 from .memory import Buffer, Memory
 from .ops import OPS, PRECISIONS, Op
@@ -59,6 +61,11 @@ class Backend(Memory, ABC):
         ):
             if len(expected) != len(got):
                 raise ValueError(f"{op.name}: expected {len(expected)} {what}, got {len(got)}")
+        if not all(isinstance(d, int | np.integer) for d in dims):
+            raise ValueError(f"{op.name}: expected integers as dims, got {tuple(dims)}")
+        for i, code, most in op.codes:
+            if not 0 <= dims[i] < most:
+                raise ValueError(f"{op.name}: {code}: expected an integer from 0 to {most - 1}, got {dims[i]}")
         named = dict(zip(op.dims, dims, strict=True))
         if any(d < 0 for d in dims) or not op.valid(named):
             raise ValueError(f"{op.name}: sizes that do not fit together: {named}")

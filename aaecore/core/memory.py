@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import CaptureError
 
+_MOST_BYTES = 2**62  # of a buffer: what is larger, no system counts, and NumPy has three other errors for
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
 
 
@@ -26,6 +27,24 @@ class Writes:
 
     def __init__(self) -> None:
         self.count = 0
+
+
+class _ReadOnly(Writes):
+    """Of memory that nobody may write: a kernel that did would end the process."""
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def count(self) -> int:
+        return 0
+
+    @count.setter
+    def count(self, value: int) -> None:
+        raise ValueError("expected memory that may be written, got a buffer over a read-only array")
+
+
+_READ_ONLY = _ReadOnly()
 
 
 class Buffer:
@@ -94,8 +113,11 @@ class Memory:
 
     def empty(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
         """A buffer with undefined content."""
-        size, dtype = self._storage_size(shape, kind), self._dtype(kind)
-        return Buffer(self, tuple(shape), kind, self._allocate(size * dtype.itemsize).view(dtype))
+        dtype = self._dtype(kind)
+        nbytes = self._storage_size(shape, kind) * dtype.itemsize
+        if nbytes > _MOST_BYTES:
+            raise MemoryError(f"no memory for a buffer of {nbytes} bytes")
+        return Buffer(self, tuple(shape), kind, self._allocate(nbytes).view(dtype))
 
     def zeros(self, shape: tuple[int, ...], kind: str = "real") -> Buffer:
         """A buffer of zeros; not while recording, where it would be zeroed once and never again."""
@@ -133,12 +155,15 @@ class Memory:
 
     def generated(self, shape: tuple[int, ...], make: Callable[[], np.ndarray], kind: str = "real") -> Buffer:
         """A new buffer of what `make` gives; it is not called for memory that holds no numbers."""
-        return self.from_host(make(), kind)
+        self.host_access("generated")
+        buffer = self.empty(shape, kind)  # before the numbers are made: if there is no memory, it is said here
+        self.upload(buffer, make())
+        return buffer
 
     def wrap(self, array: np.ndarray, kind: str = "real") -> Buffer:
         """A buffer over the array's own memory where dtype and layout allow it, else over a copy."""
         if kind != "weight" and array.dtype == self._dtype(kind) and array.flags.c_contiguous:
-            return Buffer(self, array.shape, kind, array.reshape(-1))
+            return Buffer(self, array.shape, kind, array.reshape(-1), None if array.flags.writeable else _READ_ONLY)
         return self.from_host(array, kind)
 
     def has(self, array: Any) -> bool:

@@ -71,6 +71,12 @@ class Op:
         object.__setattr__(self, "family", self.family or self.name)
 
     @cached_property
+    def codes(self) -> tuple[tuple[int, str, int], ...]:
+        """The dims that are one of a few: place, name, how many there are."""
+        few = {"beta": 2, "act": len(ACTIVATIONS)}
+        return tuple((i, name, few[name]) for i, name in enumerate(self.dims) if name in few)
+
+    @cached_property
     def outputs(self) -> tuple[int, ...]:
         """The places of the buffers that it writes."""
         return tuple(i for i, arg in enumerate(self.args) if arg.role != "in")
@@ -190,6 +196,9 @@ _TABLE = (
     Op("scale", (_inout("x", "N"),), ("N",), ("factor",), flops=_per("N", 1)),
     # y = x * factor, a number of the device.
     Op("scale_by", (_in("x", "N"), _in("factor", 1), _out("y", "N")), ("N",), flops=_per("N", 1)),
+    # y = (x - mean) * scale: columns without their mean, in a common unit.
+    Op("standardise", (_in("x", "B", "N"), _in("mean", "N"), _in("scale", 1), _out("y", "B", "N")), ("B", "N"),
+       flops=lambda d: 2 * d["B"] * d["N"]),
     # out[r] = source[index[cursor + r]] * scale for r < B; `P` is the length of index, `M` the rows of source.
     Op("gather_rows_u8",
        (_in("source", "M", "N", kind="uint8"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 
 class Use:
@@ -38,29 +37,6 @@ class Use:
         return f"{self.what} (thread {names[0] if names else self.thread})"
 
 
-class HasLocks(Protocol):
-    """What makes its locks in `renew`."""
-
-    def renew(self) -> None:
-        """Makes the locks."""
-
-
-_with_locks: weakref.WeakSet[HasLocks] = weakref.WeakSet()
-
-
-def renewed_by_fork(thing: HasLocks) -> None:
-    """Gives it new locks in a child of fork, where the threads that hold the old ones do not exist."""
-    _with_locks.add(thing)
-
-
-def _renew() -> None:
-    for thing in _with_locks:
-        thing.renew()
-
-
-os.register_at_fork(after_in_child=_renew)
-
-
 class Exclusive:
     """Lets one use in at a time: enter it within `try`, leave it in `finally`."""
 
@@ -75,13 +51,11 @@ class Exclusive:
         Raises:
             RuntimeError: another use, of this thread or of another, goes on.
         """
-        other = self._uses.setdefault(None, use)
-        while other is not use:
+        while (other := self._uses.setdefault(None, use)) is not use:
             self.refuse(use.what, other)
             with self._replacing:
-                if self._uses.get(None) in (None, other):
-                    self._uses[None] = use
-                other = self._uses[None]
+                if self._uses.get(None) is other:
+                    self._uses.pop(None, None)
 
     def leave(self, use: Use) -> None:
         """Ends a use, if it was let in."""
@@ -115,11 +89,19 @@ class Owner(Exclusive):
         # Set while the weights are those of no whole step, or not yet counted: it goes back to the last whole one.
         self.finish: Callable[[], None] | None = None
         self.renew()
-        renewed_by_fork(self)
+        _owners.add(self)
 
     def renew(self) -> None:
-        """Makes the locks."""
+        """Makes the locks: new ones in a child of fork, where the threads that hold the old ones do not exist."""
         self.whole, self.turnstile = threading.RLock(), threading.RLock()
+
+    def leave(self, use: Use) -> None:
+        """Ends a use, if it was let in, and frees what it holds, where an interrupt came before the end of a `with`."""
+        if self._uses.get(None) is use:
+            for lock in (self.whole, self.turnstile):
+                while lock._is_owned():  # type: ignore[attr-defined]
+                    lock.release()
+            del self._uses[None]
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -165,3 +147,14 @@ class Owner(Exclusive):
             self.refuse(what, user)
         with self.looking(what):
             yield
+
+
+_owners: weakref.WeakSet[Owner] = weakref.WeakSet()
+
+
+def _renew() -> None:
+    for owner in _owners:
+        owner.renew()
+
+
+os.register_at_fork(after_in_child=_renew)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from ..arguments import count
 from ..errors import CaptureError
 from .memory import Buffer
 from .ops import OPS
-from .owner import renewed_by_fork
+from .owner import Exclusive, Use
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,9 @@ class Plan:
         self.calls = tuple(calls)
         self.inputs = tuple(inputs)
         self._run = run
-        self.renew()
-        renewed_by_fork(self)
+        self._one = Exclusive("plan")
         written = [c.buffers[i].writes for c in calls for i in OPS[c.name].outputs]
-        self._writes = {id(w): w for w in written if w is not None}.values()
-
-    def renew(self) -> None:
-        """Makes its lock."""
-        self._running = threading.Lock()
+        self._writes = tuple({id(w): w for w in written if w is not None}.values())
 
     def replay(self, *arrays: np.ndarray, times: int = 1) -> None:
         """Runs the step again, after copying `arrays` (if any are given) into the inputs named at capture.
@@ -51,23 +45,29 @@ class Plan:
             ValueError: `times` is not an integer >= 1. RuntimeError: the step is being replayed already.
         """
         times = count("times", times)
-        if self._running.locked():  # by another thread, or further up in this one: two would write the same memory
-            raise RuntimeError("replay: expected a plan that is not being replayed, but it is")
-        with self._running:
-            self._replay(arrays, times)
+        use = Use("replay")
+        try:
+            self._one.enter(use)  # two would write the same memory
+            if arrays:
+                self._fill(arrays)
+            self.repeat(times)
+        finally:
+            self._one.leave(use)
 
-    def _replay(self, arrays: Sequence[np.ndarray], times: int) -> None:
-        if arrays:
-            if len(arrays) != len(self.inputs):
-                raise CaptureError(f"replay: the step was captured with {len(self.inputs)} inputs, got {len(arrays)}")
-            for i, array in enumerate(arrays):  # all, before the first is copied
-                if array.shape != (shape := self.inputs[i].shape):
-                    raise CaptureError(f"replay: input {i} was captured with shape {shape}, got {array.shape}")
-            for buffer, array in zip(self.inputs, arrays, strict=True):
-                buffer.backend.upload(buffer, array)
+    def repeat(self, times: int) -> None:
+        """Runs the step again without asking whether somebody else does, for who knows that nobody can."""
         for writes in self._writes:
             writes.count += 1
         self._run(times)
+
+    def _fill(self, arrays: Sequence[np.ndarray]) -> None:
+        if len(arrays) != len(self.inputs):
+            raise CaptureError(f"replay: the step was captured with {len(self.inputs)} inputs, got {len(arrays)}")
+        for i, array in enumerate(arrays):  # all, before the first is copied
+            if array.shape != (shape := self.inputs[i].shape):
+                raise CaptureError(f"replay: input {i} was captured with shape {shape}, got {array.shape}")
+        for buffer, array in zip(self.inputs, arrays, strict=True):
+            buffer.backend.upload(buffer, array)
 
     @property
     def flops(self) -> int:

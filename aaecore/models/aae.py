@@ -39,7 +39,8 @@ class AAE(Autoencoder):
             and all the rest are float32 either way. Fast on a GPU and where the CPU has AVX512_BF16, slow elsewhere.
             "tf32", on a GPU only, rounds the factors to 11 significant bits.
         device: "cpu", "cuda" or "cuda:<number>" for a GPU through CuPy, or "reference" for float64 NumPy.
-        seed: of the initial weights and of all noise. Equal seeds give equal bits.
+        seed: of the initial weights and of all noise. Equal seeds give equal bits; None draws a seed, which
+            `model.seed` then tells.
 
     Raises:
         ValueError, TypeError: a bad argument. DeviceError: a device this machine does not have.

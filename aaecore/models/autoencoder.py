@@ -150,8 +150,9 @@ class Autoencoder(Model, _Declared):
 
         Args:
             x: as of `evaluate`.
-            by: "reconstruction" takes minus the reconstruction loss; "discriminator", of models that have one, its
-                log odds that the code is a draw of the prior: low where the encoder puts what it was not trained on.
+            by: "reconstruction" takes minus the reconstruction loss, which is the safer choice; "discriminator", of
+                models that have one, its log odds that the code is a draw of the prior. It was never shown codes of
+                strange rows, so look at both with rows of which you know what they are.
 
         Raises:
             ValueError, TypeError: bad data, or something that the model does not have.

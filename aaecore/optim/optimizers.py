@@ -53,8 +53,17 @@ class Optimizer(ABC):
     @lr.setter
     def lr(self, value: float) -> None:
         self.backend.host_access("lr")
-        self.base_lr = number("lr", value, 0.0)
+        self.base_lr = value
         self._set_state(LR, self.base_lr)
+
+    @property
+    def base_lr(self) -> float:
+        """The learning rate that a trainer's schedule scales."""
+        return self._base_lr
+
+    @base_lr.setter
+    def base_lr(self, value: float) -> None:
+        self._base_lr = number("lr", value, 0.0)
 
     @property
     def steps(self) -> int:

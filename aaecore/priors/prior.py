@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..arguments import count
 from ..backends.devices import get_backend
 from ..core.backend import Backend
 from ..core.memory import Buffer
@@ -50,8 +51,9 @@ class Prior(ABC):
     def sample(self, n: int, latent_dim: int | None = None, seed: int = 0) -> np.ndarray:
         """(n, latent_dim) float64 samples on the host, a function of the seed; for looking at a prior."""
         backend = get_backend("reference")
-        draw = self.bind(backend, latent_dim or self.fixed_dim or 2)
-        return backend.to_host(draw(Generator(backend, seed), n))
+        dim = (self.fixed_dim or 2) if latent_dim is None else count("latent_dim", latent_dim)
+        draw = self.bind(backend, dim)
+        return backend.to_host(draw(Generator(backend, seed), count("n", n)))
 
     def config(self) -> dict[str, Any]:
         """What `from_config` makes an equal prior of: {"type": ..., fields}; of a user's own only the name."""

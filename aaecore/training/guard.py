@@ -64,7 +64,7 @@ class Rollback:
         self.last, self._journal, self._closed = Snapshot(self._copies, moment, settings), [], False
 
     def close(self) -> None:
-        """Makes a new snapshot due before the next steps, which belong to another epoch."""
+        """Makes a new snapshot due before the next steps: what comes in between is not recorded."""
         self._closed = True
 
     def record(self, burst: Burst) -> None:

@@ -1,7 +1,7 @@
 """Makes the steps of a run such that its state is always that of a whole step, counted.
 
 The state has two halves, on the device and on the host. Between the first change of the one and the assignment of the
-other (`Run._moment`) a burst is open; who looks then sees the snapshot of the guard, or waits. An error or an interrupt
+other (`Now.moment`) a burst is open; who looks then sees the snapshot of the guard, or waits. An error or an interrupt
 goes back to before the burst. If that is interrupted too, whoever uses the model next goes back first.
 """
 
@@ -47,20 +47,20 @@ class Maker:
 
     def __init__(self, run: Run) -> None:
         self._run: Run = weakref.proxy(run)  # each would keep the other alive
+        self._now = run._now
         self.stepper = Stepper(run)
         self._owner, self._writes, self._backend = run.model.owner, run.model.writes, run.backend
         kept = state.buffers(run)
         for buffer in kept.values():
             buffer.writes = self._writes
         self._rollback = Rollback(kept | {f"cursor/{name}": b for name, b in self.stepper.cursors.items()})
-        self._states = [b for b in kept.values() if b.kind == "float64"]
+        self._states = [optimizer.state for optimizer in run.optimizers.values()]
         self._all_finite = self._backend.finite_test([b for b in kept.values() if b.kind in ("real", "weight")])
-        self._look_seconds = 0.0  # the shortest that was seen
+        self._look_seconds = math.inf  # the shortest that was seen
         self._unseen = math.inf  # seconds of steps since the last look
         self._open: _Open | None = None
         self._torn = False  # whether the weights are those after a part of a step, since nothing was kept to go back to
         self._seen = -1  # the writes after the last step of this run; another number: others changed something
-        self._ahead = np.zeros(0)  # by how much the counters on the device are ahead of `steps`
         self._finish = partial(_finish, weakref.ref(self))
 
     # --- making steps -----------------------------------------------------------------------------
@@ -79,7 +79,7 @@ class Maker:
                 losses = self.stepper.run(burst)
                 if self._run.guard:
                     self._look_at(burst, losses)
-                self._commit(self._run._moment.after(burst, losses))
+                self._commit(self._now.moment.after(burst, losses))
             except BaseException:
                 self.finish()
                 raise
@@ -91,7 +91,7 @@ class Maker:
             self._begin(burst)
             try:
                 fetch = self.stepper.start(burst)
-                self._commit(self._run._moment.after(burst, np.empty((burst.steps, 0))))
+                self._commit(self._now.moment.after(burst, np.empty((burst.steps, 0))))
             except BaseException:
                 self.finish()
                 raise
@@ -100,19 +100,18 @@ class Maker:
     def _begin(self, burst: Burst) -> None:
         self.recover()
         run = self._run
-        if run.guard:
-            if self._rollback.due(burst.steps) or self._seen != self._writes.count:
-                self.snapshot()
-        elif self._seen != self._writes.count:
-            self._ahead = self._counters() - run.steps
+        if run.guard and (self._rollback.due(burst.steps) or self._seen != self._writes.count):
+            self.snapshot()
         self._open = _Open(run.steps, burst, run.guard)
         self._owner.finish = self._finish
         if run.guard:
             self._rollback.record(burst)
+        else:
+            self._rollback.close()  # it knows nothing of these steps
 
     def _commit(self, moment: Moment) -> None:
         """Ends a burst: from here on the state on the device is that of the moment."""
-        self._run._moment = moment
+        self._now.moment = moment
         self._open = self._owner.finish = None
         self._torn, self._seen = False, self._writes.count
 
@@ -135,25 +134,19 @@ class Maker:
                 self._count(self._open)
 
     def _count(self, broken: _Open) -> None:
-        """Counts what was made of a burst by the counters on the device."""
-        run, burst = self._run, broken.burst
-        made = self._counters() - self._ahead - broken.steps
-        steps = int(made.min())
-        moment = run._moment
-        if burst is not None and steps > 0 and moment.steps == broken.steps:
+        """Counts what was made of a burst by the optimizers' counters on the device; recorded steps are made whole."""
+        run, burst, moment = self._run, broken.burst, self._now.moment
+        made = [optimizer.steps - broken.steps for optimizer in run.optimizers.values()]
+        steps = min(made)
+        if burst is not None and 0 < steps <= burst.steps and moment.steps == broken.steps:
             moment = moment.after(burst, self.stepper.losses(steps))
         self._commit(moment)
-        self._torn = bool(made.max() > steps)
-
-    def _counters(self) -> np.ndarray:
-        """How many steps were made by the counters on the device: of each optimizer, and of the random numbers."""
-        run = self._run
-        return np.array([*(o.steps for o in run.optimizers.values()), run.model.generator.counter])
+        self._torn = max(made) > (steps if run.record else 0)
 
     # --- the guard --------------------------------------------------------------------------------
 
     def close_epoch(self) -> None:
-        """What is repeated from here on does not count into the epoch that is over."""
+        """Ends an epoch: what is repeated from here on does not count into it."""
         self._rollback.close()
 
     def snapshot(self) -> None:
@@ -162,7 +155,7 @@ class Maker:
         if run.guard:
             with self._owner.whole:
                 self.check()
-                self._rollback.snapshot(run._moment, run.settings())
+                self._rollback.snapshot(self._now.moment, run.settings())
                 self._seen = self._writes.count
 
     def check(self) -> None:
@@ -174,7 +167,7 @@ class Maker:
 
     def _is_good(self) -> bool:
         """Whether weights and moments are finite, and the first loss that the weights give on the last batch."""
-        if not (self._look() and self._backend.all_finite(self._states)):
+        if not self._look() or any(not np.isfinite(self._backend.to_host(b)).all() for b in self._states):
             return False
         if self.stepper.last is None:
             return True
@@ -183,11 +176,12 @@ class Maker:
 
     def _look(self) -> bool:
         """Whether weights and moments are finite."""
+        self._unseen = 0.0
+        if self._look_seconds < CHEAP:
+            return self._all_finite()
         begun = time.perf_counter()
         finite = self._all_finite()
-        seconds = time.perf_counter() - begun
-        self._look_seconds = min(seconds, self._look_seconds or seconds)
-        self._unseen = 0.0
+        self._look_seconds = min(self._look_seconds, time.perf_counter() - begun)
         return finite
 
     def _look_at(self, burst: Burst, losses: np.ndarray) -> None:
@@ -197,7 +191,7 @@ class Maker:
             step, phase = np.argwhere(~np.isfinite(losses))[0]
             self._fail(f"a loss of {losses[step, phase]}", names[phase], first + int(step) + 1, first + int(step))
         self._unseen += self.stepper.seconds * burst.steps
-        worth = self._look_seconds < max(CHEAP, LOOKING * self._unseen)
+        worth = self._look_seconds < CHEAP or self._look_seconds < LOOKING * self._unseen
         if (worth or losses.max() > LARGE_LOSS or burst.rates.max() > LARGE_RATE) and not self._look():
             last = first + burst.steps
             self._fail("weights gone bad", self._bad_phase(), last, last - 1)
@@ -233,18 +227,18 @@ class Maker:
             self._owner.finish = self._finish
 
         def restore(moment: Moment) -> None:
-            run._moment = moment
+            self._now.moment = moment
 
         def redo(burst: Burst) -> None:
-            run._moment = run._moment.after(burst, self.stepper.run(burst))
+            self._now.moment = self._now.moment.after(burst, self.stepper.run(burst))
 
         first = snapshot.moment.steps
         for steps in range(max(last - first, 0), -1, -1):
             rest = self._rollback.go_to(steps, restore, redo)
             if good():
                 break
-        self._commit(run._moment)
-        self._rollback.snapshot(run._moment, run.settings())
+        self._commit(self._now.moment)
+        self._rollback.snapshot(self._now.moment, run.settings())
         return rest
 
     # --- what others see --------------------------------------------------------------------------
@@ -269,4 +263,4 @@ class Maker:
                 where = "whose last step was cut short" if self._torn else f"within a step of {owner.user}"
                 kept_by = "guard=True keeps a state to write"
                 raise RuntimeError(f"{what}: expected a trainer between two steps, got one {where}; {kept_by}")
-            return state.saved(run, state.buffers(run), run._moment, run.settings())
+            return state.saved(run, state.buffers(run), self._now.moment, run.settings())

@@ -39,16 +39,25 @@ class Moment(NamedTuple):
         """The moment after the steps of a burst, whose losses (steps, phases) are given."""
         steps = self.steps + len(losses)
         if "x" in burst.given:
-            return self._replace(steps=steps)
+            return Moment(steps, self.epoch, self.position, self.rows, self.sums)
         # Added in order, one step after the other: the sums do not depend on where bursts end.
         totals = losses * burst.batch
         totals[0] += self.sums
         position = self.position + burst.batch * len(losses)
-        return self._replace(steps=steps, position=position, sums=np.add.accumulate(totals)[-1])
+        return Moment(steps, self.epoch, position, self.rows, np.add.accumulate(totals)[-1])
 
     def after_epoch(self) -> Moment:
         """The moment at which the next epoch begins."""
-        return self._replace(epoch=self.epoch + 1, position=0, sums=np.zeros(len(self.sums)))
+        return Moment(self.steps, self.epoch + 1, 0, self.rows, np.zeros(len(self.sums)))
+
+
+class Now:
+    """The moment that it is."""
+
+    __slots__ = ("moment",)
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment = moment
 
 
 class Settings(NamedTuple):
@@ -74,7 +83,7 @@ class BaseRates(MutableMapping[str, float]):
 
     def __setitem__(self, phase: str, rate: float) -> None:
         self.check((phase,))
-        self._optimizers[phase].base_lr = number("lr", rate, 0.0)
+        self._optimizers[phase].base_lr = rate
 
     def __delitem__(self, phase: str) -> None:
         raise TypeError(f"base_lr: expected a rate for every phase, got none for {phase}")
@@ -112,6 +121,11 @@ def _history(value: Any) -> History:
     return value
 
 
+def _is_ours(run: Run) -> bool:
+    """Whether nobody derived a class of his own from it, which may have attributes of its own."""
+    return type(run).__module__.startswith(f"{__package__}.")
+
+
 CHECKS: Mapping[str, Callable[[Any], Any]] = {  # of the attributes that can be set
     "batch_size": partial(count, "batch_size"),
     "labelled_batch_size": partial(count, "labelled_batch_size"),
@@ -143,7 +157,7 @@ class Run(ABC):
     history: History
     epochs: int  # asked for by the running fit
     validating: bool  # whether the running fit measures something on validation data
-    _moment: Moment
+    _now: Now
 
     def __init__(
         self, model: Model, optimizers: Mapping[str, Optimizer], *, batch_size: int, labelled_batch_size: int,
@@ -158,12 +172,14 @@ class Run(ABC):
         self.schedule = schedules.Constant() if schedule is None else schedule
         self.clip_norm, self.guard, self.record = clip_norm, guard, record
         self.history = History()
-        self._moment = Moment(sums=np.zeros(len(self.phases)))
+        self._now = Now(Moment(sums=np.zeros(len(self.phases))))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in FIXED:
             raise AttributeError(f"{name}: cannot be set; {FIXED[name]}")
         check = CHECKS.get(name)
+        if check is None and not (name.startswith("_") or hasattr(type(self), name)) and _is_ours(self):
+            raise AttributeError(f"{name}: expected one of {', '.join(sorted([*CHECKS, 'lr']))}, which can be set")
         super().__setattr__(name, value if check is None else check(value))
 
     def _fix(self, **values: Any) -> None:
@@ -173,31 +189,31 @@ class Run(ABC):
     @property
     def steps(self) -> int:
         """Steps made so far."""
-        return self._moment.steps
+        return self._now.moment.steps
 
     @property
     def epoch(self) -> int:
         """Epochs completed so far. It can be set, where a history was replaced."""
-        return self._moment.epoch
+        return self._now.moment.epoch
 
     @epoch.setter
     def epoch(self, value: int) -> None:
-        self._moment = self._moment._replace(epoch=count("epoch", value, 0))
+        self._now.moment = self._now.moment._replace(epoch=count("epoch", value, 0))
 
     @property
     def position(self) -> int:
         """Rows of the current epoch used so far."""
-        return self._moment.position
+        return self._now.moment.position
 
     @property
     def rows(self) -> int:
         """Rows of the data of the last fit."""
-        return self._moment.rows
+        return self._now.moment.rows
 
     @property
     def sums(self) -> np.ndarray:
         """The losses of the current epoch times rows, by phase."""
-        return self._moment.sums
+        return self._now.moment.sums
 
     @property
     def base_lr(self) -> MutableMapping[str, float]:

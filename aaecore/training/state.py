@@ -18,6 +18,7 @@ from ..core.ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, STEP
 from ..errors import CheckpointError
 from ..models.model import OLDEST, Model, from_description, named
 from ..optim import OPTIMIZERS, schedules
+from ..options import SEED
 from . import columns
 from .progress import Moment, Run, Settings
 
@@ -143,6 +144,7 @@ def _without_memory(meta: Mapping[str, Any]) -> Model:
             named(kind)
         except ValueError as error:  # the file may be sound
             raise CheckpointError(str(error)) from None
+    SEED.check("seed", meta["model"]["seed"])  # None would draw one, and every run from the file another
     device = f"shapes:{DTYPES[str(meta['model']['device']).split(':')[0]]}"
     return from_description(meta["model"], device=device)
 
@@ -187,5 +189,5 @@ def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any])
     _check_states(run, tensors)
     for name, buffer in buffers(run).items():
         run.backend.upload(buffer, tensors[name])
-    run._moment = Moment(steps, epoch, used, rows, sums)
+    run._now.moment = Moment(steps, epoch, used, rows, sums)
     run.history = columns.from_columns(meta["history"], values)

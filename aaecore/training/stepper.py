@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,16 +27,6 @@ from .progress import Run
 BURST_SECONDS = 0.02  # how long a burst should last: signals, callbacks and the progress bar wait for its end
 MAX_BURST = 1000  # steps of a burst at most: the rows of the tables
 MAX_PLANS = 16  # steps kept for batch sizes seen before; each owns its activations
-
-
-class _Key(NamedTuple):
-    """What a recorded step is made for."""
-
-    batch: int
-    labelled: int
-    clip_norm: float | None
-    record: bool
-    given: tuple[str, ...]  # names of the inputs that are given
 
 
 @dataclass
@@ -73,7 +62,7 @@ class Stepper:
         self._logs: dict[int, Buffer] = {}  # its first rows, by how many: a view costs a tenth of a tiny step
         self._dials = _Dials(self.model, self._at)
         self._given: np.ndarray | None = None  # the array that the first rows of `_rates` came from
-        self._recorded: dict[_Key, _Recorded] = {}
+        self._recorded: dict[tuple[object, ...], _Recorded] = {}  # by all that it depends on, see `_step_for`
 
     def bind(self, table: Table) -> None:
         """Takes the data for the bursts that bring none."""
@@ -85,9 +74,9 @@ class Stepper:
         if not there:  # in one statement: an interrupt leaves no step that was recorded for other data
             self._columns, self._recorded = columns, self._without_data()
 
-    def _without_data(self) -> dict[_Key, _Recorded]:
+    def _without_data(self) -> dict[tuple[object, ...], _Recorded]:
         """The recorded steps that fetch nothing of the data, nor in their orders."""
-        return {key: step for key, step in self._recorded.items() if not self._fetched(key.given)}
+        return {key: step for key, step in self._recorded.items() if not step.fetched}
 
     def begin_epoch(self, orders: Mapping[str, np.ndarray], used: Mapping[str, int]) -> None:
         """Sets the order of the rows of each stream, and how many of them are used already."""
@@ -164,7 +153,7 @@ class Stepper:
         """The step for a batch size, and for which inputs are given."""
         run = self._run
         labelled = run.labelled_batch_size
-        key = _Key(batch, labelled, run.clip_norm, run.record, given)
+        key = (batch, labelled, run.clip_norm, run.record, *given)
         if key not in self._recorded:
             if len(self._recorded) >= MAX_PLANS:
                 del self._recorded[next(iter(self._recorded))]
@@ -191,7 +180,7 @@ class Stepper:
     def _repeat(self, step: _Recorded, times: int) -> None:
         """Makes a step so often."""
         if step.plan is not None:
-            step.plan.replay(times=times)
+            step.plan.repeat(times)  # of a model that has one owner
             return
         for _ in range(times):
             self._launch(step)

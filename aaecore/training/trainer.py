@@ -152,6 +152,7 @@ class Trainer(Run):
         use = Use("Trainer.fit")
         stop = StopSignals(use)
         listeners: list[Callback] = []
+        target: str | None = None
         try:
             self.model.owner.enter(use)
             self._maker.recover()
@@ -162,10 +163,11 @@ class Trainer(Run):
                 raise ValueError(f"x: expected {expected}, got {len(table)}")
             given = as_callbacks(callbacks)
             number("checkpoint_interval", checkpoint_interval, 0.0)
-            target = None if checkpoint is None else target_of("checkpoint", checkpoint)
+            if checkpoint is not None:
+                target = target_of("checkpoint", checkpoint)
             self._fix(epochs=total, validating=held_out is not None)
             self._maker.snapshot()  # while the data of the steps so far are still bound
-            self._moment = self._moment._replace(rows=len(table))
+            self._now.moment = self._now.moment._replace(rows=len(table))
             self._maker.stepper.bind(table)
             listeners = [*given, *([Progress()] if progress else [])]
             stop.begin()
@@ -173,7 +175,7 @@ class Trainer(Run):
                 c.on_train_begin(self)
             self._epochs(table, held_out, listeners, stop, target, checkpoint_interval)
         except FloatingPointError:
-            if listeners and target is not None:
+            if target is not None:
                 self.save(target)  # of the last good step
             raise
         finally:
@@ -242,8 +244,8 @@ class Trainer(Run):
         row |= {f"lr_{name}": optimizer.lr for name, optimizer in self.optimizers.items()}
         self._maker.close_epoch()
         rows = self.history.rows
-        rows[len(self.made_rows(self._moment)) :] = [row]  # a row that an interrupt left alone is replaced
-        self._moment = self._moment.after_epoch()
+        rows[len(self.made_rows(self._now.moment)) :] = [row]  # a row that an interrupt left alone is replaced
+        self._now.moment = self._now.moment.after_epoch()
         return row
 
     # --- checkpoints ------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ cdef class Kernels:
     cdef const KernelTable* table
     cdef readonly dict index  # name -> position
 
-    def __init__(self, str isa):
+    def __cinit__(self, str isa):
         self.table = supported_table(supported().index(isa))
         self.index = {self.table.kernels[i].name.decode(): i for i in range(self.table.count)}
 

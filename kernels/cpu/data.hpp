@@ -39,6 +39,16 @@ KERNEL(scale_by) {
   for_elements(dim[0], MOVE_COST, [=](long i) { y[i] = x[i] * factor; });
 }
 
+KERNEL(standardise) {
+  const float *x = in<float>(buf, 0), *mean = in<float>(buf, 1), scale = *in<float>(buf, 2);
+  float* y = out<float>(buf, 3);
+  long N = dim[1];
+  for_rows(dim[0], MOVE_COST * N, [=](long r) {
+#pragma GCC ivdep
+    for (long c = 0; c < N; ++c) y[r * N + c] = (x[r * N + c] - mean[c]) * scale;
+  });
+}
+
 // out[r] = source[index[cursor + r]] * scale. The numbers are data, so no check of a launch has seen them.
 template <class T> INLINE void gather(Buffers buf, Dims dim, Scalars scalar) {
   const T* source = in<T>(buf, 0);

@@ -34,6 +34,11 @@ KERNEL(scale_by, THREADS, const float* x, const float* factor, float* y, int N) 
   if (i < N) y[i] = x[i] * *factor;
 }
 
+KERNEL(standardise, THREADS, const float* x, const float* mean, const float* scale, float* y, int B, int N) {
+  const int i = element();
+  if (i < B * N) y[i] = (x[i] - mean[i % N]) * *scale;
+}
+
 // out[r] = source[index[cursor + r]] * scale
 template <class T> DEVICE void gather(const T* source, const long long* index, const long long* cursor, float* out, int N, int B, float scale) {
   const int i = element();

@@ -135,6 +135,13 @@ def test_launch_checks(backend):
             launch("copy_columns", (wide, wide), dims)
     with pytest.raises(ValueError, match="adversarial_bce: sizes that do not fit"):
         launch("adversarial_bce", (x, x, backend.zeros((1,))), (4, 5), (1.0,))
+    with pytest.raises(ValueError, match=r"adversarial_bce: expected integers as dims, got \(4, 0\.5\)"):
+        launch("adversarial_bce", (x, x, backend.zeros((1,))), (4, 0.5), (1.0,))
+    for beta in (7, -1):
+        with pytest.raises(ValueError, match=f"copy: beta: expected an integer from 0 to 1, got {beta}"):
+            launch("copy", (x, x), (4, beta))
+    with pytest.raises(ValueError, match="activation_backward: act: expected an integer from 0 to 4, got 99"):
+        launch("activation_backward", (x, x, x), (4, 99, 0), (0.0,))
     at, table = backend.zeros((1,), "int64"), backend.zeros((3, 0))
     for log, dims in ((wide, (2, 4, 4)), (table, (3, 0, 0)), (table, (0, 5, 1))):
         with pytest.raises(ValueError, match="log_value: sizes that do not fit"):

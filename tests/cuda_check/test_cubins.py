@@ -74,7 +74,7 @@ TENSOR = {
 # Without division, root or fmaf: a fused multiply-add here would be a contraction.
 UNFUSED = (
     *("activation_backward", "gaussian_sample", "gaussian_sample_backward", "sum_squares", "sum_squares_sum"),
-    *("copy_columns", "copy", "fill", "scale", "scale_by", "gather_rows_u8", "gather_rows"),
+    *("copy_columns", "copy", "fill", "scale", "scale_by", "standardise", "gather_rows_u8", "gather_rows"),
     *("sgd_step", "random_uniform", "random_categorical"),
 )
 NVCC_OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=true", "-Werror", "all-warnings")

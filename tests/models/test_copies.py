@@ -6,13 +6,14 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 from small_models import FewLabels
 from trained import StopAt, model, rows, same
 
-from aaecore import AAE, VAE, CheckpointError, Trainer, load, priors, schedules
+from aaecore import AAE, VAE, CheckpointError, Trainer, callbacks, load, priors, schedules
 from aaecore.files import checkpoint
 
 
@@ -27,7 +28,7 @@ def slower(step):
 
 
 def by_joblib(thing):
-    joblib = pytest.importorskip("joblib", reason="joblib is not installed: pip install 'aaecore[dev]'")
+    joblib = pytest.importorskip("joblib", reason="joblib is not installed: pip install joblib")
     file = io.BytesIO()
     joblib.dump(thing, file)
     file.seek(0)
@@ -35,7 +36,7 @@ def by_joblib(thing):
 
 
 def by_cloudpickle(thing):
-    cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install 'aaecore[dev]'")
+    cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install cloudpickle")
     return pickle.loads(cloudpickle.dumps(thing))
 
 
@@ -117,6 +118,50 @@ def test_a_copy_of_a_trainer_goes_on_bit_for_bit(how, options):
     assert kept.history.rows == trainer.history.rows
 
 
+def test_a_callback_may_copy_what_is_in_training():
+    class Keep(StopAt):
+        def on_step_end(self, trainer, losses):
+            if trainer.steps == 7:
+                self.trainer, self.model = copy.deepcopy(trainer), copy.deepcopy(trainer.model)
+
+    trainer, keep = Trainer(model(), 32), Keep(7)
+    trainer.fit(rows(), 3, callbacks=[keep], progress=False)
+    part = Trainer(model(), 32)
+    part.fit(rows(), 3, callbacks=[StopAt(7)], progress=False)
+    assert same(keep.trainer, part)
+    assert np.array_equal(keep.model.encode(rows()), part.model.encode(rows()))
+    keep.trainer.fit(rows(), 3, progress=False)
+    assert same(keep.trainer, trainer)
+
+
+def test_a_copy_from_another_thread_is_of_a_whole_step():
+    """Weights and random numbers of one moment, while the trainer goes on."""
+
+    class Weights(callbacks.Callback):
+        def __init__(self):
+            self.after = {0: model().state_dict()}
+
+        def on_step_end(self, trainer, losses):
+            self.after[trainer.steps] = trainer.model.state_dict()
+
+    step_by_step = Weights()
+    Trainer(model(), 32).fit(rows(), 120, callbacks=[step_by_step], progress=False)
+    trainer, copies = Trainer(model(), 32), []
+
+    def keep():
+        while trainer.epoch < 120:
+            copies.append(copy.deepcopy(trainer.model))
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    trainer.fit(rows(), 120, progress=False)
+    thread.join()
+    assert copies
+    for kept in copies:
+        then = step_by_step.after[kept.generator.counter]
+        assert all(np.array_equal(value, then[name]) for name, value in kept.state_dict().items())
+
+
 def test_a_model_and_its_trainer_stay_together():
     made = model()
     kept, trainer = pickle.loads(pickle.dumps((made, Trainer(made, 65))))
@@ -153,7 +198,7 @@ sys.stdout.buffer.write(cloudpickle.dumps(Mine(5, seed=1)))
 
 
 def test_a_class_of_a_notebook_comes_along():
-    pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install 'aaecore[dev]'")
+    pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install cloudpickle")
     sent = subprocess.run([sys.executable, "-c", OF_A_NOTEBOOK], capture_output=True, check=True).stdout
     kept = pickle.loads(sent)
     assert type(kept).__name__ == "Mine"
@@ -197,6 +242,7 @@ def test_bad_content_of_a_model_is_one_error(tmp_path):
         (lambda t, c: c.update(hidden=[33, 3]), "expected shape"),
         (lambda t, c: c.update(type="Nobody's"), "model: expected one of"),
         (lambda t, c: c.pop("latent_dim"), "latent_dim"),
+        (lambda t, c: c.update(seed=None), "seed: expected an integer"),
     ):
         given, config = {name: value.copy() for name, value in tensors.items()}, made.config()
         change(given, config)

@@ -8,9 +8,13 @@ import textwrap
 
 import numpy as np
 import pytest
-from trained import StopAt, model, rows, same, train
+from trained import StopAt, model, rows, same, state, train
 
-from aaecore import Trainer, callbacks, schedules
+from aaecore import CheckpointError, Trainer, callbacks, schedules
+from aaecore.functions import bce_with_logits
+from aaecore.functions.tensor import Tensor
+from aaecore.optim import Adam
+from aaecore.training import state as saved_state
 
 
 @pytest.fixture
@@ -155,6 +159,15 @@ def test_a_bad_batch_does_not_spoil_what_follows():
     assert wide.steps == 2
 
 
+def test_the_last_good_step_is_saved_before_the_error(x, tmp_path):
+    trainer = Trainer(model(), 32, schedule=lambda step: 1e30 if step == 7 else 1.0)
+    with pytest.raises(FloatingPointError):
+        trainer.fit(x, 3, progress=False, checkpoint=tmp_path / "a.h5", checkpoint_interval=1e6)
+    resumed = Trainer.resume(tmp_path / "a.h5", schedule=schedules.Constant())
+    assert resumed.steps == 7
+    assert same(resumed, trainer)
+
+
 def test_a_stop_right_after_a_bad_update_saves_good_weights(x, tmp_path):
     trainer = Trainer(model(), 32, {"generator": 1e-3}, schedule=lambda step: 1e38 if step == 1 else 1.0)
     with pytest.raises(FloatingPointError):
@@ -162,6 +175,134 @@ def test_a_stop_right_after_a_bad_update_saves_good_weights(x, tmp_path):
     resumed = Trainer.resume(tmp_path / "a.h5", schedule=schedules.Constant())
     assert resumed.steps == 1
     resumed.fit(x, 1, progress=False)
+
+
+# --- changes from outside --------------------------------------------------------------------------------------------
+
+
+def another_trainer(trainer, x):
+    other = Trainer(trainer.model, 32)
+    for _ in range(5):
+        other.step(x[:32])
+
+
+def own_optimizer(trainer, x):
+    optimizer, backend = Adam(trainer.model.decoder.parameters), trainer.backend
+    z, target = (Tensor(backend.from_host(rows.astype(np.float32))) for rows in (x[:8, :3], x[:8]))
+    for _ in range(5):
+        optimizer.advance()
+        bce_with_logits(trainer.model.decoder(z), target).backward(optimizer)
+
+
+def own_recorded_step(trainer, x):
+    weight = trainer.model.encoder.layers[0].weight.buffer
+    plan = trainer.backend.capture(
+        lambda: trainer.backend.launch("scale", (weight.flat(),), (weight.flat().size,), (1.1,))
+    )
+    plan.replay(times=2)
+
+
+def written_by_hand(trainer, x):
+    bias = trainer.model.encoder.layers[0].bias.buffer
+    trainer.backend.upload(bias, np.full(bias.shape, 0.25, np.float32))
+
+
+def random_numbers_advanced(trainer, x):
+    trainer.model.generator.advance()
+
+
+OUTSIDE = [another_trainer, own_optimizer, own_recorded_step, written_by_hand, random_numbers_advanced]
+
+
+@pytest.mark.parametrize("ends", ["a bad step", "an interrupt", "fit"])
+@pytest.mark.parametrize("change", OUTSIDE)
+def test_going_back_undoes_nobody_elses_work(change, ends, x, monkeypatch):
+    trainer = Trainer(model(), 32)
+    for _ in range(3):
+        trainer.step(x[:32])
+    change(trainer, x)
+    expected, counter = trainer.model.state_dict(), trainer.model.generator.counter
+    if ends == "an interrupt":
+
+        def interrupted(_):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(trainer.backend, "to_host", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.step(x[:32])
+    else:
+        trainer.schedule = lambda step: 1e30
+        with pytest.raises(FloatingPointError):
+            trainer.step(x[:32]) if ends == "a bad step" else trainer.fit(x, 1, progress=False)
+    assert trainer.steps == 3
+    assert trainer.model.generator.counter == counter
+    assert all(np.array_equal(v, expected[k]) for k, v in trainer.model.state_dict().items())
+
+
+# --- moments, and the last update ------------------------------------------------------------------------------------
+
+
+def finite(trainer):
+    return all(np.isfinite(array).all() for array in state(trainer))
+
+
+@pytest.mark.parametrize("how", ["step", "fit"])
+def test_moments_are_part_of_what_is_good(how):
+    """One row of 1e12: the loss is finite, and second moments are not. With clean data training goes on."""
+    rows = np.random.default_rng(0).random((64, 20), np.float32)
+    spoilt = rows.copy()
+    spoilt[40] = 1e12
+    trainer = Trainer(model(reconstruction="mse", output="linear"), 8)
+    good = Trainer(model(reconstruction="mse", output="linear"), 8)
+    for t in (trainer, good):
+        t.step(rows[:8])
+    with pytest.raises(FloatingPointError, match=r"the weights are those after step \d"):
+        trainer.step(spoilt[40:48]) if how == "step" else trainer.fit(spoilt, 1, progress=False)
+    assert finite(trainer)
+    if how == "step":
+        assert same(trainer, good)
+        before = trainer.model.state_dict()
+        trainer.step(rows[:8])
+        assert all(not np.array_equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize("hidden", [(33, 17), (600, 600)])
+@pytest.mark.parametrize("phase", ["reconstruction", "discriminator", "generator"])
+def test_a_step_looks_at_its_own_update(phase, hidden, x):
+    """Also where a look at all weights takes long beside a step: a rate as large as that is looked at at once."""
+    trainer, good = (Trainer(model(hidden=hidden), 32) for _ in range(2))
+    for t in (trainer, good):
+        for _ in range(4):
+            t.step(x[:32])
+    trainer.base_lr[phase] = 3e38
+    with pytest.raises(FloatingPointError, match="of step 5; the weights are those after step 4 "):
+        trainer.step(x[:32])
+    assert same(trainer, good)
+
+
+def test_what_is_not_finite_is_not_written(x, tmp_path):
+    trainer = Trainer(model(), 32, guard=False, lr={"generator": 3e38})
+    trainer.step(x[:32])
+    with pytest.raises(CheckpointError, match=r"encoder\.0\.\w+: expected finite numbers, got \d+ of \d+ that are not"):
+        trainer.save(tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("moment", "value", "says"), [("m", np.nan, "finite numbers"), ("v", -1.0, "second moments >= 0")]
+)
+def test_a_file_with_such_numbers_is_refused(moment, value, says, x, tmp_path, monkeypatch):
+    """With a right digest: nothing but the numbers is wrong."""
+    trainer, path = Trainer(model(), 32), tmp_path / "a.h5"
+    trainer.step(x[:32])
+    buffer = next(iter(trainer.optimizers["generator"].moments[moment].values()))
+    trainer.backend.upload(buffer, np.full(buffer.shape, value, np.float32))
+    monkeypatch.setattr(saved_state, "check_numbers", lambda tensors: None)
+    trainer.save(path)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=rf"optimizer/generator/{moment}/encoder\.0\.weight: expected {says}"):
+        Trainer.resume(path)
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_it_is_a_sequence_of_rows_with_columns():
 
 
 def test_pandas_makes_a_table_of_it():
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install 'aaecore[dev]'")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
     for table in (pandas.DataFrame(History(ROWS)), pandas.DataFrame(History(ROWS).rows)):
         assert list(table.columns) == ["epoch", "loss", "fid"]
         assert table.loss.tolist() == [2.0, 1.0, 0.5]

@@ -323,6 +323,51 @@ def test_bad_fit_arguments(x):
     assert trainer.steps == 0
 
 
+def test_a_relative_checkpoint_stays_where_it_was(x, tmp_path, monkeypatch):
+    class Moves(callbacks.Callback):
+        def on_burst_end(self, trainer, losses):
+            os.chdir(tmp_path)
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Trainer(model(), 32).fit(x, 1, callbacks=Moves(), progress=False, checkpoint="a.h5")
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.h5")] == ["here/a.h5"]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "NUL", "too long", "no folder", "no path"])
+def test_a_checkpoint_that_cannot_be_written_is_found_before_the_first_step(kind, x, tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    path = {
+        "a folder": tmp_path / "folder", "a pipe": tmp_path / "pipe", "NUL": str(tmp_path / "a\0b"),
+        "too long": tmp_path / ("x" * 300), "no folder": tmp_path / "nowhere" / "a.h5", "no path": 3.5,
+    }[kind]  # fmt: skip
+    trainer = Trainer(model(), 32)
+    with pytest.raises(CheckpointError, match=r"checkpoint: expected a path that can be written, got .*: \w+"):
+        trainer.fit(x, 1, progress=False, checkpoint=path)
+    assert trainer.steps == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+@pytest.mark.parametrize("make", [lambda c: c, lambda c: iter([c]), lambda c: (c,), lambda c: (one for one in [c])])
+def test_callbacks_come_as_one_or_in_anything_to_iterate(make, x):
+    seen = []
+
+    class Watch(callbacks.Callback):
+        def on_train_begin(self, trainer):
+            seen.append("begin")
+
+        def on_step_end(self, trainer, losses):
+            seen.append(trainer.steps)
+
+        def on_train_end(self, trainer):
+            seen.append("end")
+
+    Trainer(model(), 65).fit(x, 1, callbacks=make(Watch()), progress=False)
+    assert seen == ["begin", 1, 2, "end"]
+    Trainer(model(), 65).fit(x, 1, callbacks=None, progress=False)
+
+
 @pytest.mark.parametrize(("prior", "std"), [(priors.Uniform(-2, 2), np.sqrt(16 / 12)), (priors.Normal(2.0), 2.0)])
 def test_the_prior_is_matched(prior, std):
     """The point of it all: codes of data with two hidden numbers come to look like the prior."""

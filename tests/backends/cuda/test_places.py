@@ -103,6 +103,6 @@ def test_the_last_step_of_a_graph_leaves_its_batch_where_it_was_recorded(
     for record in (True, False):
         trainer = Trainer(model(device="cuda"), 8, guard=False, record=record)
         trainer.fit(x, 1, progress=False)
-        last[record] = trainer.backend.to_host(trainer._stepper.last.x.buffer)
+        last[record] = trainer.backend.to_host(trainer._maker.stepper.last.x.buffer)
     assert np.array_equal(last[True], last[False])
     assert last[True].any()
