@@ -382,7 +382,9 @@ def test_sample(benchmark):
 def gate(folder, ratio, *options, clean=(True,) * 8):
     (folder / "test_sample.py").write_text(SAMPLE.format(ratio=ratio, clean=list(clean)))
     line = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "test_sample.py", *options]
-    environment = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent / 'tests'}"}
+    # In a worker of pytest-xdist nothing would be timed: this is a run of its own.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = inherited | {"PYTHONPATH": f"{HERE}:{HERE.parent / 'tests'}"}
     return subprocess.run(line, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
 

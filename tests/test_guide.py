@@ -17,10 +17,10 @@ CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 # What a block may import besides what the development extra brings, and how one gets it.
 OPTIONAL = {
     "cupy": "a GPU and CuPy: pip install '.[cuda13x]'",
-    "onnxruntime": "pip install onnx onnxruntime onnxscript",
-    "safetensors": "pip install safetensors",
-    "sklearn": "pip install '.[sklearn]'",
-    "torch": "pip install torch",
+    "onnxruntime": "ONNX: pip install onnx onnxruntime onnxscript",
+    "safetensors": "safetensors: pip install safetensors",
+    "sklearn": "scikit-learn: pip install '.[sklearn]'",
+    "torch": "PyTorch: pip install torch",
 }
 
 
@@ -74,7 +74,7 @@ def test_all_jobs_are_there_and_linked():
     for top in tops:
         anchor = re.sub(r"[^\w\- ]", "", top.lower()).replace(" ", "-")
         assert f"[{top}](#{anchor})" in TEXT
-    for link in re.findall(r"\]\(([^#)][^)]*)\)", TEXT):
+    for link in re.findall(r"\]\(([^#.)][^)]*)\)", TEXT):  # of this folder, which comes along where the tests do
         assert (GUIDE.parent / link).exists(), link
 
 

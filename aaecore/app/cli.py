@@ -41,7 +41,7 @@ NO_APP = f"aaecore: the command line needs click, rich and matplotlib: {plots.IN
 ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceError, FloatingPointError, MemoryError)
 EPOCHS = "In all; the schedule stays that of the first run; further epochs run at its end."
 PATIENCE = "Instead of the run's; see train."
-WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *plots.PICTURES)
+WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *runs.BEST.values(), *plots.PICTURES)
 
 
 def main() -> NoReturn:

@@ -53,9 +53,7 @@ class RunConfig:
         numbers(0.0, open_low=True), "upper bound of the norm of each phase's gradients; none by default", default=None
     )
     patience: int | None = option(
-        COUNT,
-        "epochs without a better loss on the held-out rows before training ends; as long as it takes",
-        default=None,
+        COUNT, "end after so many epochs without a better loss on held-out rows, and keep the best model", default=None
     )
     threads: int | None = option(integer(1, MAX_THREADS), "of the CPU kernels; all cores by default", default=None)
     plots: bool = option(SWITCH, "draw pictures at the end", default=True)

@@ -60,11 +60,13 @@ def described(path: str) -> dict[str, Any]:
     """What a checkpoint says of itself, by name."""
     meta = checkpoint.peek(path)
     try:
+        if meta.keys() == {"model"} and "type" in meta["model"]:  # of `Model.save`
+            return dict(meta["model"])
         position, last = meta["position"], last_row(meta["history"])
         table = {**meta["model"], "batch_size": meta["trainer"]["batch_size"], "schedule": meta["trainer"]["schedule"]}
         table |= {f"lr, {phase}": o["lr"] for phase, o in meta["trainer"]["optimizers"].items()}
         table |= {"epochs made": position["epoch"], "steps made": position["steps"]}
         table |= {f"last {name}": value for name, value in last.items()}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: expected the checkpoint of a trainer: {error!r}") from None
+        raise CheckpointError(f"{path}: expected a model, or the checkpoint of a trainer: {error!r}") from None
     return table

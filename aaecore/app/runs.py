@@ -1,4 +1,6 @@
-"""A run: a folder with config.toml, one checkpoint and one history per model, and pictures."""
+"""A run: a folder with config.toml, one checkpoint and one history per model, and pictures; with patience also the
+model of the best epoch.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from ..models.model import Model
 from ..options import declared
 from ..priors import PRIOR
 from ..training import recipe
-from ..training.callbacks import EarlyStopping
+from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer
 from . import config, spelling
 from .config import RunConfig
@@ -27,6 +29,7 @@ from .sources import Source
 CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
 HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
+BEST = {CHECKPOINT: "best.h5", CHECKPOINT_2D: "best_2d.h5"}  # models of the best epoch, of runs with patience
 SAVE_EVERY = 10.0  # seconds of training between two checkpoints
 
 
@@ -97,7 +100,7 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunC
     try:
         trainer.fit(
             source.train, part.epochs, y=labels, validation=held_out if measures else None,
-            callbacks=[] if options.patience is None else [EarlyStopping(patience=options.patience)],
+            callbacks=_watching(os.path.join(folder, BEST[part.file]), options.patience),
             checkpoint=file, checkpoint_interval=SAVE_EVERY,
         )  # fmt: skip
     except (KeyboardInterrupt, Terminated):
@@ -107,6 +110,10 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunC
         if len(trainer.history):
             trainer.history.to_csv(history)
     return time.monotonic() - begun
+
+
+def _watching(best: str, patience: int | None) -> list[Callback]:
+    return [] if patience is None else [SaveBest(best), EarlyStopping(patience=patience)]
 
 
 def is_complete(trainer: Trainer, part: Part, options: RunConfig) -> bool:

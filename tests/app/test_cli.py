@@ -348,7 +348,7 @@ def test_info(finished, capsys):
 def test_info_on_something_else(tmp_path, capsys):
     fails(capsys, ["info", tmp_path / "none.h5"], "none.h5: cannot load as an aaecore checkpoint")
     aaecore.files.checkpoint.write(tmp_path / "other.h5", {}, {"model": {}})
-    fails(capsys, ["info", tmp_path / "other.h5"], "other.h5: expected the checkpoint of a trainer")
+    fails(capsys, ["info", tmp_path / "other.h5"], "other.h5: expected a model, or the checkpoint of a trainer")
 
 
 def test_a_loss_that_is_not_finite_is_one_line(tmp_path, images, capsys):

@@ -9,7 +9,7 @@ import pytest
 
 import aaecore
 from aaecore import datasets
-from aaecore.app import cli, config
+from aaecore.app import cli, config, sources
 
 for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
@@ -88,6 +88,11 @@ def test_patience_ends_training_and_a_resume_knows_it(tmp_path, rows, capsys):
     held_out = made.history["validation"]
     assert made.epoch == len(held_out) == held_out.index(min(held_out)) + 3 < 60
     assert config.read(f"{folder}/config.toml").patience == 2
+    source = sources.load(config.read(f"{folder}/config.toml"))
+    assert aaecore.load(f"{folder}/best.h5").evaluate(source.test) == min(held_out)
+    assert cli.run(["encode", f"{folder}/best.h5", rows, str(tmp_path / "z.npy")]) == 0
+    assert cli.run(["info", f"{folder}/best.h5"]) == 0
+    assert "latent_dim             2\n" in capsys.readouterr().out
     capsys.readouterr()
     assert cli.run(["resume", folder]) == 0
     told = f"{folder} is already complete, with {made.epoch} epochs; a larger --patience makes more\n"
