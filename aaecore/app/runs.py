@@ -69,7 +69,7 @@ def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
     schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
     optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
     return Trainer(
-        model, options.batch_size, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
+        model, options.batch_size, options.lr, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
         schedule=schedule, clip_norm=options.clip_norm,
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ class AAE(Autoencoder):
     """
 
     posterior: str = option(one_of(*POSTERIORS), "deterministic, gaussian or universal", default="deterministic")
-    prior: priors.Prior | priors.HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:2")
+    prior: priors.Prior | priors.HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:1")
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
     discriminator_hidden: Sequence[int] | None = option(COUNTS, "of the discriminator; as the encoder's", default=None)

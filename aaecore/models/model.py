@@ -34,7 +34,6 @@ from .batch import Batch
 
 MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
 TAKEN = {"", "epoch", "step", "validation"}  # columns of a history that are no phase
-SUGGESTED = 1e-3  # the learning rate of a phase that suggests no other
 OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
 
 _MADE = {"backend", "generator", "sampler", "owner", "writes"}  # of every model, besides its options and its networks
@@ -58,7 +57,7 @@ class Phase:
     name: str
     moves: tuple[str, ...]
     equilibrium: float | None = None
-    rate: float = SUGGESTED
+    rate: float = 1e-3
     game: bool = False
 
 

@@ -40,9 +40,11 @@ class Trainer(Run):
     Args:
         model: what to train.
         batch_size: rows of a mini-batch; the last one of an epoch may be smaller.
-        lr: learning rate of Adam in every phase, or one per phase: {"reconstruction": 1e-3, ...}.
+        lr: learning rates of Adam by phase, {"reconstruction": 1e-3, ...}, or a number for the first phase, which scales
+            those of the others; by default what the model suggests, for `AAE` 1e-3 in every phase.
         labelled_batch_size: rows with a label that a step takes besides, of models that want some.
-        optimizers: instead of `lr`, per phase a function of the parameters: {"generator": partial(SGD, lr=0.1)}.
+        optimizers: instead of `lr`, per phase a function of the parameters: {"discriminator": partial(SGD, lr=0.1)}. By
+            default Adam, with a first moment that decays by 0.5 in the phases of a game.
         schedule: a function of the step that scales the learning rates; see `aaecore.schedules`.
         clip_norm: upper bound of the global norm of each phase's gradients; None does not clip and fuses the
             updates with the gradients.
@@ -68,7 +70,7 @@ class Trainer(Run):
     """
 
     def __init__(
-        self, model: Model, batch_size: int = 100, lr: float | Mapping[str, float] = 1e-3, *,
+        self, model: Model, batch_size: int = 100, lr: float | Mapping[str, float] | None = None, *,
         labelled_batch_size: int = 100, optimizers: Mapping[str, MakeOptimizer] | None = None,
         schedule: schedules.Schedule | None = None, clip_norm: float | None = None, guard: bool = True,
         record: bool = True,
@@ -89,7 +91,7 @@ class Trainer(Run):
 
     @lr.setter
     def lr(self, lr: float | Mapping[str, float]) -> None:
-        self.base_lr = rates_of(self.model, lr)
+        self.base_lr = rates_of(self.phases, lr)
 
     # --- one step ---------------------------------------------------------------------------------
 
