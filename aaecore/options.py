@@ -72,7 +72,9 @@ SEED = Kind("an integer from 0 to 2^63 - 1", lambda name, v: arguments.seed(v), 
 COUNTS = Kind("a list of integers >= 1", arguments.counts, "N,N", brackets="[]")
 
 
-def option(kind: Kind, help: str, *, default: Any = MISSING, run: Any = MISSING, of_data: bool = False) -> Any:
+def option(
+    kind: Kind, help: str, *, default: Any = MISSING, run: Any = MISSING, old: Any = MISSING, of_data: bool = False
+) -> Any:
     """A field of a dataclass.
 
     Args:
@@ -80,9 +82,10 @@ def option(kind: Kind, help: str, *, default: Any = MISSING, run: Any = MISSING,
         help: what it is, for people.
         default: none makes it a required argument.
         run: what the command line begins with, where that is not the default.
+        old: what it was in files from before it was there, where that is not the default.
         of_data: whether the data tell it, so that neither files nor flags have it.
     """
-    metadata = {"kind": kind, "help": help, "run": default if run is MISSING else run, "of_data": of_data}
+    metadata = {"kind": kind, "help": help, "run": default if run is MISSING else run, "of_data": of_data, "old": old}
     if default is MISSING:
         return field(metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -6,7 +6,6 @@ holds config.toml, one checkpoint and one history per model, and pictures: `trai
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -20,14 +19,12 @@ from itertools import pairwise
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
 from .. import _info, _version
 from ..backends.cpu import set_num_threads
 from ..errors import CheckpointError, DataError, DeviceError
 from ..evaluation import figures
 from ..files import atomic, checkpoint
-from ..files.arrays import flattened
+from ..files.arrays import flattened, save_array
 from ..models import DEFAULT
 from ..models.autoencoder import Autoencoder
 from ..models.model import imported
@@ -251,19 +248,11 @@ def resume(model: str, epochs: int | None, patience: int | None, device: str | N
 
 def encode(model: str, input: str, out: str, dataset: str, device: str | None, own: str | None) -> None:
     """Write the codes of INPUT (.npy, .h5, .csv or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
-    kind = _suffix(out, ".npy", ".h5")
+    _suffix(out, ".npy", ".h5")
     _spare(out, input, runs.checkpoint_of(model))
     network = _autoencoder(model, device, own)
     codes = network.encode(flattened(sources.read(input, dataset)))
-    buffer = io.BytesIO()
-    if kind == ".npy":
-        np.save(buffer, codes)
-    else:
-        import h5py
-
-        with h5py.File(buffer, "w") as file:
-            file.create_dataset("z", data=codes, track_times=False)
-    atomic.write(out, buffer.getvalue())
+    save_array(out, codes, "z")
     print(f"{out}: codes of shape {codes.shape}")
 
 
@@ -278,9 +267,7 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
     if not isinstance(network, plots.Generative):
         raise ValueError(f"{model}: expected a model that has samples, got one of {type(network).__name__}")
     if kind == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, network.sample(n))
-        atomic.write(out, buffer.getvalue())
+        save_array(out, network.sample(n), "x")
     else:
         features = network.columns()["x"].features
         side = round(features**0.5)

@@ -20,7 +20,7 @@ from ..models.model import Model, Phase, named
 from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, option
 from ..options import number as numbers
 from ..priors import PRIOR
-from ..training.recipe import GAME_BETA1
+from ..training.recipe import GAME_BETA1, rates_of
 from . import spelling, toml
 
 
@@ -48,7 +48,7 @@ class RunConfig:
     adversarial_beta1: float = option(
         numbers(0.0, 1.0), "decay of Adam's first moment in the adversarial phases", default=GAME_BETA1
     )
-    schedule: str = option(TEXT, spelling.SCHEDULE, default="cosine")
+    schedule: str = option(TEXT, spelling.SCHEDULE, default="constant")
     clip_norm: float | None = option(
         numbers(0.0, open_low=True), "upper bound of the norm of each phase's gradients; none by default", default=None
     )
@@ -61,7 +61,7 @@ class RunConfig:
         SWITCH, "for images, also train a model with a 2-D code to draw its manifold", default=False
     )
     two_dimensional_epochs: int = option(COUNT, "passes over the data for that model", default=11)
-    two_dimensional_prior: str = option(TEXT, "of that model", default="normal:3")
+    two_dimensional_prior: str = option(TEXT, "of that model", default="normal:1")
 
     def of_model(self) -> dict[str, Any]:
         """The options of the model by name, as in a file."""
@@ -81,7 +81,11 @@ def of(model: type[Model]) -> type[RunConfig]:
     """
     rates = {phase.name: phase.rate for phase in model.phases}
     names = ",".join(f"{name}={rate:g}" for name, rate in list(rates.items())[-2:])
-    lr = {"kind": _rates(model.phases), "help": f"learning rate, or one per phase: {names}", "run": rates}
+    lr = {
+        "kind": _rates(model.phases),
+        "help": f"learning rate of the first phase, which scales the others, or one per phase: {names}",
+        "run": rates,
+    }
     own: list[Any] = [("lr", dict[str, float], field(default_factory=rates.copy, metadata=lr))]
     for name, key in _in_files(model).items():
         is_prior, default = key.metadata["kind"] is PRIOR, key.metadata["run"]
@@ -110,10 +114,11 @@ def _rates(phases: tuple[Phase, ...]) -> Kind:
     names = [phase.name for phase in phases]
 
     def check(name: str, value: Any) -> dict[str, float]:
-        rates = value if isinstance(value, dict) else dict.fromkeys(names, value)
-        if unknown := sorted(set(rates) - set(names)):
+        if not isinstance(value, dict):
+            return rates_of(phases, number(name, value, 0.0))
+        if unknown := sorted(set(value) - set(names)):
             raise ValueError(f"{name}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
-        return {phase: number(name, rate, -float("inf")) for phase, rate in rates.items()}
+        return {phase: number(name, rate, 0.0) for phase, rate in value.items()}
 
     return Kind(f"a number, or numbers by phase ({', '.join(names)})", check, "X", brackets="{}")
 
@@ -158,7 +163,7 @@ def merge(values: Mapping[str, Any], flags: Mapping[str, Any], phases: tuple[Pha
     merged = {**values, **flags}
     if "lr" in values and isinstance(flags.get("lr"), dict):
         rates = values["lr"]
-        rates = rates if isinstance(rates, dict) else dict.fromkeys((phase.name for phase in phases), rates)
+        rates = rates if isinstance(rates, dict) else rates_of(phases, rates)
         merged["lr"] = {**rates, **flags["lr"]}
     return merged
 

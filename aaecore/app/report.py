@@ -42,7 +42,7 @@ def _rows(source: Source, first: Trainer) -> dict[str, Callable[[Trainer], str]]
         if known is not None or not isinstance(first.model, Autoencoder):
             title = f"{phase.name} loss" + (f" (equilibrium {known:.2f})" if known is not None else "")
             rows[title] = lambda t, name=phase.name: f"{t.history.rows[-1][name]:.2f}"  # type: ignore[misc]
-    rows["parameters"] = lambda t: f"{sum(v.size for v in t.model.state_dict().values()):,}"
+    rows["parameters"] = lambda t: f"{sum(p.buffer.size for p in t.model.parameters.values()):,}"
     rows["steps"] = lambda t: str(t.steps)
     return rows
 

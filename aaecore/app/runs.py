@@ -64,12 +64,12 @@ def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
     """A trainer at the beginning, after a look at the data."""
     model = new_model(options, part, source)
     for rows in (source.train, source.test):
-        model.check_data(rows, "data")
+        model.check_data(rows, "data", whole=True)
     steps = -(-len(source.train) // options.batch_size)
     schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
     optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
     return Trainer(
-        model, options.batch_size, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
+        model, options.batch_size, options.lr, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
         schedule=schedule, clip_norm=options.clip_norm,
     )  # fmt: skip
 

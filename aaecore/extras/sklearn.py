@@ -33,7 +33,8 @@ class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     """Codes of an adversarial autoencoder, whose distribution is that of a prior.
 
     Made for tables: columns of any scale, a linear output and squared errors of standardised columns. For data in
-    [0, 1], images say, there is ``reconstruction="bce"``.
+    [0, 1], images say, there is ``reconstruction="bce"``; a ``MinMaxScaler(clip=True)`` keeps rows in there that it was
+    not fitted on, for which there would be no score otherwise.
 
     Args:
         n_components: features of a code.

@@ -62,15 +62,14 @@ def _scaled(x: Buffer, factor: Tensor) -> Buffer:
 
 
 class _Weighted(Function):
-    """A loss with its value and gradient scaled. It takes the inputs of that loss, which is so never walked."""
+    """A loss with another gradient and value. It takes the inputs of that loss, which is so never walked."""
 
-    def __init__(self, loss: Function, seed: Buffer, value: Buffer, factor: Tensor) -> None:
+    def __init__(self, loss: Function, seed: Buffer, value: Buffer) -> None:
         super().__init__(*loss.inputs)
-        self.loss, self.parts, self.factor = loss, (seed, value), factor
+        self.loss, self.seed, self.value = loss, seed, value
 
     def forward(self) -> Tensor:
-        self.seed, value = (_scaled(part, self.factor) for part in self.parts)
-        return self.result(value)
+        return self.result(self.value)
 
     def backward(self, gradient: Buffer, gradients: Gradients) -> None:
         self.loss.backward(gradient, gradients)
@@ -92,4 +91,48 @@ def weighted(loss: Tensor, factor: Tensor) -> Tensor:
         raise ValueError(f"factor: expected shape (1,), got {factor.shape}")
     if loss.maker is None or seed is None:  # nothing that it depends on requires a gradient
         return Tensor(_scaled(loss.buffer, factor))
-    return _Weighted(loss.maker, seed, loss.buffer, factor).forward()
+    return _Weighted(loss.maker, _scaled(seed, factor), _scaled(loss.buffer, factor)).forward()
+
+
+def squared_error(loss: Tensor, batch: int) -> Tensor:
+    """The mean over the batch of the squared norm of a loss's gradient before the mean, (1,): a number of the device.
+
+    Of a cross-entropy of sigmoid outputs or half a squared error of linear ones it is the squared error itself: what
+    is left to explain, where a cross-entropy of grey values never reaches 0.
+    """
+    if loss.maker is None or (seed := loss.maker.seed) is None:
+        raise ValueError(f"loss: expected a loss that depends on something, got a tensor of shape {loss.shape}")
+    backend = loss.backend
+    total, value = backend.empty((1,), "float64"), backend.empty((1,))
+    backend.launch("sum_squares", (seed.flat(), total), (seed.size, 0))
+    backend.launch("to_real", (total, value), (), (float(batch),))
+    return Tensor(value)
+
+
+def pull(loss: Tensor, *factors: Tensor) -> Tensor:
+    """A loss whose gradient is that of loss * factors, and which is no part of the value of its phase.
+
+    Each factor (1,) is a number of the device; it gets no gradient. The value is that of `loss`, without the factors.
+    """
+    if loss.maker is None or loss.maker.seed is None:
+        raise ValueError(f"loss: expected a loss that depends on something, got a tensor of shape {loss.shape}")
+    seed = loss.maker.seed
+    for factor in factors:
+        seed = _scaled(seed, factor)
+    return _uncounted(_Weighted(loss.maker, seed, loss.buffer).forward())
+
+
+def difference_penalty(a: Tensor, b: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """Losses with the gradients of weight / 2 * mean over the batch of (a - b)^2, which no value counts; both (B, N).
+
+    With a = D(x) and b = D(x + step n), n normal, and weight / step^2 for `weight`, it is half the mean squared norm of
+    D's gradient by finite differences: a penalty that keeps D smooth (Mescheder et al. 2018, arXiv 1801.04406), without
+    derivatives of derivatives.
+    """
+    first, second = half_squared_error(a, b.detach(), weight), half_squared_error(b, a.detach(), weight)
+    return _uncounted(first), _uncounted(second)
+
+
+def _uncounted(loss: Tensor) -> Tensor:
+    loss.counted = False
+    return loss

@@ -24,6 +24,8 @@ class Tensor:
     ``aaecore.get_backend("cpu")``; `numpy()` is the way back.
     """
 
+    counted = True  # whether a loss is part of the value of its phase, or only of its gradients
+
     def __init__(
         self, buffer: Buffer, maker: Function | None = None, activation: int = IDENTITY, slope: float = 0.0
     ) -> None:

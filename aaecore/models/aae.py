@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
+from typing import ClassVar
 
 from .. import priors
-from ..functions import Tensor, adversarial_bce, concat
-from ..options import COUNT, COUNTS, one_of, option
+from ..core.random import Generator
+from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull, squared_error
+from ..nn import Standardise
+from ..options import COUNT, COUNTS, number, one_of, option
 from ..priors import PRIOR
 from .autoencoder import Autoencoder
 from .batch import Batch
 from .model import Losses, Phase, model
 from .posteriors import POSTERIORS
+
+NEAR = 0.1  # of a standard deviation of the prior: how far beside a code the discriminator must say nearly the same
 
 
 @model
@@ -31,8 +36,14 @@ class AAE(Autoencoder):
         prior: p(z), a `priors.Prior` or a callable f(n, rng) -> (n, latent_dim); N(0, I) by default.
         reconstruction: "bce" (Bernoulli cross-entropy; x in [0, 1]) or "mse" (half squared error); both are summed over
             features and averaged over the batch.
-        output: what decode gives: "sigmoid" or "linear". "bce" needs sigmoid.
+        output: what decode gives: "sigmoid", which "bce" needs and begins with, or "linear", with which "mse" begins.
         discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
+        standardise: the networks take x without its mean, and codes too, both in a common unit: of the data that
+            training begins with, and of the prior. So a wide prior trains as a narrow one does.
+        generator_weight: > 0 minimises reconstruction + weight * error * generator in one update, where the squared
+            error of the batch counts as a number; the generator's rate beside the reconstruction's scales it. 0 gives
+            the generator a phase of its own after the discriminator's, as in the paper.
+        gradient_penalty: of the discriminator, see `functions.difference_penalty`; 0 for none.
         noise_dim: features of the noise of the universal posterior; latent_dim by default.
         activation: of the hidden layers: relu, leaky_relu, sigmoid or tanh.
         precision: "fp32", or "bf16" for matrix products of bfloat16 factors with float32 sums; weights, their updates
@@ -47,36 +58,76 @@ class AAE(Autoencoder):
     """
 
     posterior: str = option(one_of(*POSTERIORS), "deterministic, gaussian or universal", default="deterministic")
-    prior: priors.Prior | priors.HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:2")
+    prior: priors.Prior | priors.HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:1")
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
     discriminator_hidden: Sequence[int] | None = option(COUNTS, "of the discriminator; as the encoder's", default=None)
     noise_dim: int | None = option(COUNT, "features of the universal posterior's noise; latent_dim", default=None)
+    generator_weight: float = option(
+        number(0.0), "beside the reconstruction; 0 for a phase of its own", default=2.0, old=0.0
+    )
+    gradient_penalty: float = option(number(0.0), "keeps the discriminator smooth; 0 for none", default=3.0, old=0.0)
 
-    # The discriminator learns easily: with equal rates it wins, and the codes never reach the prior.
-    phases = (
+    phases: ClassVar[tuple[Phase, ...]] = (
         Phase("reconstruction", moves=("encoder", "decoder")),
-        Phase("discriminator", moves=("discriminator",), equilibrium=2 * math.log(2), rate=2e-4, game=True),
-        Phase("generator", moves=("encoder",), equilibrium=math.log(2), rate=3e-4, game=True),
+        Phase("discriminator", moves=("discriminator",), equilibrium=2 * math.log(2), game=True),
+        Phase("generator", moves=("encoder",), equilibrium=math.log(2), game=True),
     )
 
     def complete(self) -> None:
         super().complete()
         self.discriminator_hidden = self.hidden if self.discriminator_hidden is None else self.discriminator_hidden
         self.noise_dim = self.latent_dim if self.noise_dim is None else self.noise_dim
+        if self.generator_weight:
+            *others, generator = self.phases
+            vars(self)["phases"] = (*others, replace(generator, moves=()))  # of this model: the class has the paper's
 
     def build(self) -> None:
         self.build_autoencoder(POSTERIORS[self.posterior](self.latent_dim, self.noise_dim or self.latent_dim))
         self.discriminator = self.mlp(self.latent_dim, *(self.discriminator_hidden or ()), 1)
+        if self.standardise:
+            self.codes = Standardise(self.backend, self.latent_dim)
+
+    def ratios(self) -> dict[str, tuple[float, str, str]]:
+        weight = self.generator_weight
+        return {"generator_weight": (weight, "generator", "reconstruction")} if weight else {}
 
     def judge(self, z: Tensor) -> Tensor:
         return self.discriminator(z)
 
     def step(self, batch: Batch) -> Iterator[Losses]:
-        real = batch.draw("z")
+        real = self.in_units(batch.draw("z"))
+        yield from (self._together if self.generator_weight else self._in_turn)(batch, real)
+
+    def _in_turn(self, batch: Batch, real: Tensor) -> Iterator[Losses]:
+        """The phases of the paper."""
         yield "reconstruction", self.distance(self.decoder(self.code(batch.x, batch.rng)), batch.x)
 
         z = self.code(batch.x, batch.rng)  # the encoder has moved; both sides of the game see this code
-        both = concat((real, z.detach()), axis=0)
-        yield "discriminator", adversarial_bce(self.discriminator(both), real=len(batch))
+        yield "discriminator", *self._told_apart(real, z.detach(), batch.rng)
         yield "generator", adversarial_bce(self.discriminator(z), real=len(batch))
+
+    def _together(self, batch: Batch, real: Tensor) -> Iterator[Losses]:
+        """One update of the encoder for both of its losses, whose gradients so have a common measure.
+
+        By itself Adam would make the generator's steps as large as those of the reconstruction, however little the
+        discriminator has to say. The generator's loss is weighed by the squared error, so that neither the scale of the
+        data nor how many features they have changes how the two compare.
+        """
+        z = self.code(batch.x, batch.rng)
+        reconstruction = self.distance(self.decoder(z), batch.x)
+        generator = adversarial_bce(self.discriminator(z), real=len(batch))
+        pulled = pull(generator, squared_error(reconstruction, len(batch)), batch.dial("generator_weight"))
+        yield "reconstruction", reconstruction, pulled
+        yield "discriminator", *self._told_apart(real, z.detach(), batch.rng)
+        yield "generator", generator
+
+    def _told_apart(self, real: Tensor, code: Tensor, rng: Generator) -> tuple[Tensor, ...]:
+        """The discriminator's loss, and what keeps it smooth."""
+        both = concat((real, code), axis=0)
+        logits = self.discriminator(both)
+        loss = adversarial_bce(logits, real=real.shape[0])
+        if not self.gradient_penalty:
+            return (loss,)
+        beside = self.discriminator(noisy(both, rng, NEAR))
+        return loss, *difference_penalty(logits, beside, self.gradient_penalty / NEAR**2)

@@ -5,25 +5,32 @@ Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
+from functools import cached_property
 from typing import Any, Literal, overload
 
 import numpy as np
 
+from .. import nn
 from ..arguments import choice, count
 from ..core.random import Generator
-from ..data.rows import CHUNK, Rows, as_rows, map_chunks, to_floats
+from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, spread, to_floats
 from ..data.table import Column, Table
 from ..functions import bce_with_logits, half_squared_error
 from ..functions.tensor import Tensor
-from ..options import COUNT, COUNTS, one_of, option
+from ..options import COUNT, COUNTS, SWITCH, one_of, option
 from ..priors import HostSampler, Normal, Prior, as_prior
+from .health import SAMPLE, Health, advice
 from .model import Model
 from .posteriors import Posterior
 
 OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
+
+
+def _logit(mean: np.ndarray) -> np.ndarray:
+    p = np.clip(mean, 0.01, 0.99)  # a feature that is always 0 must not begin at minus infinity
+    return np.log(p / (1 - p))
 
 
 class _Declared:
@@ -44,10 +51,17 @@ class Autoencoder(Model, _Declared):
     latent_dim: int = option(COUNT, "features of the code", run=8)
     hidden: Sequence[int] = option(COUNTS, "features of the hidden layers", default=(1000, 1000))
     _: KW_ONLY
-    output: str = option(one_of(*OUTPUTS), "of the decoder: sigmoid or linear", default="sigmoid")
+    output: str | None = option(
+        one_of(*OUTPUTS), "of the decoder: sigmoid or linear; fits reconstruction", default=None
+    )
+    standardise: bool = option(
+        SWITCH, "networks work with data and codes without their mean, in a common unit", default=True, old=False
+    )
 
     def complete(self) -> None:
         self.prior = Normal() if self.prior is None else self.prior
+        if self.output is None:
+            self.output = "sigmoid" if self.reconstruction == "bce" else "linear"
         if (self.reconstruction, self.output) == ("bce", "linear"):
             raise ValueError(
                 "output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'"
@@ -56,9 +70,11 @@ class Autoencoder(Model, _Declared):
     def build_autoencoder(self, q: Posterior) -> None:
         """Makes the two networks for a posterior q(z|x)."""
         self.q = q
+        self.inputs = nn.Standardise(self.backend, self.input_dim) if self.standardise else None
+        self.codes: nn.Standardise | None = None  # of models that work in units of the prior
         self.encoder = self.mlp(q.inputs(self.input_dim), *self.hidden, q.outputs())
         # The cross-entropy works on logits, so its decoder has no output activation; `decode` applies the sigmoid.
-        activation = OUTPUTS[self.output] if self.reconstruction == "mse" else "identity"
+        activation = OUTPUTS[str(self.output)] if self.reconstruction == "mse" else "identity"
         self.decoder = self.mlp(self.latent_dim, *reversed(self.hidden), self.input_dim, output=activation)
 
     def columns(self) -> dict[str, Column]:
@@ -70,9 +86,41 @@ class Autoencoder(Model, _Declared):
     def priors(self) -> dict[str, tuple[Prior, int]]:
         return {"z": (as_prior(self.prior or Normal()), self.latent_dim)}
 
-    def code(self, x: Tensor, rng: Generator) -> Tensor:
-        """A draw of q(z|x) on the device, with history."""
-        return self.q.code(self.encoder, x, rng, sample=True)
+    # --- units --------------------------------------------------------------------------------------
+
+    def begin(self, x: Rows) -> None:
+        """Takes mean and scale of the data, and of the prior, and lets the decoder begin at that mean."""
+        if self.inputs is None or self._begun:
+            return
+        if not self.backend.to_host(self.inputs.rows)[0]:
+            mean, std, rows = moments(self.backend, x)
+            self.inputs.set(mean, std, rows)
+            if self.codes is not None:
+                self.codes.set(*self.priors()["z"][0].moments(self.latent_dim), rows)
+            last = self.decoder.layers[-1].bias
+            self.backend.upload(last.buffer, _logit(mean) if self.output == "sigmoid" else mean)
+        self._begun = True
+
+    def forget(self) -> None:
+        for units in (self.inputs, self.codes):
+            if units is not None:
+                units.set(np.zeros(units.features), 1.0, 1)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """x as the encoder takes it."""
+        return x if self.inputs is None else self.inputs(x)
+
+    def in_units(self, z: Tensor) -> Tensor:
+        """Codes as the networks have them."""
+        return z if self.codes is None else self.codes(z)
+
+    def _back(self, z: Tensor) -> Tensor:
+        """Codes as users have them."""
+        return z if self.codes is None else self.codes.back(z)
+
+    def code(self, x: Tensor, rng: Generator, *, sample: bool = True) -> Tensor:
+        """A draw of q(z|x) in the networks' units on the device, with history; or without `sample` its centre."""
+        return self.q.code(self.encoder, self.seen(x), rng, sample=sample)
 
     def distance(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Between x and what the decoder made: summed over features, a mean over the batch."""
@@ -96,7 +144,7 @@ class Autoencoder(Model, _Declared):
         def code(chunk: Tensor) -> Tensor:
             if sample:
                 self.sampler.advance()
-            return self.q.code(self.encoder, chunk, self.sampler, sample=sample)
+            return self._back(self.code(chunk, self.sampler, sample=sample))
 
         rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range: outliers have codes too
         return map_chunks(self.backend, code, rows, self.latent_dim)
@@ -104,8 +152,8 @@ class Autoencoder(Model, _Declared):
     def decode(self, z: Any) -> Any:
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
         rows = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
-        decode = partial(self.decoder, output=OUTPUTS[self.output])
-        return map_chunks(self.backend, decode, rows, self.input_dim)
+        output = OUTPUTS[str(self.output)]
+        return map_chunks(self.backend, lambda z: self.decoder(self.in_units(z), output), rows, self.input_dim)
 
     def reconstruct(self, x: Any) -> Any:
         """decode(encode(x)): on the scale of floats. uint8 rows stand for 0..1, so compare with ``x / 255``."""
@@ -149,7 +197,7 @@ class Autoencoder(Model, _Declared):
         """How normal each row of x (N, input_dim) is, (N,) float64: the higher the more, as in scikit-learn.
 
         Args:
-            x: as of `evaluate`.
+            x: as of `evaluate`; of any range where the reconstruction does not matter.
             by: "reconstruction" takes minus the reconstruction loss, which is the safer choice; "discriminator", of
                 models that have one, its log odds that the code is a draw of the prior. It was never shown codes of
                 strange rows, so look at both with rows of which you know what they are.
@@ -161,18 +209,37 @@ class Autoencoder(Model, _Declared):
         choice("by", by, ("reconstruction", "discriminator") if judges else ("reconstruction",))
         if by == "reconstruction":
             return -self.evaluate(x, "none")
-        scores = [self.judge(z).numpy()[:, 0] for _, z in self._coded(self.check_data(x, "x"))]
+        rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range, as in `encode`
+        scores = [self.judge(z).numpy()[:, 0] for _, z in self._coded(rows)]
         return np.concatenate(scores).astype(np.float64)
 
     def judge(self, z: Tensor) -> Tensor:
-        """(B, 1) log odds that codes z (B, latent_dim) are draws of the prior, of models with a discriminator."""
+        """(B, 1) log odds that codes z (B, latent_dim), in units, are draws of the prior; where a discriminator is."""
         raise NotImplementedError
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows, a chunk at a time, and their codes at the centre of the posterior."""
         for start in range(0, len(rows), CHUNK):
             chunk = Tensor(to_floats(self.backend, rows, start, min(start + CHUNK, len(rows))))
-            yield chunk, self.q.code(self.encoder, chunk, self.sampler, sample=False)
+            yield chunk, self.code(chunk, self.sampler, sample=False)
+
+    @cached_property
+    def _health(self) -> dict[int, Health]:
+        """By how many codes are looked at."""
+        return {}
+
+    def health(self, x: Rows) -> dict[str, float]:
+        """How well draws of the codes of some rows keep to the prior; see `health.Health.measure`."""
+        rows = spread(x, SAMPLE)
+        n = len(rows)
+        rng = Generator(self.backend, self.seed, first=1 << 17)  # of its own: nobody else's numbers change
+        if n not in self._health:
+            self._health[n] = Health(*(self.backend.to_host(self.draws["z"](rng, n)) for _ in range(3)))
+        z = self._back(self.code(Tensor(to_floats(self.backend, rows)), rng))
+        return self._health[n].measure(z.numpy())
+
+    def advice(self, row: Mapping[str, Any]) -> str:
+        return advice(row)
 
     def validate(self, table: Table) -> dict[str, float]:
         return {"validation": self.evaluate(table.columns["x"])}

@@ -12,7 +12,7 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
@@ -27,7 +27,7 @@ from ..core.owner import Owner
 from ..core.random import Generator
 from ..data.rows import Rows, as_rows
 from ..data.table import LABEL, Column, Stream, Table
-from ..functions.tensor import Parameter
+from ..functions.tensor import Parameter, Tensor
 from ..options import SEED, TEXT, checked, declared, one_of, option
 from ..priors import PRIOR, Draw, HostSampler, Prior, as_prior, from_config
 from .batch import Batch
@@ -48,10 +48,10 @@ class Phase:
 
     Args:
         name: under which its losses and rates are found.
-        moves: the networks that it moves, by the names of the model's attributes.
+        moves: the networks that it moves, by the names of the model's attributes; none where it only says a loss.
         equilibrium: its loss where it cannot get better, if that is known: of a game, where nobody wins.
-        rate: the learning rate that the command line begins with.
-        game: whether it is played against another phase; the command line gives Adam a shorter memory there.
+        rate: the learning rate that training begins with.
+        game: whether it is played against another phase; Adam has a shorter memory there.
     """
 
     name: str
@@ -116,6 +116,7 @@ class Model(ABC):
         self.complete()
         self.backend = get_backend(self.device)
         self.owner = Owner()
+        self._begun = False  # whether `begin` has nothing to do any more
         self._initial = np.random.default_rng(self.seed)
         self.build()
         self._check()
@@ -124,7 +125,7 @@ class Model(ABC):
         self.generator = Generator(self.backend, self.seed)  # of training; its counter is the step
         self.sampler = Generator(self.backend, self.seed, first=1 << 16)  # of everything else
         self.writes = Writes()  # a trainer that can go back must notice what others change
-        for buffer in (*(p.buffer for p in self.parameters.values()), self.generator.state):
+        for buffer in (*(t.buffer for t in self.tensors.values()), self.generator.state):
             buffer.writes = self.writes
         self._made = {"_made", "draws", *vars(self)}  # attributes that a copy makes anew
 
@@ -159,9 +160,27 @@ class Model(ABC):
         """Scalars of a step by name, each a pure function of the steps made before it; see `Batch.dial`."""
         return {}
 
+    def begin(self, x: Rows) -> None:  # noqa: B027 (a hook)
+        """Takes from the first rows to train on what the model must know of data; called before every fit and step."""
+
+    def forget(self) -> None:  # noqa: B027 (a hook)
+        """Takes data as they are from now on."""
+
+    def ratios(self) -> dict[str, tuple[float, str, str]]:
+        """Dials that are a number times the rate of one phase by that of another: (number, phase, phase) by name."""
+        return {}
+
     def validate(self, table: Table) -> dict[str, float]:
         """What the history says of data that are not trained on; nothing by default."""
         return {}
+
+    def health(self, x: Rows) -> dict[str, float]:
+        """What the history says now and then of rows that are trained on; nothing by default."""
+        return {}
+
+    def advice(self, row: Mapping[str, Any]) -> str:
+        """What a row of the history means in words, where something is wrong; nothing by default."""
+        return ""
 
     # --- what follows from it -----------------------------------------------------------------------
 
@@ -203,34 +222,52 @@ class Model(ABC):
         """The parameters that a phase moves."""
         return [p for name in phase.moves for p in self.networks[name].parameters]
 
-    def check_data(self, x: Any, name: str) -> Rows:
-        """`x` as float32 or uint8 rows of the column "x", or one clear error."""
+    def check_data(self, x: Any, name: str, *, whole: bool = False) -> Rows:
+        """`x` as float32 or uint8 rows of the column "x", or one clear error; `whole` for a data set, see `as_rows`."""
         column = self.columns()["x"]
-        return as_rows(self.backend, x, name, column.features, **column.demands())
+        return as_rows(self.backend, x, name, column.features, **column.demands(), whole=whole)
 
     @property
     def parameters(self) -> dict[str, Parameter]:
         """All parameters by name: "encoder.0.weight" (out, in), "encoder.0.bias", ..."""
         return {k: p for name, net in self.networks.items() for k, p in net.named_parameters(f"{name}.").items()}
 
+    @property
+    def statistics(self) -> dict[str, Tensor]:
+        """What the networks know of the data and no step moves, by name, such as "inputs.mean"."""
+        return {k: t for name, net in self.networks.items() for k, t in net.named_statistics(f"{name}.").items()}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and statistics by name: what a file holds of the networks."""
+        return {**self.parameters, **self.statistics}
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by name, after a whole step: while another thread trains, it waits for one.
+        """Copies of all parameters and statistics by name, after a whole step.
+
+        While another thread trains, it waits for one.
 
         Raises:
             RuntimeError: it was called in the middle of a step, by a handler of a signal.
         """
         with self.owner.looking("state_dict"), self.backend.unrecorded():
-            return nn.state_dict(self.parameters)
+            return nn.state_dict(self.tensors)
 
     def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
-        """Sets all parameters.
+        """Sets all parameters and statistics.
+
+        Without the statistics, of weights that were made elsewhere, data and codes are taken as they are.
 
         Raises:
             ValueError: names or shapes differ, or a value is not finite; nothing is changed.
             RuntimeError: another thread trains the model, or it was called in the middle of a step.
         """
         with self.owner.setting("load_state_dict"):
-            nn.load_state_dict(self.parameters, values)
+            missing = isinstance(values, Mapping) and not set(self.statistics) & set(values)
+            nn.load_state_dict(self.parameters if missing else self.tensors, values)
+            if missing:
+                self.forget()
+            self._begun = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes options and parameters to a file, for `aaecore.load`: a third of a trainer's checkpoint, or less.
@@ -283,7 +320,7 @@ class Model(ABC):
         ]
         sizes = {name: sum(p.buffer.size for p in net.parameters) for name, net in self.networks.items()}
         width = max(map(len, sizes), default=0)
-        lines = [f"  {name:<{width}}  {net!r}, {sizes[name]:,} parameters" for name, net in self.networks.items()]
+        lines = [f"  {n:<{width}}  {self.networks[n]!r}, {size:,} parameters" for n, size in sizes.items() if size]
         total = f"  {sum(sizes.values()):,} parameters in all, {self.precision} on {self.backend.name}"
         return "\n".join([f"{type(self).__name__}({', '.join(chosen)})", *lines, total])
 
@@ -301,7 +338,7 @@ def _copied(
     """The model that `Model.__reduce__` took apart."""
     MODELS.setdefault(kind.__name__, kind)  # of a class that came along, from a notebook to another process
     made = kind(**options)
-    for name, p in made.parameters.items():
+    for name, p in made.tensors.items():
         made.backend.upload(p.buffer, values[name])
     for rng, state in zip((made.generator, made.sampler), states, strict=True):
         made.backend.upload(rng.state, state)
@@ -356,6 +393,8 @@ def from_description(
     kind = named(options.pop("type", OLDEST))
     try:
         for name, key in declared(kind).items():
+            if name not in options and key.metadata["old"] is not MISSING:
+                options[name] = key.metadata["old"]
             if key.metadata["kind"] is PRIOR and options[name] is not None:
                 if prior is not None and (name == "prior" or options[name]["type"] == "callable"):
                     options[name] = as_prior(prior)

@@ -39,7 +39,7 @@ class VAE(Autoencoder):
         ValueError, TypeError: a bad argument, or a prior without a density. DeviceError: as of `AAE`.
     """
 
-    prior: Prior | HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:2")
+    prior: Prior | HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:1")
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
     kl_weight: float = option(number(0.0), "of the divergence beside the reconstruction", default=1.0)
@@ -68,7 +68,7 @@ class VAE(Autoencoder):
         return {"kl_weight": weight}
 
     def step(self, batch: Batch) -> Iterator[Losses]:
-        params = self.encoder(batch.x)  # [mean | log variance]
+        params = self.encoder(self.seen(batch.x))  # [mean | log variance]
         z = self.gaussian.draw(params, batch.rng)
         weight = batch.dial("kl_weight")
         divergence = (weighted(part, weight) for part in self.divergence(params, z))

@@ -2,6 +2,7 @@
 
 from .layers import MLP, Linear
 from .module import Module
+from .standardise import Standardise
 from .state import load_state_dict, state_dict
 
-__all__ = ["MLP", "Linear", "Module", "load_state_dict", "state_dict"]
+__all__ = ["MLP", "Linear", "Module", "Standardise", "load_state_dict", "state_dict"]

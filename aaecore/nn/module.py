@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from ..functions.tensor import Parameter
+from ..functions.tensor import Parameter, Tensor
 
 
 class Module(ABC):
@@ -13,6 +13,10 @@ class Module(ABC):
     @abstractmethod
     def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
         """All parameters by name, in a fixed order; every name begins with `prefix`."""
+
+    def named_statistics(self, prefix: str = "") -> dict[str, Tensor]:
+        """What it knows of the data, by name, and no step moves; every name begins with `prefix`."""
+        return {}
 
     @property
     def parameters(self) -> list[Parameter]:

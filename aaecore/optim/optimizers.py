@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from ..arguments import number
+from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..core.ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, MOMENTUM, STATE_SIZE, STEP, op_of
 from ..functions.tensor import Parameter
@@ -153,4 +154,19 @@ class SGD(Optimizer):
         return {"type": "SGD", "lr": self.lr, "momentum": float(self.backend.to_host(self.state)[MOMENTUM])}
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"Adam": Adam, "SGD": SGD}
+class Passive(Optimizer):
+    """Of a phase that moves nothing: it counts steps and has a learning rate, which a model may use in a ratio."""
+
+    moment_names = ()
+    advance_op = "sgd_advance"
+
+    def __init__(self, backend: Backend, lr: float) -> None:
+        self.parameters, self.moments, self.backend = (), {}, backend
+        self.state = backend.zeros((STATE_SIZE,), "float64")
+        self.lr = lr
+
+    def config(self) -> dict[str, Any]:
+        return {"type": "Passive", "lr": self.lr}
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"Adam": Adam, "SGD": SGD, "Passive": Passive}

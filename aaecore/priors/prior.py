@@ -16,6 +16,7 @@ from ..core.memory import Buffer
 from ..core.random import Generator
 
 PRIORS: dict[str, type[Prior]] = {}  # by class name: those that a file can describe
+_MANY = 10_000  # samples for moments: one in a hundred of a standard deviation
 Draw = Callable[[Generator, int], Buffer]  # (generator, n) -> (n, latent_dim) on the generator's backend
 
 
@@ -54,6 +55,11 @@ class Prior(ABC):
         dim = (self.fixed_dim or 2) if latent_dim is None else count("latent_dim", latent_dim)
         draw = self.bind(backend, dim)
         return backend.to_host(draw(Generator(backend, seed), count("n", n)))
+
+    def moments(self, latent_dim: int) -> tuple[np.ndarray, float]:
+        """Its mean (latent_dim,) and one standard deviation, of a feature on average; of many samples."""
+        z = self.sample(_MANY, latent_dim)
+        return z.mean(axis=0), float(np.sqrt(z.var(axis=0).mean()))
 
     def config(self) -> dict[str, Any]:
         """What `from_config` makes an equal prior of: {"type": ..., fields}; of a user's own only the name."""

@@ -17,11 +17,11 @@ class Rates:
 
     def __init__(self, run: Run) -> None:
         self._run: Run = weakref.proxy(run)  # which owns this: each would keep the other alive
-        self._dials = run.model.dials()
+        self._dials, self._ratios = run.model.dials(), run.model.ratios()
         self._rates_of: tuple[list[float], list[float]] = [], []  # base rates and factors that the table was made of
         self._rates = np.empty((0, len(run.phases)))
         self._dials_of: list[list[float]] = []
-        self._dials_made = np.empty((0, len(self._dials)))
+        self._dials_made = np.empty((0, len(self._dials) + len(self._ratios)))
 
     def of_next(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Those of the next `steps` steps: tables (steps, phases) and (steps, dials), float64.
@@ -44,10 +44,17 @@ class Rates:
         return self._rates
 
     def _dials_of_next(self, steps: int) -> np.ndarray:
-        if not self._dials and len(self._dials_made) == steps:
+        if not (self._dials or self._ratios) and len(self._dials_made) == steps:
             return self._dials_made
-        first = self._run.steps
-        values = [[_value(n, dial, step) for n, dial in self._dials.items()] for step in range(first, first + steps)]
+        first, optimizers = self._run.steps, self._run.optimizers
+        ratios = [
+            _ratio(name, factor, optimizers[a].base_lr, optimizers[b].base_lr)
+            for name, (factor, a, b) in self._ratios.items()
+        ]
+        values = [
+            [*(_value(n, dial, step) for n, dial in self._dials.items()), *ratios]
+            for step in range(first, first + steps)
+        ]
         if self._dials_of != values:
             self._dials_of, self._dials_made = values, np.array(values, np.float64).reshape(steps, -1)
         return self._dials_made
@@ -60,3 +67,7 @@ def _value(name: str, dial: Callable[[int], float], step: int) -> float:
     except Exception as error:
         raise ValueError(f"{what}: expected a number, got {type(error).__name__}: {error}") from error
     return number(what, value, -math.inf, open_low=True)
+
+
+def _ratio(name: str, factor: float, rate: float, by: float) -> float:
+    return number(f"lr: {name}", factor * rate / by if by else factor, 0.0)

@@ -17,7 +17,7 @@ from ..core.memory import Buffer
 from ..core.ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, STEP
 from ..errors import CheckpointError
 from ..models.model import OLDEST, Model, from_description, named
-from ..optim import OPTIMIZERS, schedules
+from ..optim import OPTIMIZERS, Passive, schedules
 from ..options import SEED
 from . import columns
 from .progress import Moment, Run, Settings
@@ -32,7 +32,7 @@ def buffers(run: Run) -> dict[str, Buffer]:
     Not the positions in the data, which follow from how far the epoch is.
     """
     names = {id(p): name for name, p in run.model.parameters.items()}
-    found = {f"model/{name}": p.buffer for name, p in run.model.parameters.items()}
+    found = {f"model/{name}": t.buffer for name, t in run.model.tensors.items()}
     for phase, optimizer in run.optimizers.items():
         found[f"optimizer/{phase}/state"] = optimizer.state
         for moment, table in optimizer.moments.items():
@@ -133,7 +133,7 @@ def is_alone(meta: Mapping[str, Any]) -> bool:
 def expected_alone(meta: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
     """As `expected`, of a model without a trainer."""
     model = _without_memory(meta)
-    return {f"model/{name}": (p.shape, model.backend.real.name) for name, p in model.parameters.items()}
+    return {f"model/{name}": (p.shape, model.backend.real.name) for name, p in model.tensors.items()}
 
 
 def _without_memory(meta: Mapping[str, Any]) -> Model:
@@ -168,9 +168,12 @@ def options(meta: Mapping[str, Any], schedule: schedules.Schedule | None) -> dic
     """The arguments of a trainer like the saved one; a `schedule` that is given replaces the stored one."""
     made: dict[str, Any] = ADDED | dict(meta["trainer"])
     made["schedule"] = schedule if schedule is not None else schedules.from_config(made["schedule"])
+    described = made["optimizers"]
+    made["lr"] = {phase: config["lr"] for phase, config in described.items() if config["type"] == Passive.__name__}
     made["optimizers"] = {
         phase: partial(OPTIMIZERS[config["type"]], **{k: v for k, v in config.items() if k != "type"})
-        for phase, config in made["optimizers"].items()
+        for phase, config in described.items()
+        if phase not in made["lr"]
     }
     return made
 

@@ -80,6 +80,10 @@ class Stepper:
 
     def begin_epoch(self, orders: Mapping[str, np.ndarray], used: Mapping[str, int]) -> None:
         """Sets the order of the rows of each stream, and how many of them are used already."""
+        rows = len(next(iter(self._columns.values())))
+        for name, order in orders.items():  # here for the whole epoch, since not every device's kernels look at them
+            if len(order) and not 0 <= order.min() <= order.max() < rows:
+                raise IndexError(f"order of stream {name!r}: expected rows below {rows}, got others")
         lengths = {name: len(order) for name, order in orders.items()}
         if lengths != {name: len(order) for name, order in self._orders.items()}:
             made = {name: self.backend.empty((n,), "int64") for name, n in lengths.items()}
@@ -193,6 +197,7 @@ class Stepper:
             self._gather(column, stream, step.inputs[key])
         self._dials.fetch()
         names = [phase.name for phase in self.model.phases]
+        moving = {phase.name for phase in self.model.phases if phase.moves}
         made = []
         for i, (phase, *losses) in enumerate(_yielded(self.model.step(step.seen))):
             made.append(phase)
@@ -200,9 +205,11 @@ class Stepper:
                 break
             launch("take_rate", (self._rates, self._at, self.optimizers[phase].state), (*self._rates.shape, i))
             self.optimizers[phase].advance()
-            backward(losses, step.movers[phase])
+            if phase in moving:
+                backward(losses, step.movers[phase])
             for loss in losses[1:]:
-                launch("copy", (loss.buffer, losses[0].buffer), (1, 1))
+                if loss.counted:
+                    launch("copy", (loss.buffer, losses[0].buffer), (1, 1))
             launch("log_value", (losses[0].buffer, self._at, self._log), (*self._log.shape, i))
         if made != names:
             raise ValueError(f"step: expected it to yield the phases {', '.join(names)}, got {', '.join(made)}")
@@ -240,7 +247,7 @@ class _Dials:
     """The dials of a burst in a table on the device, and those of the running step, each (1,)."""
 
     def __init__(self, model: Model, at: Buffer) -> None:
-        names, self.backend, self._at = list(model.dials()), model.backend, at
+        names, self.backend, self._at = [*model.dials(), *model.ratios()], model.backend, at
         self.values: dict[str, Buffer] = {}
         self._given: np.ndarray | None = None
         if names:

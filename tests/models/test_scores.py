@@ -63,6 +63,9 @@ def test_the_discriminator_scores_codes():
         z = np.maximum(z, 0) if layer is not made.discriminator.layers[-1] else z
     np.testing.assert_allclose(scores, z[:, 0], rtol=1e-4, atol=1e-6)
     assert scores.dtype == np.float64
+    assert np.isfinite(made.score_samples(2 * x, by="discriminator")).all()  # as there are codes of any range
+    with pytest.raises(ValueError, match=r"x: expected values in \[0, 1\]"):
+        made.score_samples(2 * x)
 
 
 def test_a_row_of_another_kind_scores_lower():
