@@ -58,7 +58,8 @@ class Case(NamedTuple):
 CASES = [Case(*row) for row in (
     ("mnist-sample", "normal 1", 8, 256, 100, 15), ("mnist-sample", "ring", 2, 256, 100, 40),
     ("mnist-sample", "normal 10", 32, 256, 1000, 60), ("mnist-sample", "uniform 1", 8, 256, 100, 15),
-    ("mnist-sample", "mixture", 8, 256, 100, 20, "gaussian"), ("mnist-sample", "normal 5", 8, 256, 100, 20, "universal"),
+    ("mnist-sample", "mixture", 8, 256, 100, 20, "gaussian"),
+    ("mnist-sample", "normal 5", 8, 256, 100, 20, "universal"),
     ("mnist-sample", "normal 1", 8, 256, 20, 5), ("mnist-sample", "normal 2", 8, 1000, 100, 12),
     ("mnist-sample", "normal 1", 2, 64, 20, 10, "universal"),
     ("mnist", "normal 5", 8, 256, 100, 10), ("fashion-mnist", "ring", 2, 256, 200, 8),

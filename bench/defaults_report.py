@@ -32,10 +32,10 @@ def _summary(rows: Rows) -> str:
         failed = sum(row["setting"] == setting and not row["mmd"] for row in rows)
         mmd, spread, relative = (np.array([float(row[k]) for row in chosen]) for k in ("mmd", "spread", "relative"))
         held = np.mean((mmd < 6) & (spread > 0.75) & (spread < 1.33))
-        lines.append([
-            title, f"{len(chosen)}" + (f", {failed} failed" if failed else ""), f"{np.median(mmd):.1f}, {mmd.max():.0f}",
-            f"{spread.min():.2f} to {spread.max():.2f}", f"{np.median(relative):.2f}, {relative.max():.2f}", f"{held:.0%}",
-        ])  # fmt: skip
+        runs = f"{len(chosen)}" + (f", {failed} failed" if failed else "")
+        within = f"{spread.min():.2f} to {spread.max():.2f}"
+        rebuilt = f"{np.median(relative):.2f}, {relative.max():.2f}"
+        lines.append([title, runs, f"{np.median(mmd):.1f}, {mmd.max():.0f}", within, rebuilt, f"{held:.0%}"])
     head = ["defaults", "runs", "discrepancy: median, worst", "spread", "reconstruction: median, worst", "held"]
     return _table(head, lines)
 
