@@ -5,7 +5,7 @@ Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, Literal, overload
@@ -88,18 +88,17 @@ class Autoencoder(Model, _Declared):
 
     # --- units --------------------------------------------------------------------------------------
 
-    def begin(self, x: Rows) -> None:
-        """Takes mean and scale of the data, and of the prior, and lets the decoder begin at that mean."""
-        if self.inputs is None or self._begun:
-            return
-        if not self.backend.to_host(self.inputs.rows)[0]:
+    def begin(self, x: Rows, moving: Collection[str]) -> None:
+        """Takes mean and scale of the data, and of the prior, and lets a decoder that moves begin at that mean."""
+        if self.inputs is not None and not self.backend.to_host(self.inputs.rows)[0]:
             mean, std, rows = moments(self.backend, x)
             self.inputs.set(mean, std, rows)
             if self.codes is not None:
                 self.codes.set(*self.priors()["z"][0].moments(self.latent_dim), rows)
-            last = self.decoder.layers[-1].bias
-            self.backend.upload(last.buffer, _logit(mean) if self.output == "sigmoid" else mean)
-        self._begun = True
+            if "decoder" in moving:
+                last = self.decoder.layers[-1].bias
+                self.backend.upload(last.buffer, _logit(mean) if self.output == "sigmoid" else mean)
+        self.begun = True
 
     def forget(self) -> None:
         for units in (self.inputs, self.codes):
