@@ -21,7 +21,7 @@ from .noise import noisy
 from .tensor import Function, Parameter, Tensor, backward
 
 __all__ = [
-    "Function", "Parameter", "Tensor", "activation_code", "adversarial_bce", "backward", "bce_with_logits", "concat",
+    "Function", "Parameter", "Tensor", "above_entropy", "activation_code", "adversarial_bce", "backward", "bce_with_logits", "concat",
     "difference_penalty", "gaussian_kl", "gaussian_negative_entropy", "gaussian_sample", "half_squared_error", "linear",
-    "mixture_nll", "noisy", "pull", "squared_error", "weighted",
+    "mixture_nll", "noisy", "pull", "weighted",
 ]  # fmt: skip

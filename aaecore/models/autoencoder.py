@@ -17,7 +17,7 @@ from ..arguments import choice, count
 from ..core.random import Generator
 from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, spread, to_floats
 from ..data.table import Column, Table
-from ..functions import bce_with_logits, half_squared_error
+from ..functions import above_entropy, bce_with_logits, half_squared_error
 from ..functions.tensor import Tensor
 from ..options import COUNT, COUNTS, SWITCH, one_of, option
 from ..priors import HostSampler, Normal, Prior, as_prior
@@ -124,6 +124,10 @@ class Autoencoder(Model, _Declared):
     def distance(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Between x and what the decoder made: summed over features, a mean over the batch."""
         return (bce_with_logits if self.reconstruction == "bce" else half_squared_error)(decoded, x)
+
+    def left(self, distance: Tensor, batch: int) -> Tensor:
+        """What is left to reconstruct, (1,): a distance without what no reconstruction can reach."""
+        return above_entropy(distance, batch) if self.reconstruction == "bce" else distance.detach()
 
     def distances(self, decoded: Tensor, x: Tensor) -> np.ndarray:
         """`distance` of each row, (N,) float64, on the host."""
