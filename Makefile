@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN ?= runs/digits
+TESTS ?= tests bench
 GPU_PYTHON ?= python3
 PACK_PYTHON ?= python3.12
 # Benchmarks: PEERS is a Python that has PyTorch and JAX, SIZES, PARTS and ROUNDS choose, QUICK=1 is short.
@@ -14,7 +16,8 @@ BENCH := $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(PARTS),--
 
 help:
 	@echo "make train   train on the embedded digits and draw pictures, into $(RUN) (RUN=... for another folder)"
-	@echo "make test    run the whole test suite"
+	@echo "             (TRAIN='--two-dimensional' also trains a model with a 2-D code; all flags: $(BIN)/aaecore train --help)"
+	@echo "make test    run the whole test suite, on all cores (TESTS=tests/app for a part)"
 	@echo "make sanitize   run the tests of the kernels with the thread, address and undefined-behaviour sanitizers; to compile takes long"
 	@echo "make cuda-check   check the CUDA kernels without a GPU: races, bounds, registers, machine code; installs CuPy and NVRTC, 170 MB"
 	@echo "make gpu     on a machine with a GPU: build, CUDA tests, our steps, their timeline, peers, NVIDIA's sanitizer; no network"
@@ -35,22 +38,28 @@ venv: $(INSTALLED)
 # Changed kernels or build settings need a new build; changed Python code is seen at once by an editable installation.
 $(INSTALLED): pyproject.toml setup.py $(wildcard $(addprefix kernels/*/*.,cpp h hpp inc pyx) kernels/*.py)
 	$(PYTHON) -c 'import sys; sys.exit("aaecore needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
-	touch $@
+	@test -x $(BIN)/python || { echo "== making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "== compiling the kernels, for all instruction sets of this kind of CPU: one to three minutes"
+	@$(PIP) install -e .
+	@echo "== installing what the command line, tests and benchmarks need: a minute with a fast network"
+	@$(PIP) install -q 'aaecore[dev]'
+	@touch $@
 
 train: $(INSTALLED)
-	$(BIN)/aaecore train --folder $(RUN) --overwrite
+	@echo "== training: about a minute on two cores"
+	$(BIN)/aaecore train --folder $(RUN) --overwrite $(TRAIN)
 
+# Each worker gets one half, in order, and takes from the other's when it is done: what cases share is computed once.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest tests bench --benchmark-disable
+	@echo "== testing on all cores: 20000 tests; to collect them takes some seconds"
+	$(BIN)/python -m pytest $(TESTS) --benchmark-disable -rs -n auto --dist worksteal
 
 sanitize: $(INSTALLED)
 	.ci/sanitize
 
 # CuPy and the rest of the extra, without building the package again.
 $(VENV)/.cuda-check: $(INSTALLED)
-	$(BIN)/python -m pip install -q --disable-pip-version-check \
+	$(PIP) install -q \
 		$$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cuda-check"])')
 	touch $@
 

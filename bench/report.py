@@ -1,7 +1,7 @@
 """A result as JSON, as Markdown tables and as pictures, and its blocks in the README and the docs.
 
-A block stands between `<!-- bench: NAME -->` and `<!-- bench: end -->`; NAME is `summary` or `all`. No number in it is
-written by hand.
+A block stands between `<!-- bench: NAME -->` and `<!-- bench: end -->`; NAME is `summary`, `bf16` or `all`. No number
+in a block is written by hand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sizes import MEMORY_FORMULA, SIZES
 Row = Mapping[str, Any]
 Record = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Row], str]]
-BLOCK = re.compile(r"(<!-- bench: (summary|all) -->\n).*?(<!-- bench: end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- bench: (summary|bf16|all) -->\n).*?(<!-- bench: end -->)", re.DOTALL)
 
 
 def ratio(row: Row, key: str = "ratio", digits: int = 2) -> str:
@@ -190,19 +190,16 @@ def picture(record: Record, part: str) -> str:
     return f"{record['machine']['slug']}-{part}.svg"
 
 
-def summary(record: Record) -> str:
-    """For the README: what a step of each peer takes by ours, and on what."""
-    rows = record["results"].get("steps", [])
-    bf16 = [r for r in rows if r["peer"].endswith(":bf16")]
+def summary(record: Record, *, bf16: bool = False) -> str:
+    """What a step of each peer takes by ours, and on what: in float32 for the README, or with factors in bfloat16."""
+    rows = [r for r in record["results"].get("steps", []) if r["peer"].endswith(":bf16") == bf16]
     machine = record["machine"]
     versions = ", ".join(f"{LIBRARIES[k]} {v}" for k, v in record["versions"].items() if k in LIBRARIES)
     legend = (
         f"How many times longer the peer's step takes, as the median of pair ratios, on {machine['cores']} cores of "
         f"{machine['cpu']} ({machine['slug']}); {versions}. A question mark: too few clean pairs."
     )
-    return (
-        "\n\n".join(_by_size(these) for these in ([r for r in rows if r not in bf16], bf16) if these) + f"\n\n{legend}"
-    )
+    return f"{_by_size(rows)}\n\n{legend}" if rows else "Nothing was measured."
 
 
 def _by_size(rows: list[Row]) -> str:
@@ -239,11 +236,12 @@ def renew(path: Path, record: Record, folder: Path) -> None:
     text = path.read_text(encoding="utf-8")
     prefix = os.path.relpath(folder, path.resolve().parent)
     made = {
-        "summary": f"{summary(record)}\n\n![Steps of the peers]({picture(record, 'steps')})",
+        "summary": summary(record),
+        "bf16": summary(record, bf16=True),
         "all": markdown(record, 3),
     }
     linked = {key: re.sub(r"\]\(([\w.-]+\.svg)\)", rf"]({prefix}/\1)", block) for key, block in made.items()}
     new, count = BLOCK.subn(lambda m: f"{m[1]}{linked[m[2]]}\n{m[3]}", text)
     if not count:
-        raise ValueError(f"{path}: expected a block <!-- bench: summary --> or <!-- bench: all --> to renew")
+        raise ValueError(f"{path}: expected a block <!-- bench: NAME --> of summary, bf16 or all to renew")
     path.write_text(new, encoding="utf-8")

@@ -294,6 +294,7 @@ def test_the_table_of_steps():
 
 def test_the_summary_has_sizes_down_and_peers_across():
     rows = [ROW, ROW | {"peer": "jax:jit", "ratio": 12.345, "decided": False}, ROW | {"size": "e", "ratio": 35.7}]
+    rows.append(ROW | {"peer": "jax:jit:bf16", "ratio": 4.0})
     lines = report.summary(record(steps=rows)).splitlines()
     assert lines[:4] == [
         "| networks, batch | PyTorch eager | JAX jit |",
@@ -301,19 +302,26 @@ def test_the_summary_has_sizes_down_and_peers_across():
         "| 64-128-128-4, batch 64 | 2 | 12.3? |",
         "| 30-32-32-2, batch 32 | 35.7 | - |",
     ]
+    half = report.summary(record(steps=rows), bf16=True)
+    assert half.startswith("| networks, batch | JAX jit bf16 |\n|---|---|\n| 64-128-128-4, batch 64 | 4 |\n\nHow many")
 
 
 def test_blocks_are_renewed_and_nothing_else(tmp_path):
     page, results = tmp_path / "page.md", tmp_path / "bench" / "results"
-    page.write_text("before\n<!-- bench: summary -->\nold 1.23\n<!-- bench: end -->\nafter\n")
+    page.write_text("before\n<!-- bench: all -->\nold 1.23\n<!-- bench: end -->\nafter\n")
     made = record(steps=[ROW])
     report.renew(page, made, results)
     text = page.read_text()
-    assert text.startswith("before\n<!-- bench: summary -->\n| networks, batch | PyTorch eager |\n")
-    assert text.endswith("](bench/results/amd-zen4-2c-avx512-steps.svg)\n<!-- bench: end -->\nafter\n")
+    assert text.startswith("before\n<!-- bench: all -->\n2 cores of ")
+    assert text.endswith("\n<!-- bench: end -->\nafter\n")
+    assert "](bench/results/amd-zen4-2c-avx512-steps.svg)\n" in text
     assert "1.23" not in text
     report.renew(page, made, results)
     assert page.read_text() == text
+    page.write_text("<!-- bench: summary -->\n<!-- bench: end -->\n<!-- bench: bf16 -->\n<!-- bench: end -->\n")
+    report.renew(page, record(steps=[ROW, ROW | {"peer": "jax:jit:bf16"}]), results)
+    tables = [line for line in page.read_text().splitlines() if line.startswith("| networks")]
+    assert tables == ["| networks, batch | PyTorch eager |", "| networks, batch | JAX jit bf16 |"]
     page.write_text("no block\n")
     with pytest.raises(ValueError, match="expected a block"):
         report.renew(page, made, results)
@@ -374,7 +382,9 @@ def test_sample(benchmark):
 def gate(folder, ratio, *options, clean=(True,) * 8):
     (folder / "test_sample.py").write_text(SAMPLE.format(ratio=ratio, clean=list(clean)))
     line = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "test_sample.py", *options]
-    environment = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent / 'tests'}"}
+    # In a worker of pytest-xdist nothing would be timed: this is a run of its own.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = inherited | {"PYTHONPATH": f"{HERE}:{HERE.parent / 'tests'}"}
     return subprocess.run(line, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
 

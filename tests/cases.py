@@ -296,6 +296,7 @@ CASES: dict[str, list[Case]] = {
     "fill": _flat(100_000, scalars={"value": -1.5}),
     "scale": _flat(100_000, "zeros nan", {"factor": 0.3}),
     "scale_by": _flat(100_000, "zeros large nan"),
+    "to_real": [Case({}, {"factor": 0.3}), *(Case({}, {"factor": 0.3}, fill=f) for f in ("zeros", "large", "nan"))],
     "standardise": _standardise(),
     "gather_rows_u8": _gather(1 / 255),
     "gather_rows": _gather(0.3, "nan"),

@@ -31,7 +31,7 @@ def ops_of(backend: Backend) -> list[str]:
 
 # Results of one correctly rounded operation: they must equal NumPy's float32, not only come near.
 EXACT = {
-    "copy_columns", "copy", "fill", "scale", "scale_by", "gather_rows_u8", "gather_rows", "log_value",
+    "copy_columns", "copy", "fill", "scale", "scale_by", "to_real", "gather_rows_u8", "gather_rows", "log_value",
     "take_rate", "random_categorical",
 }  # fmt: skip
 FLOOR_REAL = 4 * float(np.finfo(np.float32).eps)

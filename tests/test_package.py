@@ -29,6 +29,7 @@ STOREYS = [
     ["training"],
     ["evaluation", "extras"],
     ["app"],
+    ["__main__"],
 ]
 ROOMS = {room: height for height, rooms in enumerate(STOREYS) for room in rooms}
 NAMES_ALONE = {"callbacks", "posteriors", "random", "schedules", "kernels"}  # of modules that stand in rooms

@@ -6,50 +6,50 @@ holds config.toml, one checkpoint and one history per model, and pictures: `trai
 
 from __future__ import annotations
 
-import io
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import Field, replace
 from functools import partial
 from itertools import pairwise
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
-from .. import _version
-from .._info import show_config
+from .. import _info, _version
 from ..backends.cpu import set_num_threads
 from ..errors import CheckpointError, DataError, DeviceError
 from ..evaluation import figures
 from ..files import atomic, checkpoint
-from ..files.arrays import flattened, load_array
+from ..files.arrays import flattened, save_array
 from ..models import DEFAULT
 from ..models.autoencoder import Autoencoder
 from ..models.model import imported
 from ..options import SWITCH, TEXT
-from ..training.columns import last_row
 from ..training.trainer import Trainer, load
-from . import config, plots, report, runs, sources
+from . import config, plots, report, runs, sources, terminal
 from . import toml as toml_file
 from .runs import CHECKPOINT, Terminated
 
 if TYPE_CHECKING:
     import click
 
-NO_APP = "aaecore: the command line needs click, rich and matplotlib: pip install 'aaecore[app]'"
+NO_APP = f"aaecore: the command line needs click, rich and matplotlib: {plots.INSTALL}"
 ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceError, FloatingPointError, MemoryError)
 EPOCHS = "In all; the schedule stays that of the first run; further epochs run at its end."
-WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *plots.PICTURES)
+PATIENCE = "Instead of the run's; see train."
+WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *runs.BEST.values(), *plots.PICTURES)
 
 
 def main() -> NoReturn:
     """The program: exits with 0, 1 after an error, 2 after wrong usage, 130 after SIGINT and 143 after SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    terminal.let_go()
+    sys.exit(status)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -58,12 +58,22 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and gives its exit status; an error of the library becomes one line on standard error."""
-    try:
-        return _run(arguments)
-    except KeyboardInterrupt:  # outside of click, which makes an Abort of it
-        return 130
-    except Terminated:
-        return 143
+    with terminal.steady() as out:
+        try:
+            status = _run(arguments)
+        except KeyboardInterrupt:  # outside of click, which makes an Abort of it
+            return 130
+        except Terminated:
+            return 143
+        out.flush()
+        if status == 0 and (why := terminal.lost(out)):
+            return _failed(why)
+        return status
+
+
+def _failed(why: str) -> int:
+    print(f"aaecore: {why}", file=sys.stderr)
+    return 1
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -80,8 +90,7 @@ def _run(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except ERRORS as error:
-        print(f"aaecore: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
-        return 1
+        return _failed(terminal.sentence(error))
     except click.Abort:
         return 130
 
@@ -128,7 +137,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             click.Option(["--folder"], metavar="RUN", type=path, help="Where to write.  [runs/<date-time>]"),
             click.Option(["--overwrite"], is_flag=True, help="Replace the run in that folder."),
         ),
-        command(resume, model, _flag(of, "epochs", EPOCHS), device, own),
+        command(resume, model, _flag(of, "epochs", EPOCHS), _flag(of, "patience", PATIENCE), device, own),
         command(encode, model, click.Argument(["input"], type=path), out, dataset, device, own),
         command(sample, model, out, number, shape, device, own),
         command(plot, click.Argument(["folder"], metavar="RUN", type=path), device, own),
@@ -137,11 +146,16 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             click.Argument(["name"], metavar="figure-2", type=click.Choice(["figure-2"])),
             click.Argument(["out"], type=path),
             click.Option(["--data"], default="mnist-sample", show_default=True, metavar="NAME", help="Or mnist."),
+            click.Option(["--data-folder"], type=path, help="Where its files are; AAECORE_DATA by default."),
             click.Option(["--epochs"], type=click.IntRange(1), default=100, show_default=True),
             click.Option(["--device"], default="cpu", show_default=True, metavar="TEXT"),
             click.Option(["--seed"], type=click.IntRange(0), default=0, show_default=True),
         ),
-        command(info, click.Argument(["model"], metavar="[RUN_OR_CHECKPOINT]", required=False, type=path)),
+        command(
+            info,
+            click.Argument(["model"], metavar="[RUN_OR_CHECKPOINT]", required=False, type=path),
+            click.Option(["--json", "as_json"], is_flag=True, help="As one JSON object."),
+        ),
     ]  # fmt: skip
     group = click.Group("aaecore", {c.name: c for c in commands if c.name}, help="Adversarial autoencoders.")
     return click.version_option(_version.__version__, prog_name="aaecore", message="%(prog)s %(version)s")(group)
@@ -186,22 +200,33 @@ def train(toml: str | None, folder: str | None, overwrite: bool, **flags: Any) -
     given = {k: v for k, v in flags.items() if v is not None}
     phases = imported(str({**values, **given}.get("model", DEFAULT.__name__))).phases
     options = config.from_values(config.merge(values, given, phases), toml or "options")
+    if not options.two_dimensional and (unused := [name for name in given if name.startswith("two_dimensional_")]):
+        raise ValueError(f"--{unused[0].replace('_', '-')}: expected --two-dimensional besides, got none")
+    if folder is not None:
+        runs.check_folder(folder)
     if folder is not None and not overwrite:
         _refuse_to_replace(folder)
+    options = config.with_absolute_data(options)
     source = sources.load(options)
+    if given.get("two_dimensional") and not source.image_shape:
+        raise ValueError("--two-dimensional: expected images, got rows; give their --image-shape if they are images")
+    text = config.to_toml(options)  # a file name that it cannot hold is found before anything is written
     trainers = {part.file: runs.new_trainer(options, part, source) for part in runs.parts(options, source)}
     folder = folder or runs.new_folder(time.strftime("runs/%Y%m%d-%H%M%S"))
     os.makedirs(folder, exist_ok=True)
     for name in _written(folder):  # of an overwritten run
         os.unlink(os.path.join(folder, name))
-    runs.write_config(folder, options)
+    runs.write_config(folder, text)
     _complete(folder, options, source, trainers)
 
 
-def resume(model: str, epochs: int | None, device: str | None, own: str | None) -> None:
-    """Continue a run from its checkpoint; on the same device bit for bit as if it had not been stopped."""
+def resume(model: str, epochs: int | None, patience: int | None, device: str | None, own: str | None) -> None:
+    """Continue a run from its checkpoint; on the same device bit for bit as if it had not been stopped.
+
+    Data of mnist and fashion-mnist come from the folder that config.toml names, or from that in AAECORE_DATA.
+    """
     folder = runs.folder_of(model)
-    changes: dict[str, Any] = {"epochs": epochs, "device": device}
+    changes: dict[str, Any] = {"epochs": epochs, "patience": patience, "device": device}
     options = replace(_read_config(folder, own), **{k: v for k, v in changes.items() if v is not None})
     trainers = {CHECKPOINT: Trainer.resume(os.path.join(folder, CHECKPOINT), device=device)}
     made = trainers[CHECKPOINT].epoch
@@ -213,27 +238,21 @@ def resume(model: str, epochs: int | None, device: str | None, own: str | None) 
         path = os.path.join(folder, part.file)
         there = os.path.exists(path)
         trainers[part.file] = Trainer.resume(path, device=device) if there else runs.new_trainer(options, part, source)
-    if all(trainers[part.file].epoch >= part.epochs for part in parts):
-        print(f"{folder} is already complete, with {made} epochs; --epochs makes more")
+    if all(runs.is_complete(trainers[part.file], part, options) for part in parts):
+        more = "--epochs makes more" if made >= options.epochs else "a larger --patience makes more"
+        print(f"{folder} is already complete, with {made} epochs; {more}")
         return
-    runs.write_config(folder, options)
+    runs.write_config(folder, config.to_toml(options))
     _complete(folder, options, source, trainers)
 
 
 def encode(model: str, input: str, out: str, dataset: str, device: str | None, own: str | None) -> None:
-    """Write the codes of INPUT (.npy, .h5 or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
-    kind = _suffix(out, ".npy", ".h5")
+    """Write the codes of INPUT (.npy, .h5, .csv or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
+    _suffix(out, ".npy", ".h5")
+    _spare(out, input, runs.checkpoint_of(model))
     network = _autoencoder(model, device, own)
-    codes = network.encode(flattened(load_array(input, dataset)))
-    buffer = io.BytesIO()
-    if kind == ".npy":
-        np.save(buffer, codes)
-    else:
-        import h5py
-
-        with h5py.File(buffer, "w") as file:
-            file.create_dataset("z", data=codes, track_times=False)
-    atomic.write(out, buffer.getvalue())
+    codes = network.encode(flattened(sources.read(input, dataset)))
+    save_array(out, codes, "z")
     print(f"{out}: codes of shape {codes.shape}")
 
 
@@ -243,13 +262,12 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
     On one device the same checkpoint gives the same samples.
     """
     kind = _suffix(out, ".npy", ".png")
+    _spare(out, runs.checkpoint_of(model))
     network = _load(model, device, own)
     if not isinstance(network, plots.Generative):
         raise ValueError(f"{model}: expected a model that has samples, got one of {type(network).__name__}")
     if kind == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, network.sample(n))
-        atomic.write(out, buffer.getvalue())
+        save_array(out, network.sample(n), "x")
     else:
         features = network.columns()["x"].features
         side = round(features**0.5)
@@ -268,35 +286,31 @@ def plot(folder: str, device: str | None, own: str | None) -> None:
     _draw(folder, source, [Trainer.resume(path, device=device) for path in paths])
 
 
-def reproduce(name: str, out: str, data: str, epochs: int, device: str, seed: int) -> None:
+def reproduce(
+    name: str, out: str, data: str, data_folder: str | None, epochs: int, device: str, seed: int
+) -> None:  # fmt: skip
     """Train what a figure of the paper shows, and draw it.
 
     figure-2: codes of held-out digits of adversarial and variational autoencoders with equal priors, side by side.
     """
     _suffix(out, ".png", ".pdf", ".svg")
-    digits = sources.named(data)
+    digits = sources.named(data, data_folder)
     say = partial(print, file=sys.stderr)
     shown = figures.figure_2(digits.train.x, epochs, device=device, seed=seed, say=say)
     plots.save(plots.compared_codes(shown, digits.test.x, digits.test.y), out)
     print(out)
 
 
-def info(model: str | None) -> None:
+def info(model: str | None, as_json: bool) -> None:
     """Say what this installation is made of, or what a checkpoint holds."""
-    if model is None:
-        return show_config()
-    path = runs.checkpoint_of(model)
-    meta = checkpoint.peek(path)
-    try:
-        position, last = meta["position"], last_row(meta["history"])
-        table = {**meta["model"], "batch_size": meta["trainer"]["batch_size"], "schedule": meta["trainer"]["schedule"]}
-        table |= {f"lr, {phase}": o["lr"] for phase, o in meta["trainer"]["optimizers"].items()}
-        table |= {"epochs made": position["epoch"], "steps made": position["steps"]}
-        table |= {f"last {name}": value for name, value in last.items()}
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: expected the checkpoint of a trainer: {error!r}") from None
+    table: dict[str, Any] = dict(_info.config()) if model is None else report.described(runs.checkpoint_of(model))
+    if as_json:
+        print(json.dumps(table, indent=2))
+        return
+    width = 16 if model is None else 22
     for name, value in table.items():
-        print(f"{name:<22} {f'{value:.6g}' if isinstance(value, float) else value}")
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        print(f"{terminal.plain(name):<{width}} {terminal.plain(shown)}")
 
 
 # --- what the commands share ------------------------------------------------------------------------------------------
@@ -346,6 +360,17 @@ def _suffix(path: str, *known: str) -> str:
     return suffix
 
 
+def _spare(out: str, *inputs: str) -> None:
+    """ValueError for an output that would destroy a checkpoint, or what it is made of."""
+    if not os.path.exists(out):
+        return
+    if any(os.path.exists(path) and os.path.samefile(path, out) for path in inputs):
+        raise ValueError(f"out: expected another file than what is read, got {out!r}")
+    with suppress(CheckpointError):
+        checkpoint.peek(out)
+        raise ValueError(f"out: expected a file that is no checkpoint, which it would destroy, got {out!r}")
+
+
 def _complete(folder: str, options: config.RunConfig, source: sources.Source, trainers: dict[str, Trainer]) -> None:
     """Trains every model of a run to its end, then draws and prints."""
     if options.threads is not None:
@@ -353,7 +378,7 @@ def _complete(folder: str, options: config.RunConfig, source: sources.Source, tr
     seconds, titles = [], []
     for part in runs.parts(options, source):
         trainer = trainers[part.file]
-        seconds.append(runs.fit(folder, trainer, source, part, options.data))
+        seconds.append(runs.fit(folder, trainer, source, part, options))
         titles.append(part.title(trainer.model))
     report.print_table(source, list(trainers.values()), titles, seconds)
     if options.plots:

@@ -20,7 +20,7 @@ from ..models.model import Model, Phase, named
 from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, option
 from ..options import number as numbers
 from ..priors import PRIOR
-from ..training.recipe import GAME_BETA1
+from ..training.recipe import GAME_BETA1, rates_of
 from . import spelling, toml
 
 
@@ -30,7 +30,12 @@ class RunConfig:
 
     trains: ClassVar[type[Model]]
 
-    data: str = option(TEXT, "mnist-sample, mnist, fashion-mnist, or a .h5, .npy or IDX file", default="mnist-sample")
+    data: str = option(
+        TEXT, "mnist-sample, mnist, fashion-mnist, or a .h5, .npy, .csv or IDX file", default="mnist-sample"
+    )
+    data_folder: str | None = option(
+        TEXT, "where the files of mnist and fashion-mnist are; the variable AAECORE_DATA by default", default=None
+    )
     dataset: str = option(TEXT, "name of the dataset inside a .h5 file", default="x")
     image_shape: tuple[int, ...] | None = option(
         COUNTS, "height and width of the images in a file; known for named sets", default=None
@@ -43,14 +48,20 @@ class RunConfig:
     adversarial_beta1: float = option(
         numbers(0.0, 1.0), "decay of Adam's first moment in the adversarial phases", default=GAME_BETA1
     )
-    schedule: str = option(TEXT, spelling.SCHEDULE, default="cosine")
+    schedule: str = option(TEXT, spelling.SCHEDULE, default="constant")
+    clip_norm: float | None = option(
+        numbers(0.0, open_low=True), "upper bound of the norm of each phase's gradients; none by default", default=None
+    )
+    patience: int | None = option(
+        COUNT, "end after so many epochs without a better loss on held-out rows, and keep the best model", default=None
+    )
     threads: int | None = option(integer(1, MAX_THREADS), "of the CPU kernels; all cores by default", default=None)
     plots: bool = option(SWITCH, "draw pictures at the end", default=True)
     two_dimensional: bool = option(
-        SWITCH, "for images, also train a model with a 2-D code to draw its manifold", default=True
+        SWITCH, "for images, also train a model with a 2-D code to draw its manifold", default=False
     )
     two_dimensional_epochs: int = option(COUNT, "passes over the data for that model", default=11)
-    two_dimensional_prior: str = option(TEXT, "of that model", default="normal:3")
+    two_dimensional_prior: str = option(TEXT, "of that model", default="normal:1")
 
     def of_model(self) -> dict[str, Any]:
         """The options of the model by name, as in a file."""
@@ -70,7 +81,11 @@ def of(model: type[Model]) -> type[RunConfig]:
     """
     rates = {phase.name: phase.rate for phase in model.phases}
     names = ",".join(f"{name}={rate:g}" for name, rate in list(rates.items())[-2:])
-    lr = {"kind": _rates(model.phases), "help": f"learning rate, or one per phase: {names}", "run": rates}
+    lr = {
+        "kind": _rates(model.phases),
+        "help": f"learning rate of the first phase, which scales the others, or one per phase: {names}",
+        "run": rates,
+    }
     own: list[Any] = [("lr", dict[str, float], field(default_factory=rates.copy, metadata=lr))]
     for name, key in _in_files(model).items():
         is_prior, default = key.metadata["kind"] is PRIOR, key.metadata["run"]
@@ -99,10 +114,11 @@ def _rates(phases: tuple[Phase, ...]) -> Kind:
     names = [phase.name for phase in phases]
 
     def check(name: str, value: Any) -> dict[str, float]:
-        rates = value if isinstance(value, dict) else dict.fromkeys(names, value)
-        if unknown := sorted(set(rates) - set(names)):
+        if not isinstance(value, dict):
+            return rates_of(phases, number(name, value, 0.0))
+        if unknown := sorted(set(value) - set(names)):
             raise ValueError(f"{name}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
-        return {phase: number(name, rate, -float("inf")) for phase, rate in rates.items()}
+        return {phase: number(name, rate, 0.0) for phase, rate in value.items()}
 
     return Kind(f"a number, or numbers by phase ({', '.join(names)})", check, "X", brackets="{}")
 
@@ -110,7 +126,7 @@ def _rates(phases: tuple[Phase, ...]) -> Kind:
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
     """The keys of a configuration by name, in the order of a file."""
     found = declared(config)
-    data = ("data", "dataset", "image_shape", "model")
+    data = ("data", "dataset", "data_folder", "image_shape", "model")
     first = [*data, *_in_files(config.trains)]
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 
@@ -147,14 +163,30 @@ def merge(values: Mapping[str, Any], flags: Mapping[str, Any], phases: tuple[Pha
     merged = {**values, **flags}
     if "lr" in values and isinstance(flags.get("lr"), dict):
         rates = values["lr"]
-        rates = rates if isinstance(rates, dict) else dict.fromkeys((phase.name for phase in phases), rates)
+        rates = rates if isinstance(rates, dict) else rates_of(phases, rates)
         merged["lr"] = {**rates, **flags["lr"]}
     return merged
 
 
 def with_absolute_data(config: RunConfig) -> RunConfig:
-    """The same configuration, independent of the current folder."""
-    return config if config.data in datasets.NAMES else replace(config, data=os.path.abspath(config.data))
+    """The same configuration, independent of the current folder and of the environment.
+
+    Raises:
+        ValueError: a file name that a TOML file cannot hold.
+    """
+    if config.data not in datasets.NAMES:
+        return replace(config, data=_kept("data", config.data))
+    folder = config.data_folder or os.environ.get(datasets.DATA_VARIABLE)
+    if config.data == datasets.SAMPLE or not folder:
+        return config
+    return replace(config, data_folder=_kept("data_folder", folder))
+
+
+def _kept(name: str, path: str) -> str:
+    try:
+        return toml.of_path(os.path.abspath(path))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def read(path: str | os.PathLike[str]) -> RunConfig:

@@ -19,7 +19,7 @@ from ..evaluation.figures import Shown
 from ..files import atomic
 from ..models.autoencoder import Autoencoder
 from ..models.model import Model, Phase
-from ..priors import GaussianMixture, Normal
+from ..priors import GaussianMixture, Hypersphere, Normal, Prior, SwissRoll, Uniform
 from ..training.history import History
 from .images import check_image_shape
 from .sources import Source
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+INSTALL = "pip install '.[app]' in the checkout of aaecore"
 PICTURES = ("reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png")  # of a run
 RECONSTRUCTED, SAMPLED, SCATTERED = 30, 100, 5000  # rows in them
+PRIOR_SAMPLES = 2000  # of a prior that no curve describes
 DPI = 150
 INCHES = 0.55  # side of one image in a grid
 # Paul Tol's "muted" scheme, which readers with any common colour blindness can tell apart, and black for a tenth class.
@@ -113,15 +115,20 @@ def manifold(model: Autoencoder, image_shape: Sequence[int], n: int = 20) -> Fig
     return figure
 
 
-def latent_scatter(model: Autoencoder, x: np.ndarray, y: np.ndarray | None = None) -> Figure:
-    """The 2-D codes of x (N, features), coloured by the labels y (N,) if given, with the prior's 2-sigma circle.
+def latent_scatter(
+    model: Autoencoder, x: np.ndarray, y: np.ndarray | None = None, names: Sequence[str] | None = None
+) -> Figure:
+    """The 2-D codes of x (N, features), coloured by the labels y (N,) if given, and where the prior has its codes.
+
+    Args:
+        names: of the classes 0, 1, ..., for the legend; the numbers by default.
 
     Raises:
         ValueError: the code is not 2-D, or x and y have different lengths.
     """
-    figure = _figure(6.6, 5.6)
+    figure = _figure(6.6 if names is None else 7.2, 5.6)
     axes = figure.subplots()
-    scale = _scatter(axes, model, x, y)
+    scale = _scatter(axes, model, x, y, names)
     axes.set_title("Codes of the test data")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, markerscale=scale)
@@ -151,7 +158,9 @@ def compared_codes(shown: Sequence[Sequence[Shown]], x: np.ndarray, y: np.ndarra
     return figure
 
 
-def _scatter(axes: Axes, model: Autoencoder, x: np.ndarray, y: np.ndarray | None) -> float:
+def _scatter(
+    axes: Axes, model: Autoencoder, x: np.ndarray, y: np.ndarray | None, names: Sequence[str] | None = None
+) -> float:
     """Draws the codes and the prior; gives how much larger than in the picture a legend's markers should be."""
     _check_2d(model)
     z = model.encode(x)
@@ -161,27 +170,54 @@ def _scatter(axes: Axes, model: Autoencoder, x: np.ndarray, y: np.ndarray | None
     size = float(np.clip(12000 / len(z), 3, 24))
     for i, label in enumerate(classes):
         chosen = z[np.asarray(y) == label]
-        style = {"color": _colour(i, len(classes)), "marker": MARKERS[i % len(MARKERS)], "label": str(label)}
+        name = str(label) if names is None else names[label]
+        style = {"color": _colour(i, len(classes)), "marker": MARKERS[i % len(MARKERS)], "label": name}
         axes.scatter(chosen[:, 0], chosen[:, 1], s=size, linewidths=0, alpha=0.8, **style)
     if y is None:
         axes.scatter(z[:, 0], z[:, 1], s=size, linewidths=0, alpha=0.6, color=COLOURS[1])
-    line: dict[str, Any] = {"color": "0.3", "linestyle": "--", "linewidth": 1}
-    for i, outline in enumerate(_outlines(model.prior)):
-        axes.plot(*outline, label=r"prior, 2$\sigma$" if i == 0 else None, **line)
+    _draw_prior(axes, model.priors()["z"][0])
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel="$z_1$", ylabel="$z_2$")
     return float((40 / size) ** 0.5)
 
 
-def _outlines(prior: Any) -> list[np.ndarray]:
-    """Curves (2, points) two standard deviations away from the middle of a Gaussian, or of each one of a mixture."""
+def _draw_prior(axes: Axes, prior: Prior) -> None:
+    """Draws where a 2-D prior has its codes: by curves where they tell it, else by faint samples."""
+    curves = _outlines(prior)
+    line: dict[str, Any] = {"color": "0.3", "linestyle": "--", "linewidth": 1}
+    for i, curve in enumerate(curves):
+        name = r"prior, 2$\sigma$" if isinstance(prior, (Normal, GaussianMixture)) else "prior"
+        axes.plot(*curve, label=name if i == 0 else None, **line)
+    if not curves:
+        z = prior.sample(PRIOR_SAMPLES, 2)
+        points = np.unique(z, axis=0)
+        if len(points) <= 50:  # it has no others
+            axes.scatter(points[:, 0], points[:, 1], s=60, marker="X", color="0.3", label="prior", zorder=3)
+        else:
+            faint: dict[str, Any] = {"color": "0.3", "alpha": 0.25, "linewidths": 0, "zorder": 0}
+            axes.scatter(z[:, 0], z[:, 1], s=8, label="prior, samples", **faint)
+
+
+def _outlines(prior: Prior) -> list[np.ndarray]:
+    """Curves (2, points): of a Gaussian, or of each one of a mixture, two standard deviations away from its middle; of
+    others the set that their codes lie in. None where no curve says it.
+    """
     angle = np.linspace(0, 2 * np.pi, 200)
-    circle = 2 * np.stack([np.cos(angle), np.sin(angle)])
+    circle = np.stack([np.cos(angle), np.sin(angle)])
     if isinstance(prior, Normal):
-        return [prior.mean + prior.std * circle]
+        return [prior.mean + 2 * prior.std * circle]
     if isinstance(prior, GaussianMixture):
         factors = np.linalg.cholesky(np.asarray(prior.covariances))
-        return [np.array(m)[:, None] + f @ circle for m, f in zip(prior.means, factors, strict=True)]
+        return [np.array(m)[:, None] + f @ (2 * circle) for m, f in zip(prior.means, factors, strict=True)]
+    if isinstance(prior, Uniform):
+        low, high = prior.low, prior.high
+        return [np.array([[low, high, high, low, low], [low, low, high, high, low]])]
+    if isinstance(prior, Hypersphere):
+        return [prior.radius * circle]
+    if isinstance(prior, SwissRoll):
+        begin, end = prior.turns
+        turns = np.linspace(begin, end, max(200, round(100 * (end - begin))))
+        return [prior.radius * turns / end * np.stack([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)])]
     return []
 
 
@@ -235,7 +271,7 @@ def of_run(models: Sequence[Model], history: History, source: Source) -> dict[st
         figures["manifold.png"] = lambda: manifold(flat, shape)
     if flat is not None:
         labels = None if source.test_labels is None else source.test_labels[:SCATTERED]
-        figures["latent.png"] = lambda: latent_scatter(flat, source.test[:SCATTERED], labels)
+        figures["latent.png"] = lambda: latent_scatter(flat, source.test[:SCATTERED], labels, source.class_names)
     if len(history):
         figures["losses.png"] = lambda: loss_curves(history, model.phases)
     return figures
@@ -257,7 +293,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("aaecore.app.plots needs matplotlib: pip install 'aaecore[app]'") from None
+        raise ImportError(f"aaecore.app.plots needs matplotlib: {INSTALL}") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -1,12 +1,16 @@
-"""The table that a run ends with."""
+"""What is said of runs: the table that they end with, and what a checkpoint holds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from ..errors import CheckpointError
+from ..files import checkpoint
 from ..models.autoencoder import Autoencoder
+from ..training.columns import last_row
 from ..training.trainer import Trainer
 from .sources import Source
 
@@ -38,7 +42,7 @@ def _rows(source: Source, first: Trainer) -> dict[str, Callable[[Trainer], str]]
         if known is not None or not isinstance(first.model, Autoencoder):
             title = f"{phase.name} loss" + (f" (equilibrium {known:.2f})" if known is not None else "")
             rows[title] = lambda t, name=phase.name: f"{t.history.rows[-1][name]:.2f}"  # type: ignore[misc]
-    rows["parameters"] = lambda t: f"{sum(v.size for v in t.model.state_dict().values()):,}"
+    rows["parameters"] = lambda t: f"{sum(p.buffer.size for p in t.model.parameters.values()):,}"
     rows["steps"] = lambda t: str(t.steps)
     return rows
 
@@ -50,3 +54,19 @@ def _autoencoder(trainer: Trainer) -> Autoencoder:
 
 def _spread(z: np.ndarray) -> str:
     return f"{z.mean():.2f}, {z.std(axis=0).mean():.2f}"
+
+
+def described(path: str) -> dict[str, Any]:
+    """What a checkpoint says of itself, by name."""
+    meta = checkpoint.peek(path)
+    try:
+        if meta.keys() == {"model"} and "type" in meta["model"]:  # of `Model.save`
+            return dict(meta["model"])
+        position, last = meta["position"], last_row(meta["history"])
+        table = {**meta["model"], "batch_size": meta["trainer"]["batch_size"], "schedule": meta["trainer"]["schedule"]}
+        table |= {f"lr, {phase}": o["lr"] for phase, o in meta["trainer"]["optimizers"].items()}
+        table |= {"epochs made": position["epoch"], "steps made": position["steps"]}
+        table |= {f"last {name}": value for name, value in last.items()}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: expected a model, or the checkpoint of a trainer: {error!r}") from None
+    return table

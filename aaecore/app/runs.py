@@ -1,7 +1,10 @@
-"""A run: a folder with config.toml, one checkpoint and one history per model, and pictures."""
+"""A run: a folder with config.toml, one checkpoint and one history per model, and pictures; with patience also the
+model of the best epoch.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -17,6 +20,7 @@ from ..models.model import Model
 from ..options import declared
 from ..priors import PRIOR
 from ..training import recipe
+from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer
 from . import config, spelling
 from .config import RunConfig
@@ -25,6 +29,7 @@ from .sources import Source
 CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
 HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
+BEST = {CHECKPOINT: "best.h5", CHECKPOINT_2D: "best_2d.h5"}  # models of the best epoch, of runs with patience
 SAVE_EVERY = 10.0  # seconds of training between two checkpoints
 
 
@@ -59,12 +64,14 @@ def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
     """A trainer at the beginning, after a look at the data."""
     model = new_model(options, part, source)
     for rows in (source.train, source.test):
-        model.check_data(rows, "data")
+        model.check_data(rows, "data", whole=True)
     steps = -(-len(source.train) // options.batch_size)
     schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
     optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
-    size = options.labelled_batch_size
-    return Trainer(model, options.batch_size, labelled_batch_size=size, optimizers=optimizers, schedule=schedule)
+    return Trainer(
+        model, options.batch_size, options.lr, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
+        schedule=schedule, clip_norm=options.clip_norm,
+    )  # fmt: skip
 
 
 def new_model(options: RunConfig, part: Part, source: Source) -> Model:
@@ -80,20 +87,21 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
     return options.trains(**made)
 
 
-def fit(folder: str, trainer: Trainer, source: Source, part: Part, rows_of: str) -> float:
+def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunConfig) -> float:
     """Trains to the end, with checkpoints; gives the seconds that it took."""
     begun = time.monotonic()
-    if trainer.epoch >= part.epochs:
+    if is_complete(trainer, part, options):
         return time.monotonic() - begun
-    print(f"training the {part.title(trainer.model)} on {len(source.train)} rows of {rows_of}", file=sys.stderr)
+    print(f"training the {part.title(trainer.model)} on {len(source.train)} rows of {options.data}", file=sys.stderr)
     history, file = os.path.join(folder, HISTORIES[part.file]), os.path.join(folder, part.file)
     labels = source.train_labels if LABEL in trainer.model.columns() else None
     held_out: Any = source.test if labels is None else (source.test, source.test_labels)
     measures = type(trainer.model).validate is not Model.validate
     try:
         trainer.fit(
-            source.train, part.epochs, y=labels, validation=held_out if measures else None, checkpoint=file,
-            checkpoint_interval=SAVE_EVERY,
+            source.train, part.epochs, y=labels, validation=held_out if measures else None,
+            callbacks=_watching(os.path.join(folder, BEST[part.file]), options.patience),
+            checkpoint=file, checkpoint_interval=SAVE_EVERY,
         )  # fmt: skip
     except (KeyboardInterrupt, Terminated):
         print(_farewell(folder, file, trainer.steps), file=sys.stderr)
@@ -102,6 +110,17 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, rows_of: str)
         if len(trainer.history):
             trainer.history.to_csv(history)
     return time.monotonic() - begun
+
+
+def _watching(best: str, patience: int | None) -> list[Callback]:
+    return [] if patience is None else [SaveBest(best), EarlyStopping(patience=patience)]
+
+
+def is_complete(trainer: Trainer, part: Part, options: RunConfig) -> bool:
+    """Whether all epochs were made, or so many that patience was at its end."""
+    held_out = trainer.history["validation"] if "validation" in trainer.history.columns else []
+    waited = len(held_out) - 1 - held_out.index(min(held_out)) if held_out else 0
+    return trainer.epoch >= part.epochs or (options.patience is not None and waited >= options.patience)
 
 
 def _farewell(folder: str, file: str, steps: int) -> str:
@@ -163,7 +182,20 @@ def read_config(folder: str) -> RunConfig:
     return config.read(path)
 
 
-def write_config(folder: str, options: RunConfig) -> None:
+def write_config(folder: str, text: str) -> None:
     """Writes the configuration of a run into its folder."""
-    text = config.to_toml(config.with_absolute_data(options))
     atomic.write(os.path.join(folder, CONFIG), text.encode())
+
+
+def check_folder(folder: str) -> None:
+    """Raises OSError unless a run can be written there: into the folder, or into one that can be made.
+
+    Where nobody is asked for permission, as on a disk that is mounted for reading only, writing is what finds it out.
+    """
+    place = os.path.abspath(folder)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise NotADirectoryError(errno.ENOTDIR, "expected a folder for the run, and it is a file", place)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "no permission to write the run there", place)

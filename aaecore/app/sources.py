@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,16 @@ import numpy as np
 from .. import data, datasets
 from ..errors import DataError
 from ..files.arrays import KINDS, flattened, load_array
+from . import toml
 from .config import RunConfig
 from .images import check_image_shape, is_image
+
+# What the labels of named sets stand for, where that is not the numbers themselves.
+CLASS_NAMES = {
+    "fashion-mnist": (
+        "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    ),
+}  # fmt: skip
 
 
 class Source(NamedTuple):
@@ -21,6 +30,7 @@ class Source(NamedTuple):
     test_labels: np.ndarray | None
     image_shape: tuple[int, ...] | None
     train_labels: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None  # of the labels 0, 1, ... where they stand for something
 
     def tells(self, option: str) -> int:
         """The value of an option that the data have.
@@ -43,10 +53,11 @@ def load(config: RunConfig) -> Source:
         ValueError, TypeError, DataError: there is no such data, or it cannot be used.
     """
     if config.data in datasets.NAMES:
-        found = named(config.data)
-        return Source(found.train.x, found.test.x, found.test.y, found.image_shape, found.train.y)
+        found = named(config.data, config.data_folder)
+        train, test = found.train, found.test
+        return Source(train.x, test.x, test.y, found.image_shape, train.y, CLASS_NAMES.get(config.data))
     expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
-    rows = load_array(config.data, config.dataset, name="data", expected=expected)
+    rows = read(config.data, config.dataset, name="data", expected=expected)
     shape = config.image_shape
     if shape is None and is_image(rows.shape[1:]):
         shape = rows.shape[1:]
@@ -60,15 +71,27 @@ def load(config: RunConfig) -> Source:
     return Source(x[np.sort(order[kept:])], x[np.sort(order[:kept])], None, shape)
 
 
-def named(name: str) -> datasets.Dataset:
-    """The data of a name, as bytes.
+def read(path: str, dataset: str, *, name: str = "input", expected: str = KINDS) -> np.ndarray:
+    """The array in a file; `name` and `expected` are for the message about another kind of file.
+
+    Raises:
+        ValueError: another kind of file. DataError: it cannot be read.
+    """
+    return load_array(toml.to_path(path), dataset, name=name, expected=expected)
+
+
+def named(name: str, folder: str | None = None) -> datasets.Dataset:
+    """The data of a name, as bytes; from `folder`, or where AAECORE_DATA says if there is no such folder.
 
     Raises:
         ValueError, DataError: there are none.
     """
+    place = None if folder is None else toml.to_path(folder)
+    if place is not None and not os.path.isdir(place) and os.environ.get(datasets.DATA_VARIABLE):
+        place = None  # a run that came from another machine
     try:
-        return datasets.load(name, dtype="uint8")
-    except DataError as error:  # a configuration has no folder=
-        raise DataError(str(error).replace("give folder=... or set", "set")) from None
+        return datasets.load(name, folder=place, dtype="uint8")
+    except DataError as error:
+        raise DataError(str(error).replace("folder=...", "--data-folder")) from None
     except ValueError as error:
         raise ValueError(f"data{str(error).removeprefix('name')}") from None

@@ -196,6 +196,8 @@ _TABLE = (
     Op("scale", (_inout("x", "N"),), ("N",), ("factor",), flops=_per("N", 1)),
     # y = x * factor, a number of the device.
     Op("scale_by", (_in("x", "N"), _in("factor", 1), _out("y", "N")), ("N",), flops=_per("N", 1)),
+    # y = x * factor: a sum that was made in double, as a number of the step.
+    Op("to_real", (_in("x", 1, kind="float64"), _out("y", 1)), (), ("factor",)),
     # y = (x - mean) * scale: columns without their mean, in a common unit.
     Op("standardise", (_in("x", "B", "N"), _in("mean", "N"), _in("scale", 1), _out("y", "B", "N")), ("B", "N"),
        flops=lambda d: 2 * d["B"] * d["N"]),

@@ -103,10 +103,15 @@ class Owner(Exclusive):
                     lock.release()
             del self._uses[None]
 
+    @property
+    def within(self) -> bool:
+        """Whether the calling thread is in the middle of changing the weights: this call is a signal handler's."""
+        return bool(self.whole._is_owned())  # type: ignore[attr-defined]
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """A context in which nothing changes, but what the calling thread may be in the middle of changing."""
-        if self.whole._is_owned():  # type: ignore[attr-defined]  # a handler of a signal: who stands in the turnstile may wait for its thread
+        if self.within:  # who stands in the turnstile may wait for this thread
             yield
             return
         with self.turnstile, self.whole:
@@ -119,22 +124,14 @@ class Owner(Exclusive):
         Raises:
             RuntimeError: it was called in the middle of a step, by a handler of a signal.
         """
+        within = self.within
         with self.waiting():
-            self.settle(what)
+            if self.finish is not None:
+                if within:
+                    raise RuntimeError(f"{what}: expected a model between two steps, but {self.user} is within one")
+                self.finish()  # an interrupt left it
+                self.finish = None
             yield
-
-    def settle(self, what: str) -> None:
-        """Takes back what an interrupt left unfinished; called with `whole` held.
-
-        Raises:
-            RuntimeError: it is no interrupt, but this call came in the middle of a step.
-        """
-        if self.finish is None:
-            return
-        if (user := self.user) is not None:
-            raise RuntimeError(f"{what}: expected a model between two steps, but {user} is within one")
-        self.finish()
-        self.finish = None
 
     @contextmanager
     def setting(self, what: str) -> Iterator[None]:

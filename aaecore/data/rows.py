@@ -97,14 +97,19 @@ def map_chunks(backend: Backend, function: Callable[[Tensor], Tensor], rows: Row
     return backend.array(out) if isinstance(out, Buffer) else out
 
 
+def spread(rows: Rows, most: int) -> Rows:
+    """At most so many rows, spread over all; of a device array the first ones."""
+    n = min(len(rows), most)
+    if isinstance(rows, Buffer):
+        return rows.rows(0, n)
+    return rows[np.linspace(0, len(rows) - 1, n).astype(np.int64)]
+
+
 def moments(backend: Backend, rows: Rows) -> tuple[np.ndarray, float, int]:
     """Mean (features,) and one standard deviation, of a feature on average, of rows spread over all, and how many."""
-    n = min(len(rows), SAMPLE)
-    if isinstance(rows, Buffer):
-        part = backend.to_host(rows.rows(0, n))
-    else:
-        part = rows[np.linspace(0, len(rows) - 1, n).astype(np.int64)]
+    some = spread(rows, SAMPLE)
+    part = backend.to_host(some) if isinstance(some, Buffer) else some
     if part.dtype == np.uint8:  # the very numbers that the kernels make of bytes
         part = part.astype(np.float32) * np.float32(1 / 255)
     part = part.astype(np.float64)
-    return part.mean(axis=0), float(np.sqrt(part.var(axis=0).mean())), n
+    return part.mean(axis=0), float(np.sqrt(part.var(axis=0).mean())), len(part)

@@ -1,7 +1,9 @@
-"""Arrays from files, by the ending of their names."""
+"""Arrays from and to files, by the ending of their names."""
 
 from __future__ import annotations
 
+import errno
+import io
 import math
 import os
 
@@ -9,10 +11,11 @@ import numpy as np
 
 from ..arguments import shown
 from ..errors import DataError
+from . import atomic
 from .csv import load_csv
-from .hdf5 import load_hdf5
+from .hdf5 import load_hdf5, opened
 from .idx import read_idx
-from .reading import reading
+from .reading import DAMAGED, reading
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 KINDS = "a file .h5, .npy, .csv or ...-ubyte[.gz]"
@@ -57,6 +60,35 @@ def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
             raise DataError(f"declares shape {shown(shape)} of {dtype}, {shown(needed)} bytes, but holds {left}")
         values = np.fromfile(file, dtype, math.prod(shape))
         return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
+
+
+def save_array(path: str | os.PathLike[str], array: np.ndarray, dataset: str) -> None:
+    """Writes numbers (N, ...) to a .npy file, or to a .h5 file under the name `dataset`, replacing an old one whole.
+
+    Raises:
+        OSError: it could not be written, or what was written does not read back; an old file is as before.
+    """
+    buffer = io.BytesIO()
+    if os.fsdecode(path).lower().endswith(".npy"):
+        np.save(buffer, array)
+        atomic.write(path, buffer.getbuffer())
+        return
+    import h5py
+
+    with h5py.File(buffer, "w") as file:
+        file.create_dataset(dataset, data=array, track_times=False)
+
+    def verify(written: str) -> None:
+        """HDF5 may end without an error and leave a file that it did not finish."""
+        try:
+            with opened(written) as (file, _):
+                is_same = np.array_equal(file[dataset][...], array)
+        except DAMAGED as error:
+            raise OSError(errno.EIO, f"what was written cannot be read: {error}") from error
+        if not is_same:
+            raise OSError(errno.EIO, "what was written reads back as something else")
+
+    atomic.write(path, buffer.getbuffer(), verify)
 
 
 def flattened(rows: np.ndarray) -> np.ndarray:

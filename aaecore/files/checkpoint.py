@@ -59,8 +59,9 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, An
     _check_names(tensors)
     datasets = {name: _plain(name, array) for name, array in tensors.items()}
     datasets[_META] = np.frombuffer(_encode_meta(meta), np.uint8)
-    digest, failure = _digest(datasets), f"{os.fsdecode(path)}: cannot write the checkpoint"
+    failure = f"{os.fsdecode(path)}: cannot write the checkpoint"
     with _refusing(failure):
+        digest = _digest(datasets)
         image = _image(datasets, digest)
     verify = partial(_verify, datasets=datasets, digest=digest, failure=f"{failure}: it does not read back as written")
     try:

@@ -94,6 +94,21 @@ def weighted(loss: Tensor, factor: Tensor) -> Tensor:
     return _Weighted(loss.maker, _scaled(seed, factor), _scaled(loss.buffer, factor)).forward()
 
 
+def squared_error(loss: Tensor, batch: int) -> Tensor:
+    """The mean over the batch of the squared norm of a loss's gradient before the mean, (1,): a number of the device.
+
+    Of a cross-entropy of sigmoid outputs or half a squared error of linear ones it is the squared error itself: what
+    is left to explain, where a cross-entropy of grey values never reaches 0.
+    """
+    if loss.maker is None or (seed := loss.maker.seed) is None:
+        raise ValueError(f"loss: expected a loss that depends on something, got a tensor of shape {loss.shape}")
+    backend = loss.backend
+    total, value = backend.empty((1,), "float64"), backend.empty((1,))
+    backend.launch("sum_squares", (seed.flat(), total), (seed.size, 0))
+    backend.launch("to_real", (total, value), (), (float(batch),))
+    return Tensor(value)
+
+
 def pull(loss: Tensor, *factors: Tensor) -> Tensor:
     """A loss whose gradient is that of loss * factors, and which is no part of the value of its phase.
 

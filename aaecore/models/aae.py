@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from .. import priors
 from ..core.random import Generator
-from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull
+from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull, squared_error
 from ..nn import Standardise
 from ..options import COUNT, COUNTS, number, one_of, option
 from ..priors import PRIOR
@@ -40,9 +40,9 @@ class AAE(Autoencoder):
         discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
         standardise: the networks take x without its mean, and codes too, both in a common unit: of the data that
             training begins with, and of the prior. So a wide prior trains as a narrow one does.
-        generator_weight: > 0 minimises ln(reconstruction) + weight * generator in one update, which no scale of the
-            data changes; the generator's rate beside the reconstruction's scales it. 0 gives the generator a phase of
-            its own after the discriminator's, as in the paper.
+        generator_weight: > 0 minimises reconstruction + weight * error * generator in one update, where the squared
+            error of the batch counts as a number; the generator's rate beside the reconstruction's scales it. 0 gives
+            the generator a phase of its own after the discriminator's, as in the paper.
         gradient_penalty: of the discriminator, see `functions.difference_penalty`; 0 for none.
         noise_dim: features of the noise of the universal posterior; latent_dim by default.
         activation: of the hidden layers: relu, leaky_relu, sigmoid or tanh.
@@ -58,13 +58,13 @@ class AAE(Autoencoder):
     """
 
     posterior: str = option(one_of(*POSTERIORS), "deterministic, gaussian or universal", default="deterministic")
-    prior: priors.Prior | priors.HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:2")
+    prior: priors.Prior | priors.HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:1")
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
     discriminator_hidden: Sequence[int] | None = option(COUNTS, "of the discriminator; as the encoder's", default=None)
     noise_dim: int | None = option(COUNT, "features of the universal posterior's noise; latent_dim", default=None)
     generator_weight: float = option(
-        number(0.0), "beside ln(reconstruction); 0 for a phase of its own", default=1.0, old=0.0
+        number(0.0), "beside the reconstruction; 0 for a phase of its own", default=2.0, old=0.0
     )
     gradient_penalty: float = option(number(0.0), "keeps the discriminator smooth; 0 for none", default=3.0, old=0.0)
 
@@ -111,14 +111,14 @@ class AAE(Autoencoder):
         """One update of the encoder for both of its losses, whose gradients so have a common measure.
 
         By itself Adam would make the generator's steps as large as those of the reconstruction, however little the
-        discriminator has to say. The gradient of ln(reconstruction) + weight * generator, times the reconstruction, is
-        that of the reconstruction plus the generator's times weight * reconstruction.
+        discriminator has to say. The generator's loss is weighed by the squared error, so that neither the scale of the
+        data nor how many features they have changes how the two compare.
         """
         z = self.code(batch.x, batch.rng)
         reconstruction = self.distance(self.decoder(z), batch.x)
         generator = adversarial_bce(self.discriminator(z), real=len(batch))
-        weight = batch.dial("generator_weight")
-        yield "reconstruction", reconstruction, pull(generator, reconstruction.detach(), weight)
+        pulled = pull(generator, squared_error(reconstruction, len(batch)), batch.dial("generator_weight"))
+        yield "reconstruction", reconstruction, pulled
         yield "discriminator", *self._told_apart(real, z.detach(), batch.rng)
         yield "generator", generator
 

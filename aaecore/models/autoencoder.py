@@ -5,8 +5,9 @@ Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -14,12 +15,13 @@ import numpy as np
 from .. import nn
 from ..arguments import choice, count
 from ..core.random import Generator
-from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, to_floats
+from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, spread, to_floats
 from ..data.table import Column, Table
 from ..functions import bce_with_logits, half_squared_error
 from ..functions.tensor import Tensor
 from ..options import COUNT, COUNTS, SWITCH, one_of, option
 from ..priors import HostSampler, Normal, Prior, as_prior
+from .health import SAMPLE, Health, advice
 from .model import Model
 from .posteriors import Posterior
 
@@ -112,6 +114,10 @@ class Autoencoder(Model, _Declared):
         """Codes as the networks have them."""
         return z if self.codes is None else self.codes(z)
 
+    def _back(self, z: Tensor) -> Tensor:
+        """Codes as users have them."""
+        return z if self.codes is None else self.codes.back(z)
+
     def code(self, x: Tensor, rng: Generator, *, sample: bool = True) -> Tensor:
         """A draw of q(z|x) in the networks' units on the device, with history; or without `sample` its centre."""
         return self.q.code(self.encoder, self.seen(x), rng, sample=sample)
@@ -138,8 +144,7 @@ class Autoencoder(Model, _Declared):
         def code(chunk: Tensor) -> Tensor:
             if sample:
                 self.sampler.advance()
-            z = self.code(chunk, self.sampler, sample=sample)
-            return z if self.codes is None else self.codes.back(z)
+            return self._back(self.code(chunk, self.sampler, sample=sample))
 
         rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range: outliers have codes too
         return map_chunks(self.backend, code, rows, self.latent_dim)
@@ -217,6 +222,24 @@ class Autoencoder(Model, _Declared):
         for start in range(0, len(rows), CHUNK):
             chunk = Tensor(to_floats(self.backend, rows, start, min(start + CHUNK, len(rows))))
             yield chunk, self.code(chunk, self.sampler, sample=False)
+
+    @cached_property
+    def _health(self) -> dict[int, Health]:
+        """By how many codes are looked at."""
+        return {}
+
+    def health(self, x: Rows) -> dict[str, float]:
+        """How well draws of the codes of some rows keep to the prior; see `health.Health.measure`."""
+        rows = spread(x, SAMPLE)
+        n = len(rows)
+        rng = Generator(self.backend, self.seed, first=1 << 17)  # of its own: nobody else's numbers change
+        if n not in self._health:
+            self._health[n] = Health(*(self.backend.to_host(self.draws["z"](rng, n)) for _ in range(3)))
+        z = self._back(self.code(Tensor(to_floats(self.backend, rows)), rng))
+        return self._health[n].measure(z.numpy())
+
+    def advice(self, row: Mapping[str, Any]) -> str:
+        return advice(row)
 
     def validate(self, table: Table) -> dict[str, float]:
         return {"validation": self.evaluate(table.columns["x"])}

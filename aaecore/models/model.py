@@ -34,7 +34,6 @@ from .batch import Batch
 
 MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
 TAKEN = {"", "epoch", "step", "validation"}  # columns of a history that are no phase
-SUGGESTED = 1e-3  # the learning rate of a phase that suggests no other
 OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
 
 _MADE = {"backend", "generator", "sampler", "owner", "writes"}  # of every model, besides its options and its networks
@@ -58,7 +57,7 @@ class Phase:
     name: str
     moves: tuple[str, ...]
     equilibrium: float | None = None
-    rate: float = SUGGESTED
+    rate: float = 1e-3
     game: bool = False
 
 
@@ -175,6 +174,14 @@ class Model(ABC):
         """What the history says of data that are not trained on; nothing by default."""
         return {}
 
+    def health(self, x: Rows) -> dict[str, float]:
+        """What the history says now and then of rows that are trained on; nothing by default."""
+        return {}
+
+    def advice(self, row: Mapping[str, Any]) -> str:
+        """What a row of the history means in words, where something is wrong; nothing by default."""
+        return ""
+
     # --- what follows from it -----------------------------------------------------------------------
 
     def _check(self) -> None:
@@ -215,10 +222,10 @@ class Model(ABC):
         """The parameters that a phase moves."""
         return [p for name in phase.moves for p in self.networks[name].parameters]
 
-    def check_data(self, x: Any, name: str) -> Rows:
-        """`x` as float32 or uint8 rows of the column "x", or one clear error."""
+    def check_data(self, x: Any, name: str, *, whole: bool = False) -> Rows:
+        """`x` as float32 or uint8 rows of the column "x", or one clear error; `whole` for a data set, see `as_rows`."""
         column = self.columns()["x"]
-        return as_rows(self.backend, x, name, column.features, **column.demands())
+        return as_rows(self.backend, x, name, column.features, **column.demands(), whole=whole)
 
     @property
     def parameters(self) -> dict[str, Parameter]:

@@ -39,7 +39,7 @@ class VAE(Autoencoder):
         ValueError, TypeError: a bad argument, or a prior without a density. DeviceError: as of `AAE`.
     """
 
-    prior: Prior | HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:2")
+    prior: Prior | HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:1")
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
     kl_weight: float = option(number(0.0), "of the divergence beside the reconstruction", default=1.0)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arguments import FLOAT32_MAX, count, number, reals, shown
+from ..arguments import FLOAT32_MAX, FLOAT32_TINY, count, number, reals, shown
 from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..core.random import Generator
@@ -111,7 +111,8 @@ class GaussianMixture(Prior):
         weights = _weights("weights", np.ones(len(means)) if self.weights is None else self.weights)
         if len(weights) != len(means):
             raise ValueError(f"weights: expected {len(means)} numbers, got {len(weights)}")
-        if not np.allclose(covariances, covariances.transpose(0, 2, 1)):
+        rounding = 1e-6 * float(np.abs(covariances).max())
+        if not np.allclose(covariances, covariances.transpose(0, 2, 1), atol=rounding):
             raise ValueError("covariances: expected symmetric matrices")
         try:
             factors = np.linalg.cholesky(covariances)
@@ -119,6 +120,8 @@ class GaussianMixture(Prior):
             raise ValueError("covariances: expected positive definite matrices") from None
         with np.errstate(over="ignore"):
             reach = np.abs(means) + _LARGEST_NORMAL * np.abs(factors).sum(axis=2)
+        if np.diagonal(factors, axis1=1, axis2=2).min() < FLOAT32_TINY:
+            raise ValueError("covariances: expected spreads that float32 can hold, got smaller ones")
         _check_reach("means and covariances", float(reach.max()), float(reach.max()))
         for name, array in (("means", means), ("covariances", covariances), ("weights", weights)):
             object.__setattr__(self, name, array.tolist())
@@ -163,9 +166,10 @@ class GaussianMixture(Prior):
             log_weights = np.log(weights / weights.sum())
         log_determinants = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
         log_scales = log_weights - self.fixed_dim / 2 * math.log(2 * math.pi) - log_determinants
-        log_scales, means, whitening = (
-            backend.from_host(t) for t in (log_scales, np.asarray(self.means), np.tril(np.linalg.inv(factors)))
-        )
+        inverse = np.tril(np.linalg.inv(factors))
+        if not np.abs(inverse).max() <= FLOAT32_MAX:
+            raise ValueError("covariances: expected matrices with an inverse that float32 can hold, got smaller ones")
+        log_scales, means, whitening = (backend.from_host(t) for t in (log_scales, np.asarray(self.means), inverse))
         return log_scales, means, whitening
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:

@@ -17,6 +17,7 @@ import numpy as np
 from ..arguments import count, number
 from ..errors import CheckpointError
 from ..files import atomic
+from ..models.health import NAMES
 from .history import History, Losses, Row, shown
 from .progress import Run
 
@@ -224,6 +225,7 @@ class Progress(Callback):
             self.live = self.file.isatty()
         self._drawn = 0.0
         self._begun = time.monotonic()
+        self._said: list[str] = []  # the beginning of what was said last of the model's health
 
     def on_train_begin(self, trainer: Run) -> None:
         self._begun = time.monotonic()
@@ -244,6 +246,12 @@ class Progress(Callback):
         seconds = time.monotonic() - self._begun
         start = "\r\033[K" if self.live else ""
         self._write(f"{start}{self._epoch(trainer, len(trainer.history))}  {text}  {seconds:.1f} s\n")
+
+        said = trainer.model.advice(row)
+        if said and said.partition(":")[2].split()[:2] != self._said:  # once, not after every epoch
+            self._write(f"{said}\n")
+        if said or set(row) & set(NAMES):
+            self._said = said.partition(":")[2].split()[:2]
 
     def on_train_end(self, trainer: Run) -> None:
         if self.live:

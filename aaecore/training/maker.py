@@ -253,8 +253,9 @@ class Maker:
             RuntimeError: in the middle of a step without the guard, which keeps nothing from before it.
         """
         run, owner = self._run, self._owner
+        within = owner.within
         with owner.waiting(), self._backend.unrecorded():
-            if owner.user is None:
+            if not within:
                 self.recover()
             kept = self._rollback.last if self._open is not None and self._open.guard else None
             if kept is not None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from ..arguments import number
 from ..functions.tensor import Parameter
-from ..models.model import SUGGESTED, Model, Phase
+from ..models.model import Model, Phase
 from ..optim import OPTIMIZERS, Adam, Optimizer, Passive
 
 MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
@@ -25,25 +25,32 @@ def makers(
     }
 
 
-def rates_of(model: Model, lr: float | Mapping[str, float]) -> dict[str, float]:
+def rates_of(phases: Sequence[Phase], lr: float | Mapping[str, float] | None) -> dict[str, float]:
     """The learning rate of each phase, by what a trainer was given as `lr`.
 
-    A number scales what the phases suggest, which is made for 1e-3.
+    Args:
+        phases: of a model; each suggests a rate.
+        lr: rates by phase, the suggested ones for those that are left out; or a number, the first phase's rate, which
+            scales the others with it; or None for the suggestions.
 
     Raises:
         ValueError, TypeError: phases that the model does not have, or no such rate.
     """
-    names = [phase.name for phase in model.phases]
-    if isinstance(lr, Mapping) and (unknown := sorted(map(str, set(lr) - set(names)))):
-        raise ValueError(f"lr: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
-    if isinstance(lr, Mapping):
-        return {phase.name: number("lr", lr.get(phase.name, phase.rate), 0.0) for phase in model.phases}
-    lr = number("lr", lr, 0.0)
-    return {p.name: number("lr", lr if p.rate == SUGGESTED else lr * (p.rate / SUGGESTED), 0.0) for p in model.phases}
+    suggested = {phase.name: phase.rate for phase in phases}
+    if lr is None:
+        return suggested
+    if not isinstance(lr, Mapping):
+        lr, first = number("lr", lr, 0.0), phases[0].rate
+        return {
+            name: number("lr", lr if rate == first else lr * (rate / first), 0.0) for name, rate in suggested.items()
+        }
+    if unknown := sorted(map(str, set(lr) - set(suggested))):
+        raise ValueError(f"lr: expected phases among {', '.join(suggested)}, got {', '.join(unknown)}")
+    return {name: number("lr", lr.get(name, rate), 0.0) for name, rate in suggested.items()}
 
 
 def make_optimizers(
-    model: Model, lr: float | Mapping[str, float], given: Mapping[str, MakeOptimizer] | None
+    model: Model, lr: float | Mapping[str, float] | None, given: Mapping[str, MakeOptimizer] | None
 ) -> dict[str, Optimizer]:
     """An optimizer for each phase.
 
@@ -55,7 +62,7 @@ def make_optimizers(
         raise TypeError(f"optimizers: expected a mapping of phases to functions, got {given!r}")
     if unknown := sorted(map(str, set(given or {}) - set(moving))):
         raise ValueError(f"optimizers: expected phases among {', '.join(moving)}, got {', '.join(unknown)}")
-    rates = rates_of(model, lr)
+    rates = rates_of(model.phases, lr)
     chosen = makers(model.phases, rates) | dict(given or {})
     return {
         phase.name: _made(phase, model, chosen[phase.name])

@@ -80,6 +80,10 @@ class Stepper:
 
     def begin_epoch(self, orders: Mapping[str, np.ndarray], used: Mapping[str, int]) -> None:
         """Sets the order of the rows of each stream, and how many of them are used already."""
+        rows = len(next(iter(self._columns.values())))
+        for name, order in orders.items():  # here for the whole epoch, since not every device's kernels look at them
+            if len(order) and not 0 <= order.min() <= order.max() < rows:
+                raise IndexError(f"order of stream {name!r}: expected rows below {rows}, got others")
         lengths = {name: len(order) for name, order in orders.items()}
         if lengths != {name: len(order) for name, order in self._orders.items()}:
             made = {name: self.backend.empty((n,), "int64") for name, n in lengths.items()}

@@ -17,6 +17,7 @@ from ..core.memory import Buffer
 from ..core.owner import Use
 from ..data.table import Table
 from ..errors import CheckpointError
+from ..models.health import due
 from ..models.model import Model, from_description
 from ..optim import schedules
 from . import state
@@ -39,9 +40,11 @@ class Trainer(Run):
     Args:
         model: what to train.
         batch_size: rows of a mini-batch; the last one of an epoch may be smaller.
-        lr: learning rate of Adam in every phase, or one per phase: {"reconstruction": 1e-3, ...}.
+        lr: learning rates of Adam by phase, {"reconstruction": 1e-3, ...}, or a number for the first phase, which scales
+            those of the others; by default what the model suggests, for `AAE` 1e-3 in every phase.
         labelled_batch_size: rows with a label that a step takes besides, of models that want some.
-        optimizers: instead of `lr`, per phase a function of the parameters: {"generator": partial(SGD, lr=0.1)}.
+        optimizers: instead of `lr`, per phase a function of the parameters: {"discriminator": partial(SGD, lr=0.1)}. By
+            default Adam, with a first moment that decays by 0.5 in the phases of a game.
         schedule: a function of the step that scales the learning rates; see `aaecore.schedules`.
         clip_norm: upper bound of the global norm of each phase's gradients; None does not clip and fuses the
             updates with the gradients.
@@ -67,7 +70,7 @@ class Trainer(Run):
     """
 
     def __init__(
-        self, model: Model, batch_size: int = 100, lr: float | Mapping[str, float] = 1e-3, *,
+        self, model: Model, batch_size: int = 100, lr: float | Mapping[str, float] | None = None, *,
         labelled_batch_size: int = 100, optimizers: Mapping[str, MakeOptimizer] | None = None,
         schedule: schedules.Schedule | None = None, clip_norm: float | None = None, guard: bool = True,
         record: bool = True,
@@ -79,6 +82,7 @@ class Trainer(Run):
             labelled_batch_size=labelled_batch_size, schedule=schedule, clip_norm=clip_norm, guard=guard, record=record,
         )  # fmt: skip
         self._rates, self._inputs, self._maker = Rates(self), Inputs(self), Maker(self)
+        self._parameters = sum(p.buffer.size for p in model.parameters.values())
 
     @property
     def lr(self) -> MutableMapping[str, float]:
@@ -87,7 +91,7 @@ class Trainer(Run):
 
     @lr.setter
     def lr(self, lr: float | Mapping[str, float]) -> None:
-        self.base_lr = rates_of(self.model, lr)
+        self.base_lr = rates_of(self.phases, lr)
 
     # --- one step ---------------------------------------------------------------------------------
 
@@ -208,12 +212,16 @@ class Trainer(Run):
         while going:
             self._maker.stepper.begin_epoch(self._inputs.orders(table), self._inputs.used())
             self._maker.snapshot()  # so that what is repeated after a bad step lies within one order of the rows
-            going = self._one_epoch(validation, listeners, stop) and not stop.received and self.epoch < self.epochs
+            going = (
+                self._one_epoch(table, validation, listeners, stop) and not stop.received and self.epoch < self.epochs
+            )
             if path is not None and (not going or time.monotonic() - saved >= interval):
                 self.save(path)
                 saved = time.monotonic()
 
-    def _one_epoch(self, validation: Table | None, listeners: Sequence[Callback], stop: StopSignals) -> bool:
+    def _one_epoch(
+        self, table: Table, validation: Table | None, listeners: Sequence[Callback], stop: StopSignals
+    ) -> bool:
         """Makes the rest of the current epoch; False if training should stop."""
         going, step_by_step = True, any(c.wants_every_step for c in listeners)
         sizes = self._inputs.sizes()
@@ -233,20 +241,22 @@ class Trainer(Run):
         self._maker.check()
         if self.position < self.rows:
             return False
-        row = self._end_epoch(validation)
+        row = self._end_epoch(table, validation)
         wishes = [c.on_epoch_end(self, row) for c in listeners]
         self.history.settle()
         return going and not any(wishes)
 
-    def _end_epoch(self, validation: Table | None) -> Row:
+    def _end_epoch(self, table: Table, validation: Table | None) -> Row:
         means = (self.sums / self.rows).tolist()
         row: Row = {"epoch": self.epoch + 1, "step": self.steps, **dict(zip(self.names, means, strict=True))}
         if validation is not None:
             row |= self.model.validate(validation)
+        rows = self.made_rows(self._now.moment)
+        if due(self.steps, rows[-1]["step"] if rows else 0, self._parameters, self.batch_size):
+            row |= self.model.health(table.columns["x"])
         row |= {f"lr_{name}": optimizer.lr for name, optimizer in self.optimizers.items()}
         self._maker.close_epoch()
-        rows = self.history.rows
-        rows[len(self.made_rows(self._now.moment)) :] = [row]  # a row that an interrupt left alone is replaced
+        self.history.rows[len(rows) :] = [row]  # a row that an interrupt left alone is replaced
         self._now.moment = self._now.moment.after_epoch()
         return row
 

@@ -39,6 +39,8 @@ KERNEL(scale_by) {
   for_elements(dim[0], MOVE_COST, [=](long i) { y[i] = x[i] * factor; });
 }
 
+KERNEL(to_real) { *out<float>(buf, 1) = (float)(*in<double>(buf, 0) * scalar[0]); }
+
 KERNEL(standardise) {
   const float *x = in<float>(buf, 0), *mean = in<float>(buf, 1), scale = *in<float>(buf, 2);
   float* y = out<float>(buf, 3);

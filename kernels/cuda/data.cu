@@ -34,6 +34,8 @@ KERNEL(scale_by, THREADS, const float* x, const float* factor, float* y, int N) 
   if (i < N) y[i] = x[i] * *factor;
 }
 
+KERNEL(to_real, 1, const double* x, float* y, double factor) { *y = (float)(*x * factor); }
+
 KERNEL(standardise, THREADS, const float* x, const float* mean, const float* scale, float* y, int B, int N) {
   const int i = element();
   if (i < B * N) y[i] = (x[i] - mean[i % N]) * *scale;

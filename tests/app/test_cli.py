@@ -17,9 +17,10 @@ from aaecore.backends.cpu import get_num_threads, set_num_threads
 from aaecore.training.callbacks import Callback
 
 for package in ("click", "rich", "matplotlib"):
-    pytest.importorskip(package, reason="the command line needs the extra: pip install 'aaecore[app]'")
+    pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
 
-SMALL = ("--hidden", "16", "--batch-size", "20", "--latent-dim", "3", "--epochs", "2", "--two-dimensional-epochs", "1")
+ROWS = ("--hidden", "16", "--batch-size", "20", "--latent-dim", "3", "--epochs", "2")
+SMALL = (*ROWS, "--two-dimensional", "--two-dimensional-epochs", "1")
 BETA1 = {"reconstruction": 0.9, "discriminator": 0.5, "generator": 0.5}
 PICTURES = {"reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png"}
 
@@ -79,7 +80,7 @@ def test_train_writes_the_run_folder(finished):
 
 def test_train_without_data_takes_the_embedded_digits_and_ends_with_numbers(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["train", "--hidden", "16", "--epochs", "1", "--no-two-dimensional"]) == 0
+    assert cli.run(["train", "--hidden", "16", "--epochs", "1"]) == 0
     (folder,) = (tmp_path / "runs").iterdir()
     out, err = capsys.readouterr()
     assert "reconstruction loss, test data" in out
@@ -109,7 +110,7 @@ def test_a_2d_model_serves_for_all_pictures(tmp_path, images):
 def test_the_table_and_the_threads(tmp_path, capsys):
     before, data = get_num_threads(), str(tmp_path / "x.npy")
     np.save(data, np.arange(800.0).reshape(40, 20))  # so that the rows for testing have quite another loss
-    arguments = ["--folder", str(tmp_path), *SMALL, "--reconstruction", "mse", "--output", "linear", "--no-plots"]
+    arguments = ["--folder", str(tmp_path), *ROWS, "--reconstruction", "mse", "--output", "linear", "--no-plots"]
     try:
         assert cli.run(["train", "--data", data, *arguments, "--threads", str(before + 1)]) == 0
         assert get_num_threads() == before + 1
@@ -125,7 +126,7 @@ def test_the_table_and_the_threads(tmp_path, capsys):
 def test_rows_that_are_no_images(tmp_path):
     data = str(tmp_path / "rows.npy")
     np.save(data, np.random.default_rng(0).normal(size=(40, 7)))
-    arguments = ["train", "--data", data, "--folder", str(tmp_path / "run"), *SMALL, "--prior", "uniform:-1:1"]
+    arguments = ["train", "--data", data, "--folder", str(tmp_path / "run"), *ROWS, "--prior", "uniform:-1:1"]
     assert cli.run([*arguments, "--reconstruction", "mse", "--output", "linear"]) == 0
     assert set(os.listdir(tmp_path / "run")) == {"config.toml", "checkpoint.h5", "history.csv", "losses.png"}
 
@@ -138,8 +139,8 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path, images, finished, capsy
     folder = str(tmp_path)
     assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 0
     (tmp_path / "notes.txt").write_text("mine")
-    again = ["train", "--data", images, "--folder", folder, *SMALL, "--overwrite", "--seed", "7"]
-    assert cli.run([*again, "--no-two-dimensional"]) == 0
+    again = ["train", "--data", images, "--folder", folder, *ROWS, "--overwrite", "--seed", "7"]
+    assert cli.run(again) == 0
     assert config.read(tmp_path / "config.toml").seed == aaecore.load(f"{folder}/checkpoint.h5").seed == 7
     names = {"config.toml", "checkpoint.h5", "history.csv", "reconstructions.png", "samples.png", "losses.png"}
     assert set(os.listdir(folder)) == {*names, "notes.txt"}  # nothing of the old run stays beside the new one
@@ -154,7 +155,7 @@ def test_files_of_the_user_are_not_replaced(tmp_path, images, capsys, name):
 
 
 def test_an_error_leaves_the_run_to_overwrite(tmp_path, images, capsys):
-    run, path = ["train", "--folder", str(tmp_path / "run"), *SMALL, "--no-plots", "--data"], str(tmp_path / "x.npy")
+    run, path = ["train", "--folder", str(tmp_path / "run"), *ROWS, "--no-plots", "--data"], str(tmp_path / "x.npy")
     assert cli.run([*run, images]) == 0
     before = content(tmp_path / "run", "checkpoint.h5")
     np.save(path, np.arange(40.0).reshape(40, 1))
@@ -181,9 +182,9 @@ def test_a_run_finds_its_data_from_another_folder(tmp_path, images, monkeypatch)
         (["--data", "cifar"], "data: expected one of mnist-sample"),
         (["--data", "two\nlines.npy"], "two lines.npy: no such file"),
         (["--prior", "ring"], "prior: GaussianMixture has dimension 2, but latent_dim is 8"),
-        (["--two-dimensional-prior", "normal:-1"], "two_dimensional_prior: 'normal:-1': std"),
+        (["--two-dimensional", "--two-dimensional-prior", "normal:-1"], "two_dimensional_prior: 'normal:-1': std"),
         (["--device", "tpu"], "tpu"),
-        (["none.toml"], "No such file or directory: 'none.toml'"),
+        (["none.toml"], "aaecore: none.toml: No such file or directory"),
         (["--schedule", "step:0"], "schedule: 'step:0': milestones"),
         (["--output", "linear"], "output: reconstruction='bce' works on the logits"),
     ],
@@ -347,7 +348,7 @@ def test_info(finished, capsys):
 def test_info_on_something_else(tmp_path, capsys):
     fails(capsys, ["info", tmp_path / "none.h5"], "none.h5: cannot load as an aaecore checkpoint")
     aaecore.files.checkpoint.write(tmp_path / "other.h5", {}, {"model": {}})
-    fails(capsys, ["info", tmp_path / "other.h5"], "other.h5: expected the checkpoint of a trainer")
+    fails(capsys, ["info", tmp_path / "other.h5"], "other.h5: expected a model, or the checkpoint of a trainer")
 
 
 def test_a_loss_that_is_not_finite_is_one_line(tmp_path, images, capsys):
@@ -363,8 +364,8 @@ def test_where_nothing_can_be_written(tmp_path, finished, images, capsys, monkey
     os.mkfifo(tmp_path / "pipe.npy")
     monkeypatch.setattr(cli, "load", None)  # before any work
     for start in (["encode", finished, images], ["sample", finished]):
-        fails(capsys, [*start, tmp_path / "none" / "z.npy"], f"its folder does not exist: '{tmp_path}/none/z.npy'")
-        fails(capsys, [*start, tmp_path / "pipe.npy"], f"exists and is not a regular file: '{tmp_path}/pipe.npy'")
+        fails(capsys, [*start, tmp_path / "none" / "z.npy"], f"{tmp_path}/none/z.npy: its folder does not exist")
+        fails(capsys, [*start, tmp_path / "pipe.npy"], f"{tmp_path}/pipe.npy: exists and is not a regular file")
 
 
 class Stop(Callback):
@@ -437,4 +438,5 @@ def test_without_the_extra_one_line_says_what_to_install(missing):
     code = f"import sys; sys.modules[{missing!r}] = None; from aaecore.app import cli; cli.main()"
     done = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "aaecore: the command line needs click, rich and matplotlib: pip install 'aaecore[app]'\n"
+    what = "click, rich and matplotlib: pip install '.[app]' in the checkout of aaecore"
+    assert done.stderr == f"aaecore: the command line needs {what}\n"

@@ -31,12 +31,9 @@ def test_toml_round_trip(tmp_path, given):
 
 def test_every_key_is_written_unless_it_is_none():
     values = config.to_toml(replace(RunConfig(), threads=None, image_shape=None))
-    assert [name for name in KEYS if f"\n{name} = " not in f"\n{values}" and f"[{name}]" not in values] == [
-        "image_shape",
-        "discriminator_hidden",
-        "noise_dim",
-        "threads",
-    ]
+    absent = [name for name in KEYS if f"\n{name} = " not in f"\n{values}" and f"[{name}]" not in values]
+    unset = ["data_folder", "image_shape", "discriminator_hidden", "noise_dim", "clip_norm", "patience", "threads"]
+    assert absent == unset
 
 
 @pytest.mark.parametrize(
@@ -198,7 +195,9 @@ def test_an_archive_is_no_array(tmp_path):
 
 def test_named_data_without_files_speaks_of_what_a_configuration_can_do(monkeypatch):
     monkeypatch.delenv("AAECORE_DATA", raising=False)
-    with pytest.raises(DataError, match=r": set the environment variable AAECORE_DATA$") as caught:
+    with pytest.raises(
+        DataError, match=r": give --data-folder or set the environment variable AAECORE_DATA$"
+    ) as caught:
         sources.load(RunConfig(data="mnist"))
     assert "folder=" not in str(caught.value)
 

@@ -5,13 +5,13 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from aaecore import AAE, priors
-from aaecore.app import plots
+from aaecore import AAE, datasets, priors
+from aaecore.app import config, plots, sources
 from aaecore.app.sources import Source
 from aaecore.models.model import Phase
 from aaecore.training.history import History
 
-pytest.importorskip("matplotlib", reason="pictures need the extra: pip install 'aaecore[app]'")
+pytest.importorskip("matplotlib", reason="pictures need the extra: pip install '.[app]'")
 SHAPE = (4, 5)
 
 
@@ -97,11 +97,78 @@ def test_scatter_shows_every_code_by_class_and_the_prior(x):
     assert len(styles) == 12
 
 
-def test_scatter_without_labels_and_with_another_prior(x):
-    (axes,) = plots.latent_scatter(model(prior=priors.Uniform()), x).axes
+def test_scatter_without_labels(x):
+    (axes,) = plots.latent_scatter(model(), x).axes
     assert len(axes.collections[0].get_offsets()) == len(x)
-    assert len(axes.lines) == 0
-    assert axes.get_legend() is None
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == [r"prior, 2$\sigma$"]
+
+
+def laplace(n, rng):
+    return rng.laplace(size=(n, 2))
+
+
+CORRELATED = priors.GaussianMixture([[-4.0, 0.0], [4.0, 1.0]], [[[1.0, 0.5], [0.5, 1.0]], [[2.0, 0.0], [0.0, 0.3]]])
+# What the points of a curve have in common: f(points) is 1 on all of it.
+CURVES = {
+    "normal": (priors.Normal(std=3.0, mean=1.0), lambda p: np.hypot(*(p - 1).T) / 6),
+    "uniform": (priors.Uniform(-2.0, 1.0), lambda p: np.abs((p + 0.5) / 1.5).max(axis=1)),
+    "hypersphere": (priors.Hypersphere(2.0), lambda p: np.hypot(*p.T) / 2),
+    "swiss roll": (priors.SwissRoll((0.5, 2.0), 15.0), None),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_scatter_draws_the_curve_of_the_prior(x, name):
+    prior, on_it = CURVES[name]
+    (axes,) = plots.latent_scatter(model(prior=prior), x).axes
+    (line,) = axes.lines
+    assert len(axes.get_legend().get_texts()) == 1
+    points = line.get_xydata()
+    if on_it is not None:
+        np.testing.assert_allclose(on_it(points), 1, atol=1e-6)
+    else:  # every sample lies on the curve, from its beginning to its end
+        gaps = np.linalg.norm(prior.sample(5000)[:, None] - points, axis=2)
+        assert gaps.min(axis=1).max() < 0.5
+        assert gaps.min(axis=0).max() < 1.0
+    if name == "uniform":
+        assert set(map(tuple, points.tolist())) == {(-2, -2), (1, -2), (1, 1), (-2, 1)}
+    low, high = axes.dataLim.min, axes.dataLim.max
+    assert (low <= points.min(axis=0)).all()
+    assert (high >= points.max(axis=0)).all()
+
+
+def test_scatter_draws_the_ellipse_of_every_component(x):
+    (axes,) = plots.latent_scatter(model(prior=CORRELATED), x).axes
+    assert len(axes.lines) == 2
+    for line, mean, covariance in zip(axes.lines, CORRELATED.means, CORRELATED.covariances, strict=True):
+        away = line.get_xydata() - mean
+        np.testing.assert_allclose(np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away), 4)
+
+
+@pytest.mark.parametrize(("prior", "shown"), [(laplace, "prior, samples"), (priors.Categorical(), "prior")])
+def test_scatter_draws_samples_of_any_other_prior(x, prior, shown):
+    (axes,) = plots.latent_scatter(model(prior=prior), x).axes
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == [shown]
+    codes, drawn = axes.collections
+    assert len(codes.get_offsets()) == len(x)
+    assert len(drawn.get_offsets()) == (plots.PRIOR_SAMPLES if prior is laplace else 2)
+
+
+def test_scatter_leaves_the_samples_of_a_model_alone(x):
+    drawn = model(prior=laplace)
+    plots.latent_scatter(drawn, x)
+    np.testing.assert_array_equal(drawn.sample(3), model(prior=laplace).sample(3))
+
+
+def test_classes_have_the_names_of_the_data(x, monkeypatch):
+    names, y = [f"class {i}" for i in range(12)], np.arange(23) % 12
+    shown = plots.of_run([model()], History(), Source(x, x, y, None, y, tuple(names)))["latent.png"]()
+    assert [t.get_text() for t in shown.axes[0].get_legend().get_texts()][:12] == names
+    sample = datasets.load("mnist-sample", dtype="uint8")
+    monkeypatch.setattr("aaecore.datasets.load", lambda name, **rest: sample)
+    made = {name: sources.load(config.of(AAE)(data=name)).class_names for name in datasets.NAMES}
+    assert made["fashion-mnist"][9] == "ankle boot"
+    assert (made["mnist"], made["mnist-sample"]) == (None, None)
 
 
 def test_loss_curves():

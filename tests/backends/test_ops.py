@@ -176,7 +176,16 @@ def test_arguments_agree_with_the_table(op: Any) -> None:
 
 
 def test_every_op_that_can_be_shared_has_a_case_for_threads() -> None:
-    small = {"cursor_advance", "log_value", "take_rate", "adam_advance", "sgd_advance", "clip_scale", "rng_advance"}
+    small = {
+        "cursor_advance",
+        "log_value",
+        "take_rate",
+        "adam_advance",
+        "sgd_advance",
+        "clip_scale",
+        "rng_advance",
+        "to_real",
+    }
     assert {op for op, cases in CASES.items() if not any(c.parallel for c in cases)} == small
 
 

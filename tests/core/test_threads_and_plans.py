@@ -12,6 +12,7 @@ import pytest
 
 from aaecore.backends.devices import get_backend
 from aaecore.core.memory import Writes
+from aaecore.kernels import cpu as compiled
 
 DEVICES = ["cpu", "reference"]
 
@@ -135,6 +136,11 @@ def test_a_gather_of_rows_that_are_not_there_is_an_index_error(op, index, cursor
     backend.upload(buffers[2], np.array([0]))
     plan.replay()  # nothing of the error is left
     assert backend.to_host(out).tolist() == rows[[4, 1]].tolist()
+
+
+def test_kernels_without_an_instruction_set_cannot_be_made():
+    with pytest.raises(TypeError):
+        compiled.Kernels.__new__(compiled.Kernels)
 
 
 @pytest.mark.parametrize("at", [-1, -4, 7])

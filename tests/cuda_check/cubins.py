@@ -122,6 +122,14 @@ def missing() -> str:
     return f"no {' and no '.join(lacking)}; {INSTALL}" if lacking else ""
 
 
+def leave_to_cuda_check() -> None:
+    """Skips a test that compiles for minutes, unless these checks were asked for."""
+    import pytest
+
+    if os.environ.get("AAECORE_REQUIRE_CUDA_CHECK") != "1":
+        pytest.skip("compiles all kernels for minutes: make cuda-check does it")
+
+
 def skip(reason: str) -> NoReturn:
     """Of tests that lack something; AAECORE_REQUIRE_CUDA_CHECK=1 makes them fail instead."""
     import pytest  # not needed to print the table

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from aaecore import AAE, VAE, Trainer, data
+from aaecore.app import config, runs, sources
 from aaecore.arguments import FILE_BYTES
 
 D = 12
@@ -33,6 +34,14 @@ def test_bytes_of_0_and_1_are_no_data_set():
     with pytest.raises(ValueError, match=rf"^validation: {READ_OTHERWISE}"):
         fit(trainer, BITS.astype(np.float32), validation=BITS)
     assert trainer.steps == 0
+
+
+def test_a_file_of_bytes_of_0_and_1_is_no_data_of_a_run(tmp_path):
+    np.save(tmp_path / "x.npy", BITS)
+    options = config.of(AAE)(data=str(tmp_path / "x.npy"))
+    source = sources.load(options)
+    with pytest.raises(ValueError, match=rf"^data: {READ_OTHERWISE}"):
+        runs.new_trainer(options, runs.parts(options, source)[0], source)
 
 
 def test_rows_of_0_and_1_that_may_be_dark_pictures_are_a_warning():
@@ -110,6 +119,7 @@ def test_codes_need_no_range():
     m = model()
     assert np.isfinite(m.encode(x)).all()
     assert np.isfinite(m.reconstruct(x)).all()
+    assert np.isfinite(m.score_samples(x, by="discriminator")).all()
 
 
 # --- tables of objects, sparse ones, arrays in files ------------------------------------------------------------------

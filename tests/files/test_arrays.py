@@ -1,6 +1,7 @@
 """NumPy's files: arrays come back, whatever else is one DataError that names the file."""
 
 import io
+import os
 import random
 import struct
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from aaecore.errors import DataError
-from aaecore.files.arrays import load_array, load_npy
+from aaecore.files.arrays import load_array, load_npy, save_array
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -21,6 +22,37 @@ def test_arrays_come_back(tmp_path, x, dtype):
     found = load_array(str(tmp_path / "a.npy"))
     np.testing.assert_array_equal(found, given, strict=True)
     assert found.flags.writeable
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.h5"])
+@pytest.mark.parametrize("x", [X, X[:, 0], X.astype(">f8"), X[::2]], ids=lambda x: str(x.shape))
+def test_what_was_saved_is_loaded(tmp_path, x, name):
+    save_array(tmp_path / name, x, "z")
+    np.testing.assert_array_equal(load_array(str(tmp_path / name), "z"), x)
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.h5"])
+@pytest.mark.parametrize("cut", [0.0, 0.5, -100])
+def test_what_does_not_read_back_replaces_nothing(tmp_path, monkeypatch, name, cut):
+    save_array(tmp_path / name, X, "z")
+    real = os.write
+
+    def write_other(file, data):
+        at = int(cut * len(data)) if cut >= 0 else len(data) + int(cut)
+        real(file, bytes(data[:at]) + bytes(b ^ 0xFF for b in data[at : at + 100]) + bytes(data[at + 100 :]))
+        return len(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_other)
+        try:
+            save_array(tmp_path / name, X + 1, "z")
+        except OSError as error:
+            assert "what was written" in str(error)  # noqa: PT017 - some bytes of an HDF5 file hold nothing
+            np.testing.assert_array_equal(load_array(str(tmp_path / name), "z"), X)
+        else:
+            assert name == "a.h5"
+            np.testing.assert_array_equal(load_array(str(tmp_path / name), "z"), X + 1)
 
 
 def file_of(header, content=b"", version=(1, 0)):

@@ -173,8 +173,10 @@ def virtual(file, source):
         ({"meta": b"[1]"}, "damaged metadata: expected a JSON object, got list"),
         ({"meta": b'{"a":1,"a":2}'}, "damaged metadata: expected unique keys"),
         ({"meta": b'{"a":"\xc3\xa9"}'}, "damaged metadata: 'ascii' codec"),
-        ({"meta": b"[" * 9000}, "damaged metadata: "),
+        ({"meta": b'{"a":' * 400}, "damaged metadata: "),
+        ({"meta": b"[" * 9000}, "damaged metadata: expected at most 500 values"),
         ({"meta": b'{"a":' + b"1" * 5000 + b"}"}, "damaged metadata: Exceeds the limit"),
+        ({"meta": b'{"a":[' + b"[]," * 400 + b"[]]}"}, "damaged metadata: expected at most 500 values, got up to 803"),
         ({"meta": b" " * 9999 + b"{}"}, "expected 2 to 10000 bytes within the file, got 10001"),
         ({"meta": None, "build": link(h5py.SoftLink("/other"), "meta")}, "'meta': expected a hard link"),
         ({"meta": None, "build": lambda file: file.create_group("meta")}, "damaged metadata"),
@@ -184,6 +186,7 @@ def virtual(file, source):
 )
 def test_hostile_files_are_refused(tmp_path, monkeypatch, options, match):
     monkeypatch.setattr(checkpoint, "_META_CAP", 10_000)
+    monkeypatch.setattr(checkpoint, "_VALUES_CAP", 500)
     forge(tmp_path / "c.h5", **options)
     refused(tmp_path / "c.h5", match)
     only_tensors = options.keys() == {"build"}

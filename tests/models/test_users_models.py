@@ -145,7 +145,7 @@ def refused(done, message):
 
 
 def test_the_command_line_trains_resumes_and_samples_it(tmp_path, images):
-    pytest.importorskip("click", reason="the command line needs the extra: pip install 'aaecore[app]'")
+    pytest.importorskip("click", reason="the command line needs the extra: pip install '.[app]'")
     small = ("--data", images, "--hidden", "16", "--batch-size", "20", "--latent-dim", "3", "--schedule", "constant")
     run, other = tmp_path / "run", tmp_path / "other"
     done = command("train", "--model", "gan:GAN", *small, "--epochs", "1", "--folder", run)

@@ -168,8 +168,8 @@ def test_bad_options(options, message):
 def test_the_command_line_trains_one(tmp_path, capsys):
     folder, path = str(tmp_path / "run"), str(tmp_path / "x.npy")
     np.save(path, np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8))
-    small = ["--hidden", "16", "--epochs", "2", "--two-dimensional-epochs", "1", "--batch-size", "20"]
-    options = ["--model", "VAE", "--warm-up", "3", "--lr", "2e-3", "--latent-dim", "3"]
+    small = ["--hidden", "16", "--epochs", "2", "--two-dimensional", "--two-dimensional-epochs", "1"]
+    options = ["--batch-size", "20", "--model", "VAE", "--warm-up", "3", "--lr", "2e-3", "--latent-dim", "3"]
     assert cli.run(["train", "--data", path, "--folder", folder, *small, *options]) == 0
     trained = Trainer.resume(f"{folder}/checkpoint.h5")
     assert (type(trained.model), trained.model.warm_up, trained.base_lr) == (aaecore.VAE, 3, {"elbo": 2e-3})

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 from trained import PLAIN
 
-from aaecore import AAE, Trainer, priors
+from aaecore import AAE, VAE, Trainer, priors
 
 MAX = float(np.finfo(np.float32).max)
+
+
+def thin(wide, narrow):
+    """A covariance whose factor is lower triangular with a small diagonal and something larger below it."""
+    factor = np.array([[narrow, 0.0], [wide, narrow]])
+    return factor @ factor.T
 
 
 def model(prior, latent_dim=2, **options):
@@ -72,6 +78,9 @@ def test_what_is_taken_has_finite_draws(prior, device):
         (lambda: priors.SwissRoll(noise=3e38), "noise"),
         (lambda: priors.GaussianMixture([[3e38, 0]], [np.eye(2) * 1e76]), "means and covariances"),
         (lambda: priors.GaussianMixture([[0.0, 0]], [np.eye(2) * 1e80]), "means and covariances"),
+        (lambda: priors.GaussianMixture([[0.0, 0]], [np.eye(2) * 1e-80]), "covariances"),
+        (lambda: VAE(6, 2, (5,), prior=priors.GaussianMixture([[0.0, 0]], [thin(1e-30, 1e-36)])), "covariances"),
+        (lambda: priors.GaussianMixture([[0.0, 0]], [[[1e-20, 5e-21], [0, 1e-20]]]), "covariances"),
         (lambda: priors.GaussianMixture([[10**400, 0]], [np.eye(2)]), "means"),
         (lambda: priors.GaussianMixture([[0, 0]], [np.ma.masked_array(np.eye(2), True)]), "covariances"),
         (lambda: priors.Categorical(np.ma.masked_array([1, 2], True)), "weights"),
@@ -132,14 +141,14 @@ def test_a_file_cannot_name_a_prior_that_it_does_not_describe():
 
 def test_a_function_may_fill_the_same_array_again():
     """A roll-back repeats steps with the samples that they had, not with those of the last one."""
-    kept = np.zeros((20, 2))
+    kept = np.zeros((100_000, 2))
 
     def reusing(n, rng):
-        kept[:] = rng.standard_normal((20, 2))
+        kept[:n] = rng.standard_normal((n, 2))
         return kept[:n]
 
     def fresh(n, rng):
-        return rng.standard_normal((20, 2))[:n]
+        return rng.standard_normal((n, 2))
 
     x = np.random.default_rng(0).random((200, 6))
     states = []

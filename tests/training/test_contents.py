@@ -72,12 +72,18 @@ def tell(where, **values):
     return lambda tensors, meta: meta[where].update(values)
 
 
-STATE = "optimizer/generator/state"
+STATE = "optimizer/discriminator/state"
 CONTENT = {
     "weight": (put("model/encoder.0.weight", 3, np.nan), "model/encoder.0.weight: expected finite numbers"),
     "bias": (put("model/decoder.0.bias", 0, -np.inf), "model/decoder.0.bias: expected finite numbers"),
-    "moment": (put("optimizer/generator/m/encoder.0.weight", 0, np.inf), "m/encoder.0.weight: expected finite"),
-    "second": (put("optimizer/generator/v/encoder.0.weight", 0, -1e-9), "v/encoder.0.weight: expected second moments"),
+    "moment": (
+        put("optimizer/discriminator/m/discriminator.0.weight", 0, np.inf),
+        "m/discriminator.0.weight: expected finite",
+    ),
+    "second": (
+        put("optimizer/discriminator/v/discriminator.0.weight", 0, -1e-9),
+        "v/discriminator.0.weight: expected second moments",
+    ),
     "steps": (put(STATE, STEP, -1.0), f"{STATE}: expected the state of"),
     "half a step": (put(STATE, STEP, 1.5), f"{STATE}: expected the state of"),
     "rate": (put(STATE, LR, -1.0), f"{STATE}: expected the state of"),
@@ -105,6 +111,7 @@ CONTENT = {
     "a prior with infinite draws": (tell("model", prior={"type": "Uniform", "low": -3e38, "high": 3e38}), "high: "),
     "an unknown prior": (tell("model", prior={"type": "Cauchy"}), "prior: expected type to be one of"),
     "a list for a prior": (tell("model", prior=["Normal"]), "damaged or hostile metadata"),
+    "a million layers": (tell("model", hidden=[1] * 10**6), "hidden: expected at most 1000 integers, got 1000000"),
     "huge text": (tell("model", activation="x" * 10**6), "activation: expected one of"),
 }
 

@@ -10,8 +10,10 @@ import pytest
 from trained import D, model, same
 
 import aaecore
-from aaecore import Trainer
+from aaecore import Trainer, callbacks
 from aaecore.core.owner import Use
+from aaecore.training.guard import Rollback
+from aaecore.training.progress import Moment
 from aaecore.training.signals import StopSignals
 
 PACKAGE = Path(aaecore.__file__).parent
@@ -136,6 +138,73 @@ def test_a_step_cut_short_without_a_guard_is_not_saved(x, tmp_path, monkeypatch)
     trainer.step(x[:10])
     trainer.save(tmp_path / "a.h5")
     assert Trainer.resume(tmp_path / "a.h5").steps == 2
+
+
+def test_an_epoch_that_is_interrupted_as_it_ends_has_one_row(x, tmp_path, monkeypatch):
+    """The row is there and the epoch not counted: neither a file nor what follows has it twice."""
+    whole, trainer = small(), small()
+    whole.fit(x, 2, progress=False)
+
+    def interrupted(self):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Moment, "after_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, 2, progress=False)
+    assert (trainer.epoch, len(trainer.history)) == (0, 1)
+    trainer.save(tmp_path / "a.h5")
+    for made in (trainer, Trainer.resume(tmp_path / "a.h5")):
+        made.fit(x, 2, progress=False)
+        assert same(made, whole)
+        assert made.history.rows == whole.history.rows
+
+
+def test_at_the_end_of_an_interrupted_fit_the_state_is_whole(x, tmp_path, monkeypatch):
+    """Also where the interrupt left a burst open: callbacks may save, and set the weights."""
+
+    class Ends(callbacks.Callback):
+        def on_train_end(self, trainer):
+            trainer.save(tmp_path / "a.h5")
+            trainer.model.load_state_dict(trainer.model.state_dict())
+
+    def interrupted(self, burst):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    whole, trainer = small(), small()
+    whole.fit(x, 2, progress=False)
+    trainer.fit(x, 1, progress=False)
+    monkeypatch.setattr(Rollback, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, 2, callbacks=Ends(), progress=False)
+    for made in (trainer, Trainer.resume(tmp_path / "a.h5")):
+        made.fit(x, 2, progress=False)
+        assert same(made, whole)
+
+
+def test_a_snapshot_that_is_interrupted_is_none(x, monkeypatch):
+    """Half of its copies are new: what is gone back to must not be among them."""
+    trainer = small()
+    for _ in range(3):
+        trainer.step(x[:10])
+    expected, copy, calls = trainer.model.state_dict(), trainer.backend.copy, []
+
+    def interrupted(target, source):
+        calls.append(target)
+        if len(calls) > 5:
+            raise KeyboardInterrupt
+        copy(target, source)
+
+    monkeypatch.setattr(trainer.backend, "copy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer._maker.snapshot()
+    monkeypatch.undo()
+    trainer.schedule = lambda step: 1e30
+    with pytest.raises(FloatingPointError):
+        trainer.step(x[:10])
+    assert trainer.steps == 3
+    assert all(np.array_equal(v, expected[k]) for k, v in trainer.model.state_dict().items())
 
 
 def test_a_recording_cut_short_is_over(x):

@@ -10,6 +10,8 @@ import pytest
 from trained import model, rows, same, train
 
 from aaecore import Trainer, callbacks
+from aaecore.training.burst import Burst
+from aaecore.training.inputs import Inputs
 from aaecore.training.stepper import Stepper
 
 
@@ -155,6 +157,22 @@ def test_a_model_is_free_after_an_error(x):
     assert kept
 
 
+def test_rows_that_are_not_there_are_found_before_a_kernel_reads_them(x, monkeypatch):
+    """Were owner and locks to fail: an order with another row, and a position that the device does not share."""
+    trainer, orders = Trainer(model(), 32), Inputs.orders
+    for wrong in (-1, len(x)):
+        monkeypatch.setattr(
+            Inputs, "orders", lambda self, table, wrong=wrong: {"": np.r_[orders(self, table)[""][1:], wrong]}
+        )
+        with pytest.raises(IndexError, match="order of stream '': expected rows below 130, got others"):
+            trainer.fit(x, 1, progress=False)
+    monkeypatch.undo()
+    trainer.fit(x, 1, progress=False)
+    with pytest.raises(RuntimeError, match="step: expected rows that are left in the epoch, got more"):
+        trainer._maker.make(Burst(131, *trainer._rates.of_next(1)))
+    assert trainer.steps == 5
+
+
 # --- looking at it ---------------------------------------------------------------------------------------------------
 
 
@@ -288,22 +306,24 @@ def test_a_real_signal_saves(x, tmp_path):
     assert same(resumed, whole)
 
 
-def test_a_child_of_fork_goes_on_while_the_parent_trains(x):
-    """Its copy of the model was in the middle of a burst of a thread that it does not have."""
-    trainer, expected, inside = Trainer(model(), 32), train(x, 3), threading.Event()
-    go = threading.Event()
+def test_a_child_of_fork_goes_on_while_the_parent_trains(x, monkeypatch):
+    """Its copy of the model is in the middle of a burst of a thread that it does not have, and locked by that."""
+    trainer, expected = Trainer(model(), 32), train(x, 3)
+    inside, go, losses = threading.Event(), threading.Event(), Stepper.losses
 
-    class Waits(callbacks.Callback):
-        def on_step_end(self, trainer, losses):
-            if trainer.steps == 7:
-                inside.set()
-                go.wait(30)
+    def waits(self, steps):
+        if threading.current_thread().name == "other" and trainer.steps >= 5:
+            inside.set()
+            go.wait(30)
+        return losses(self, steps)
 
-    thread = in_thread(trainer.fit, x, 3, callbacks=Waits(), progress=False)
+    monkeypatch.setattr(Stepper, "losses", waits)
+    thread = in_thread(trainer.fit, x, 3, progress=False)
     assert inside.wait(30)
     child = os.fork()
     if child == 0:
         try:
+            signal.alarm(30)
             trainer.fit(x, 3, progress=False)
             os._exit(0 if same(trainer, expected) else 1)
         finally:
@@ -312,3 +332,23 @@ def test_a_child_of_fork_goes_on_while_the_parent_trains(x):
     thread.join(60)
     assert os.waitpid(child, 0)[1] == 0
     assert same(trainer, expected)
+
+
+def test_whoever_trains_passes_the_turnstile_before_every_burst(x, monkeypatch):
+    """In which those stand who wait: without it a lock that is taken again at once would be theirs by chance only."""
+    trainer, passed = Trainer(model(), 32), []
+
+    class Turnstile:
+        def __enter__(self):
+            passed.append(trainer.model.owner.whole._is_owned())
+
+        def __exit__(self, *_):
+            pass
+
+        def _is_owned(self):
+            return False
+
+    trainer.model.owner.turnstile = Turnstile()
+    monkeypatch.setattr(Stepper, "pace", lambda self, batch: 1)
+    trainer.fit(x, 1, progress=False)
+    assert passed == [False] * 5

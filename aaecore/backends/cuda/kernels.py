@@ -125,8 +125,8 @@ def _simple_kernels() -> dict[str, Kernel]:
     sources = {
         "loss.cu": "activation_backward half_squared_error bce_logits gaussian_kl mixture_nll gaussian_sample "
         "gaussian_sample_backward sum_squares",
-        "data.cu": "copy_columns copy fill scale scale_by standardise gather_rows_u8 gather_rows cursor_advance "
-        "log_value take_rate",
+        "data.cu": "copy_columns copy fill scale scale_by to_real standardise gather_rows_u8 gather_rows "
+        "cursor_advance log_value take_rate",
         "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
         "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
         "random_categorical rng_advance",

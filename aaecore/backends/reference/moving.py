@@ -33,6 +33,11 @@ def scale_by(x: Array, factor: Array, y: Array, N: int) -> None:
     y[...] = x * factor
 
 
+def to_real(x: Array, y: Array, factor: float) -> None:
+    """y = x factor, from float64."""
+    y[...] = x * factor
+
+
 def standardise(x: Array, mean: Array, scale: Array, y: Array, B: int, N: int) -> None:
     """y = (x - mean) scale, where scale is an array of one number."""
     y[...] = (x - mean) * scale

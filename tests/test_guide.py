@@ -1,0 +1,99 @@
+"""docs/guide.md: every block of Python runs as it stands, and every attribute that it names is there."""
+
+import ast
+import importlib
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aaecore
+
+GUIDE = Path(__file__).parent.parent / "docs" / "guide.md"
+TEXT = GUIDE.read_text(encoding="utf-8")
+CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+# What a block may import besides what the development extra brings, and how one gets it.
+OPTIONAL = {
+    "cupy": "a GPU and CuPy: pip install '.[cuda13x]'",
+    "onnxruntime": "ONNX: pip install onnx onnxruntime onnxscript",
+    "safetensors": "safetensors: pip install safetensors",
+    "sklearn": "scikit-learn: pip install '.[sklearn]'",
+    "torch": "PyTorch: pip install torch",
+}
+
+
+def sections():
+    """Title -> blocks of Python: of a section below another one those of the upper come first."""
+    found, upper = {}, []
+    for part in re.split(r"^(?=##)", TEXT, flags=re.MULTILINE):
+        title, blocks = part.splitlines()[0].strip("# "), CODE.findall(part)
+        if part.startswith("## "):
+            upper = blocks
+        elif part.startswith("### "):
+            blocks = upper + blocks
+        if blocks:
+            found[title] = blocks
+    return found
+
+
+SECTIONS = sections()
+
+
+def require(block):
+    """Skips where a package that the block imports is missing, or a GPU."""
+    names = {n.name for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Import) for n in node.names}
+    names |= {node.module for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)}
+    for name in sorted({name.split(".")[0] for name in names} & OPTIONAL.keys()):
+        try:
+            package = importlib.import_module(name)
+            if name == "cupy":
+                package.cuda.runtime.getDeviceCount()
+        except Exception as error:  # whatever a broken installation raises
+            pytest.skip(f"needs {OPTIONAL[name]} ({type(error).__name__})")
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_its_blocks_run_in_order(title, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    registry = importlib.import_module("aaecore.models.model")
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
+    names = {"__name__": "guide"}
+    for number, block in enumerate(SECTIONS[title], 1):
+        require(block)
+        with warnings.catch_warnings():
+            if "torch" in block or "sklearn" in block:
+                warnings.simplefilter("default")  # theirs are not ours
+            exec(compile(block, f"guide.md, {title}, block {number}", "exec"), names)
+
+
+def test_all_jobs_are_there_and_linked():
+    tops = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
+    assert len(tops) == 12
+    for top in tops:
+        anchor = re.sub(r"[^\w\- ]", "", top.lower()).replace(" ", "-")
+        assert f"[{top}](#{anchor})" in TEXT
+    for link in re.findall(r"\]\(([^#.)][^)]*)\)", TEXT):  # of this folder, which comes along where the tests do
+        assert (GUIDE.parent / link).exists(), link
+
+
+def test_the_attributes_are_there():
+    model = aaecore.AAE(4, 2, (3,))
+    trainer = aaecore.Trainer(model, 4)
+    trainer.fit(np.full((4, 4), 0.5, np.float32), 1, progress=False)
+    owners = {"`Trainer`": trainer, "`History`": trainer.history, "`Model`, of all kinds": model, "`AAE`": model}
+    tables = TEXT[TEXT.index("## What the objects have") :].split("\n\n")
+    seen = set()
+    for table in (t for t in tables if t.startswith("| ")):
+        head, _, *rows = table.splitlines()
+        owner = head.strip("| ")
+        seen.add(owner)
+        for row in rows:
+            first, text = row.strip("| ").split(" | ", 1)
+            for name in re.findall(r"`(\w+)`", first):
+                assert hasattr(owners[owner], name), f"{owner}.{name}"
+                if "read-only" in text:
+                    with pytest.raises(AttributeError):
+                        setattr(owners[owner], name, getattr(owners[owner], name))
+    assert seen == owners.keys()
