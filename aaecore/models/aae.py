@@ -22,6 +22,7 @@ from .model import Losses, Phase, model
 from .posteriors import POSTERIORS
 
 NEAR = 0.1  # of a standard deviation of the prior: how far beside a code the discriminator must say nearly the same
+FLOOR = 0.1  # of the data's variance: what the generator's loss is weighed by besides the squared error
 
 
 @model
@@ -40,9 +41,10 @@ class AAE(Autoencoder):
         discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
         standardise: the networks take x without its mean, and codes too, both in a common unit: of the data that
             training begins with, and of the prior. So a wide prior trains as a narrow one does.
-        generator_weight: > 0 minimises reconstruction + weight * error * generator in one update, where the squared
-            error of the batch counts as a number; the generator's rate beside the reconstruction's scales it. 0 gives
-            the generator a phase of its own after the discriminator's, as in the paper.
+        generator_weight: > 0 minimises reconstruction + weight * error * generator in one update. The error counts as a
+            number: the squared error of the batch and, with `standardise`, a tenth of the data's variance. The
+            generator's rate beside the reconstruction's scales it. 0 gives the generator a phase of its own after the
+            discriminator's, as in the paper.
         gradient_penalty: of the discriminator, see `functions.difference_penalty`; 0 for none.
         noise_dim: features of the noise of the universal posterior; latent_dim by default.
         activation: of the hidden layers: relu, leaky_relu, sigmoid or tanh.
@@ -90,7 +92,8 @@ class AAE(Autoencoder):
 
     def ratios(self) -> dict[str, tuple[float, str, str]]:
         weight = self.generator_weight
-        return {"generator_weight": (weight, "generator", "reconstruction")} if weight else {}
+        weights = {"generator_weight": weight, "generator_floor": weight * FLOOR * self.input_dim} if weight else {}
+        return {name: (number, "generator", "reconstruction") for name, number in weights.items()}
 
     def judge(self, z: Tensor) -> Tensor:
         return self.discriminator(z)
@@ -112,13 +115,17 @@ class AAE(Autoencoder):
 
         By itself Adam would make the generator's steps as large as those of the reconstruction, however little the
         discriminator has to say. The generator's loss is weighed by the squared error, so that neither the scale of the
-        data nor how many features they have changes how the two compare.
+        data nor how many features they have changes how the two compare. Where the data's variance is known, a part of
+        it is added: codes of rows that are easy to reconstruct, whose error vanishes, would not come to be the prior's.
         """
         z = self.code(batch.x, batch.rng)
         reconstruction = self.distance(self.decoder(z), batch.x)
         generator = adversarial_bce(self.discriminator(z), real=len(batch))
-        pulled = pull(generator, squared_error(reconstruction, len(batch)), batch.dial("generator_weight"))
-        yield "reconstruction", reconstruction, pulled
+        pulled = [pull(generator, squared_error(reconstruction, len(batch)), batch.dial("generator_weight"))]
+        if self.inputs is not None:
+            std = Tensor(self.inputs.back_scale)  # of a feature on average
+            pulled.append(pull(generator, std, std, batch.dial("generator_floor")))
+        yield "reconstruction", reconstruction, *pulled
         yield "discriminator", *self._told_apart(real, z.detach(), batch.rng)
         yield "generator", generator
 

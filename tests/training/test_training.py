@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from trained import D, PLAIN, both_forms, model, rows, same, state, train
+from trained import PLAIN, D, both_forms, model, rows, same, state, train
 
 from aaecore import AAE, CheckpointError, Trainer, callbacks, priors, schedules, set_num_threads
 from aaecore.backends.cpu import get_num_threads
