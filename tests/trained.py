@@ -1,7 +1,6 @@
 """Small models and how their tests train, look into and compare them."""
 
 import numpy as np
-
 import pytest
 
 from aaecore import AAE, Trainer, callbacks, set_num_threads

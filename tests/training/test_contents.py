@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-
 from trained import PLAIN
 
 from aaecore import AAE, CheckpointError, Trainer, load
