@@ -259,13 +259,13 @@ def test_measured_memory_keeps_the_formula():
 
 
 def test_the_bare_steps_are_those_of_an_epoch(monkeypatch):
-    replayed, replay = [], Plan.replay
+    replayed, repeat = [], Plan.repeat
 
-    def counted(self, *arrays, times=1):
+    def counted(self, times):
         replayed.extend([self] * times)
-        replay(self, *arrays, times=times)
+        repeat(self, times)
 
-    monkeypatch.setattr(Plan, "replay", counted)
+    monkeypatch.setattr(Plan, "repeat", counted)
     fit, bare = overhead.both_ways(SIZES["e"], 64, "fp32")
     fit()
     of_the_epoch = list(replayed)
