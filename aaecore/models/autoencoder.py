@@ -94,11 +94,13 @@ class Autoencoder(Model, _Declared):
             return
         if not self.backend.to_host(self.inputs.rows)[0]:
             mean, std, rows = moments(self.backend, x)
-            self.inputs.set(mean, std, rows)
-            if self.codes is not None:
-                self.codes.set(*self.priors()["z"][0].moments(self.latent_dim), rows)
-            last = self.decoder.layers[-1].bias
-            self.backend.upload(last.buffer, _logit(mean) if self.output == "sigmoid" else mean)
+            of_prior = self.priors()["z"][0].moments(self.latent_dim)
+            with self.owner.whole:  # they belong together
+                if self.codes is not None:
+                    self.codes.set(*of_prior, rows)
+                last = self.decoder.layers[-1].bias
+                self.backend.upload(last.buffer, _logit(mean) if self.output == "sigmoid" else mean)
+                self.inputs.set(mean, std, rows)  # in the end: after an interrupt all of it is done again
         self._begun = True
 
     def forget(self) -> None:
