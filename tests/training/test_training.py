@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trained import PLAIN, D, both_forms, model, rows, same, state, train
 
-from aaecore import AAE, CheckpointError, Trainer, callbacks, priors, schedules, set_num_threads
+from aaecore import AAE, CheckpointError, Trainer, callbacks, schedules, set_num_threads
 from aaecore.backends.cpu import get_num_threads
 from aaecore.backends.devices import get_backend
 from aaecore.data import epoch_order
@@ -219,16 +219,19 @@ def test_a_step_by_hand_against_numpy_sgd(x):
     np.testing.assert_allclose(new["encoder.0.bias"], s["encoder.0.bias"] - 0.01 * dz.sum(0), atol=1e-6)
 
 
-def test_each_phase_moves_its_own_networks(x):
+@both_forms
+def test_each_phase_moves_its_own_networks(form, x):
     moved = {}
     for phase in ("reconstruction", "discriminator", "generator"):
-        m = model()
+        m = model(**form)
+        m.begin(x)
         before = m.state_dict()
         zero = dict.fromkeys(("reconstruction", "discriminator", "generator"), 0.0)
         Trainer(m, 32, {**zero, phase: 1e-3}).step(x[:32])
         moved[phase] = {k.split(".")[0] for k, v in m.state_dict().items() if not np.array_equal(v, before[k])}
     assert moved == {
-        "reconstruction": {"encoder", "decoder"}, "discriminator": {"discriminator"}, "generator": {"encoder"},
+        "reconstruction": {"encoder", "decoder"}, "discriminator": {"discriminator"},
+        "generator": {"encoder"} if form is PLAIN else set(),
     }  # fmt: skip
 
 
@@ -374,23 +377,6 @@ def test_callbacks_come_as_one_or_in_anything_to_iterate(make, x):
     Trainer(model(), 65).fit(x, 1, callbacks=make(Watch()), progress=False)
     assert seen == ["begin", 1, 2, "end"]
     Trainer(model(), 65).fit(x, 1, callbacks=None, progress=False)
-
-
-@pytest.mark.parametrize(("prior", "std"), [(priors.Uniform(-2, 2), np.sqrt(16 / 12)), (priors.Normal(2.0), 2.0)])
-@both_forms
-def test_the_prior_is_matched(form, prior, std):
-    """The point of it all: codes of data with two hidden numbers come to look like the prior; by default untuned."""
-    rates = {"reconstruction": 1e-3, "discriminator": 1e-3, "generator": 3e-4}
-    tuned = {phase: partial(Adam, lr=lr) for phase, lr in rates.items()}
-    rng = np.random.default_rng(0)
-    x = 1 / (1 + np.exp(-rng.standard_normal((2000, 2)) @ rng.standard_normal((2, D)))).astype(np.float32)
-    m = AAE(D, 2, (64, 64), prior=prior, seed=0, **form)
-    assert m.encode(x).std() < 0.2
-    Trainer(m, 100, optimizers=tuned if form is PLAIN else None).fit(x, 30, progress=False)
-    z = m.encode(x)
-    np.testing.assert_allclose(z.std(0), std, rtol=0.1)
-    np.testing.assert_allclose(z.mean(0), 0, atol=0.15)
-    assert abs(np.corrcoef(z.T)[0, 1]) < 0.2
 
 
 def test_backends_are_separate():
