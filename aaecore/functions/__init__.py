@@ -22,6 +22,6 @@ from .tensor import Function, Parameter, Tensor, backward
 
 __all__ = [
     "Function", "Parameter", "Tensor", "above_entropy", "activation_code", "adversarial_bce", "backward",
-    "bce_with_logits", "concat", "difference_penalty", "gaussian_kl", "gaussian_negative_entropy", "gaussian_sample",
+    "bce_with_logits", "combined", "concat", "difference_penalty", "gaussian_kl", "gaussian_negative_entropy", "gaussian_sample",
     "half_squared_error", "linear", "mixture_nll", "noisy", "pull", "weighted",
 ]  # fmt: skip

@@ -112,8 +112,7 @@ class AAE(Autoencoder):
 
         By itself Adam would make the generator's steps as large as those of the reconstruction, however little the
         discriminator has to say. The generator's loss is weighed by what is left to reconstruct, so that neither the
-        scale of the data nor how many features they have changes how the two compare: with l = reconstruction - its
-        floor, it is ln(l) + weight * generator whose gradient is followed.
+        scale of the data nor how many features they have changes how the two compare.
         """
         z = self.code(batch.x, batch.rng)
         reconstruction = self.distance(self.decoder(z), batch.x)

@@ -61,7 +61,10 @@ def make_optimizers(
     if given is not None and not isinstance(given, Mapping):
         raise TypeError(f"optimizers: expected a mapping of phases to functions, got {given!r}")
     if unknown := sorted(map(str, set(given or {}) - set(moving))):
-        raise ValueError(f"optimizers: expected phases among {', '.join(moving)}, got {', '.join(unknown)}")
+        expected = f"optimizers: expected phases among {', '.join(moving)}, got {', '.join(unknown)}"
+        scaled = [(phase, name) for name, (_, phase, _) in model.ratios().items() if phase in unknown]
+        why = f"; {scaled[0][0]} moves nothing of its own, its rate in lr scales {scaled[0][1]}" if scaled else ""
+        raise ValueError(expected + why)
     rates = rates_of(model.phases, lr)
     chosen = makers(model.phases, rates) | dict(given or {})
     return {

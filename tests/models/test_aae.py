@@ -23,6 +23,12 @@ def model(**options):
 POSTERIORS = ["deterministic", "gaussian", "universal"]
 
 
+def units(name, features):
+    """The statistics of a network that takes numbers in a common unit."""
+    one = dict.fromkeys((f"{name}.scale", f"{name}.back_scale", f"{name}.rows"), (1,))
+    return {**one, f"{name}.mean": (features,), f"{name}.back_mean": (features,)}
+
+
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_shapes_and_names(posterior, x):
     m = model(posterior=posterior, noise_dim=5, discriminator_hidden=(7,))
@@ -39,6 +45,7 @@ def test_shapes_and_names(posterior, x):
         "decoder.2.weight": (D, 16), "decoder.2.bias": (D,),
         "discriminator.0.weight": (7, Z), "discriminator.0.bias": (7,), "discriminator.1.weight": (1, 7),
         "discriminator.1.bias": (1,),
+        **units("inputs", D), **units("codes", Z),
     }  # fmt: skip
 
 

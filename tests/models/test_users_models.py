@@ -100,7 +100,7 @@ def test_devices_agree(gan, x):
 def test_it_learns(gan):
     """Rows of a lattice: samples come near its mean, which those of an untrained decoder are far from."""
     x = np.tile([0.05, 0.95], (500, D // 2)).astype(np.float32)
-    trainer = make(gan)
+    trainer = make(gan, trainer_options={"lr": 1e-3})
     far = np.abs(trainer.model.sample(200).mean(0) - x[0]).max()
     trainer.fit(x, 20, progress=False)
     assert far > 0.4

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from trained import PLAIN
 
 from aaecore import AAE, VAE, Trainer, priors
 
@@ -152,7 +153,7 @@ def test_a_function_may_fill_the_same_array_again():
     x = np.random.default_rng(0).random((200, 6))
     states = []
     for function in (reusing, fresh):
-        trainer = Trainer(model(function), 20, schedule=lambda step: 1e30 if step == 5 else 1.0)
+        trainer = Trainer(model(function, **PLAIN), 20, schedule=lambda step: 1e30 if step == 5 else 1.0)
         with pytest.raises(FloatingPointError):
             trainer.fit(x, 10, progress=False)
         assert trainer.steps == 5

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from trained import D, model, rows, same, train
+from trained import D, both_forms, model, rows, same, train
 
 from aaecore import Trainer, callbacks, schedules
 from aaecore.data import epoch_order
@@ -51,6 +51,7 @@ def made(monkeypatch):
 def by_hand(x, epochs, batch, options=None, **model_options):
     """The same training in single steps: (trainer, the losses of each)."""
     trainer, losses = Trainer(model(**model_options), batch, **(options or {})), []
+    trainer.model.begin(x)  # the first batch is not all that there is to know
     for epoch in range(epochs):
         order = epoch_order(len(x), trainer.model.seed, epoch)
         losses += [dict(trainer.step(x[order[i : i + batch]])) for i in range(0, len(x), batch)]
@@ -62,13 +63,14 @@ def by_hand(x, epochs, batch, options=None, **model_options):
 
 @pytest.mark.parametrize("posterior", ["deterministic", "gaussian", "universal"])
 @pytest.mark.parametrize("batch", [7, 13, 32, 130, 200])
-def test_bursts_and_single_steps_give_the_same_bits(posterior, batch, x, pace):
+@both_forms
+def test_bursts_and_single_steps_give_the_same_bits(form, posterior, batch, x, pace):
     """130 rows: with batches of 13 and 130 all are full, with the others the last one is not."""
-    expected, losses = by_hand(x, 3, batch, posterior=posterior)
+    expected, losses = by_hand(x, 3, batch, posterior=posterior, **form)
     sizes = [min(batch, 130 - i) for i in range(0, 130, batch)]
     for n in (1, MAX_BURST, random.Random(0)):
         pace(n)
-        fitted = train(x, 3, batch_size=batch, posterior=posterior)
+        fitted = train(x, 3, batch_size=batch, posterior=posterior, **form)
         assert same(fitted, expected)
         assert fitted.steps == expected.steps == 3 * len(sizes)
         for phase in PHASES:
@@ -87,34 +89,36 @@ def test_bursts_and_single_steps_give_the_same_bits(posterior, batch, x, pace):
         {"schedule": schedules.Cosine(40, floor=0.1)},
         {"schedule": schedules.StepWise([3, 17, 30], 0.3)},
         {"schedule": lambda step: 1.0 if step % 3 else 0.25, "lr": {"generator": 2e-3}},
-        {"optimizers": {"generator": partial(SGD, lr=0.1, momentum=0.5)}, "schedule": schedules.Cosine(40)},
+        {"optimizers": {"discriminator": partial(SGD, lr=0.1, momentum=0.5)}, "schedule": schedules.Cosine(40)},
     ],
     ids=["no guard", "eager", "clipped", "cosine", "stepwise", "callable", "sgd"],
 )
 @pytest.mark.parametrize("device", ["cpu", "reference"])
-def test_options_do_not_depend_on_bursts(options, device, x, pace):
-    expected, _ = by_hand(x, 2, 10, options, device=device)
+@both_forms
+def test_options_do_not_depend_on_bursts(form, options, device, x, pace):
+    expected, _ = by_hand(x, 2, 10, options, device=device, **form)
     histories = []
     for n in (1, MAX_BURST, random.Random(1)):
         pace(n)
-        fitted = train(x, 2, batch_size=10, trainer_options=options, device=device)
+        fitted = train(x, 2, batch_size=10, trainer_options=options, device=device, **form)
         assert same(fitted, expected)
         assert [o.lr for o in fitted.optimizers.values()] == [o.lr for o in expected.optimizers.values()]
         histories.append(fitted.history.rows)
     assert histories[0] == histories[1] == histories[2]  # float64 on the reference: sums show the order of their terms
 
 
-def test_a_cut_between_bursts_resumes_to_the_same_bits(x, pace, tmp_path):
+@both_forms
+def test_a_cut_between_bursts_resumes_to_the_same_bits(form, x, pace, tmp_path):
     class Stop(callbacks.Callback):
         def on_burst_end(self, trainer, losses):
             return trainer.steps >= cut
 
     draw = random.Random(2)
     pace(draw)
-    whole = train(x, 3, batch_size=7)
+    whole = train(x, 3, batch_size=7, **form)
     whole.save(tmp_path / "whole.h5")
     for cut in draw.sample(range(1, 3 * 19), 10):
-        first = Trainer(model(), 7)
+        first = Trainer(model(**form), 7)
         first.fit(x, 3, callbacks=[Stop()], progress=False)
         assert cut <= first.steps < cut + 9
         first.save(tmp_path / "cut.h5")
@@ -183,11 +187,12 @@ def test_what_needs_single_steps_gets_them(x, made, pace):
     assert made == [10]
 
 
-def test_a_prior_on_the_host_is_drawn_for_every_step(x, made):
+@both_forms
+def test_a_prior_on_the_host_is_drawn_for_every_step(form, x, made):
     def prior(n, rng):
         return rng.standard_normal((n, 3))
 
-    assert same(train(x, 2, batch_size=10, prior=prior), by_hand(x, 2, 10, prior=prior)[0])
+    assert same(train(x, 2, batch_size=10, prior=prior, **form), by_hand(x, 2, 10, prior=prior, **form)[0])
     assert set(made) == {1}
 
 

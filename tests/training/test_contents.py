@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from trained import PLAIN
 
 from aaecore import AAE, CheckpointError, Trainer, load
 from aaecore.core.ops import BETA1, EPS, GRAD_SCALE, LR, STEP
@@ -15,7 +16,7 @@ X = np.random.default_rng(0).random((60, 6), np.float32)
 
 
 def trained(**options):
-    trainer = Trainer(AAE(6, 2, (5,), **options), 20)
+    trainer = Trainer(AAE(6, 2, (5,), **{**PLAIN, **options}), 20)
     trainer.fit(X, 2, progress=False)
     return trainer
 

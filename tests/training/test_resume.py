@@ -9,7 +9,7 @@ from functools import partial
 import h5py
 import numpy as np
 import pytest
-from trained import StopAt
+from trained import PLAIN, StopAt, both_forms
 
 from aaecore import AAE, CheckpointError, Trainer, callbacks, load, priors, schedules
 from aaecore.files import checkpoint
@@ -35,13 +35,14 @@ def everything(trainer, path):
 
 
 @pytest.mark.parametrize("posterior", ["deterministic", "gaussian", "universal"])
-def test_resume_at_20_random_cut_points(posterior, x, tmp_path):
+@both_forms
+def test_resume_at_20_random_cut_points(form, posterior, x, tmp_path):
     """Five steps to an epoch, so most cuts lie within one."""
-    whole = make(posterior=posterior)
+    whole = make(posterior=posterior, **form)
     whole.fit(x, 8, validation=x[:10], progress=False)
     expected = everything(whole, tmp_path / "whole.h5")
     for cut in random.Random(0).sample(range(1, 40), 20):
-        first = make(posterior=posterior)
+        first = make(posterior=posterior, **form)
         first.fit(x, 8, validation=x[:10], callbacks=[StopAt(cut)], progress=False)
         assert first.steps == cut
         first.save(tmp_path / "cut.h5")
@@ -54,7 +55,17 @@ def test_resume_at_20_random_cut_points(posterior, x, tmp_path):
 def test_resume_keeps_optimizers_priors_and_options(x, tmp_path):
     mixture = priors.GaussianMixture.ring(5)
     model = AAE(
-        D, 2, (12,), "gaussian", mixture, "mse", output="linear", activation="tanh", discriminator_hidden=(5, 4), seed=8
+        D,
+        2,
+        (12,),
+        "gaussian",
+        mixture,
+        "mse",
+        output="linear",
+        activation="tanh",
+        discriminator_hidden=(5, 4),
+        seed=8,
+        **PLAIN,
     )
     optimizers = {
         "generator": partial(SGD, lr=0.1, momentum=0.5),

@@ -12,6 +12,7 @@ import cuda_devices
 import numpy as np
 import pytest
 from cases import CASES
+from trained import PLAIN
 
 from aaecore import AAE, DeviceError, get_backend
 from aaecore.backends.cuda import backend as cuda
@@ -134,7 +135,8 @@ def test_a_training_step_runs_in_parallel_where_it_can(
     monkeypatch.setattr(cuda_devices.driver(), "graph", lambda nodes: recorded.extend(nodes) or (lambda: None))
     from aaecore import Trainer
 
-    Trainer(AAE(20, 3, (16, 16), device="cuda"), 8, guard=False).fit(np.zeros((8, 20), np.float32), 1, progress=False)
+    model = AAE(20, 3, (16, 16), device="cuda", **PLAIN)
+    Trainer(model, 8, guard=False).fit(np.zeros((8, 20), np.float32), 1, progress=False)
     depth: list[int] = []
     for node in recorded:
         depth.append(1 + max((depth[w] for w in node.after), default=0))
