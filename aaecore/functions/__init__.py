@@ -9,7 +9,14 @@ from .gaussian import gaussian_sample
 from .joining import concat
 from .linear import activation_code, linear
 from .losses import (
-    above_entropy, adversarial_bce, bce_with_logits, combined, difference_penalty, half_squared_error, pull, weighted,
+    above_entropy,
+    adversarial_bce,
+    bce_with_logits,
+    combined,
+    difference_penalty,
+    half_squared_error,
+    pull,
+    weighted,
 )  # fmt: skip
 from .noise import noisy
 from .tensor import Function, Parameter, Tensor, backward
