@@ -9,19 +9,19 @@ from .gaussian import gaussian_sample
 from .joining import concat
 from .linear import activation_code, linear
 from .losses import (
+    above_entropy,
     adversarial_bce,
     bce_with_logits,
     difference_penalty,
     half_squared_error,
     pull,
-    squared_error,
     weighted,
 )
 from .noise import noisy
 from .tensor import Function, Parameter, Tensor, backward
 
 __all__ = [
-    "Function", "Parameter", "Tensor", "activation_code", "adversarial_bce", "backward", "bce_with_logits", "concat",
-    "difference_penalty", "gaussian_kl", "gaussian_negative_entropy", "gaussian_sample", "half_squared_error", "linear",
-    "mixture_nll", "noisy", "pull", "squared_error", "weighted",
+    "Function", "Parameter", "Tensor", "above_entropy", "activation_code", "adversarial_bce", "backward",
+    "bce_with_logits", "concat", "difference_penalty", "gaussian_kl", "gaussian_negative_entropy", "gaussian_sample",
+    "half_squared_error", "linear", "mixture_nll", "noisy", "pull", "weighted",
 ]  # fmt: skip

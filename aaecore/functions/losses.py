@@ -94,18 +94,18 @@ def weighted(loss: Tensor, factor: Tensor) -> Tensor:
     return _Weighted(loss.maker, _scaled(seed, factor), _scaled(loss.buffer, factor)).forward()
 
 
-def squared_error(loss: Tensor, batch: int) -> Tensor:
-    """The mean over the batch of the squared norm of a loss's gradient before the mean, (1,): a number of the device.
+def above_entropy(loss: Tensor, batch: int) -> Tensor:
+    """How far a `bce_with_logits` lies above its floor, at least: a number of the device, (1,).
 
-    Of a cross-entropy of sigmoid outputs or half a squared error of linear ones it is the squared error itself: what
-    is left to explain, where a cross-entropy of grey values never reaches 0.
+    The floor is the entropy of the targets, which grey values have. By Pinsker's inequality what lies above it is at
+    least 2 |sigmoid(logits) - target|^2, a mean over the batch, which the loss's gradient tells.
     """
     if loss.maker is None or (seed := loss.maker.seed) is None:
         raise ValueError(f"loss: expected a loss that depends on something, got a tensor of shape {loss.shape}")
     backend = loss.backend
     total, value = backend.empty((1,), "float64"), backend.empty((1,))
     backend.launch("sum_squares", (seed.flat(), total), (seed.size, 0))
-    backend.launch("to_real", (total, value), (), (float(batch),))
+    backend.launch("to_real", (total, value), (), (2.0 * batch,))
     return Tensor(value)
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from .. import priors
 from ..core.random import Generator
-from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull, squared_error
+from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull
 from ..nn import Standardise
 from ..options import COUNT, COUNTS, number, one_of, option
 from ..priors import PRIOR
@@ -22,7 +22,7 @@ from .model import Losses, Phase, model
 from .posteriors import POSTERIORS
 
 NEAR = 0.1  # of a standard deviation of the prior: how far beside a code the discriminator must say nearly the same
-FLOOR = 0.1  # of the data's variance: what the generator's loss is weighed by besides the squared error
+FLOOR = 0.1  # of what the mean of the data leaves to reconstruct: so much counts as left however little it is
 
 
 @model
@@ -41,8 +41,8 @@ class AAE(Autoencoder):
         discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
         standardise: the networks take x without its mean, and codes too, both in a common unit: of the data that
             training begins with, and of the prior. So a wide prior trains as a narrow one does.
-        generator_weight: > 0 minimises reconstruction + weight * error * generator in one update. The error counts as a
-            number: the squared error of the batch and, with `standardise`, a tenth of the data's variance. The
+        generator_weight: > 0 minimises reconstruction + weight * left * generator in one update, where `left` is what
+            the batch leaves to reconstruct, a number, and with `standardise` a tenth of what the mean would leave. The
             generator's rate beside the reconstruction's scales it. 0 gives the generator a phase of its own after the
             discriminator's, as in the paper.
         gradient_penalty: of the discriminator, see `functions.difference_penalty`; 0 for none.
@@ -66,7 +66,7 @@ class AAE(Autoencoder):
     discriminator_hidden: Sequence[int] | None = option(COUNTS, "of the discriminator; as the encoder's", default=None)
     noise_dim: int | None = option(COUNT, "features of the universal posterior's noise; latent_dim", default=None)
     generator_weight: float = option(
-        number(0.0), "beside the reconstruction; 0 for a phase of its own", default=2.0, old=0.0
+        number(0.0), "beside the reconstruction; 0 for a phase of its own", default=1.0, old=0.0
     )
     gradient_penalty: float = option(number(0.0), "keeps the discriminator smooth; 0 for none", default=3.0, old=0.0)
 
@@ -92,7 +92,8 @@ class AAE(Autoencoder):
 
     def ratios(self) -> dict[str, tuple[float, str, str]]:
         weight = self.generator_weight
-        weights = {"generator_weight": weight, "generator_floor": weight * FLOOR * self.input_dim} if weight else {}
+        of_mean = self.input_dim * (2.0 if self.reconstruction == "bce" else 0.5)  # times the variance: `left` of it
+        weights = {"generator_weight": weight, "generator_floor": weight * FLOOR * of_mean} if weight else {}
         return {name: (number, "generator", "reconstruction") for name, number in weights.items()}
 
     def judge(self, z: Tensor) -> Tensor:
@@ -114,14 +115,16 @@ class AAE(Autoencoder):
         """One update of the encoder for both of its losses, whose gradients so have a common measure.
 
         By itself Adam would make the generator's steps as large as those of the reconstruction, however little the
-        discriminator has to say. The generator's loss is weighed by the squared error, so that neither the scale of the
-        data nor how many features they have changes how the two compare. Where the data's variance is known, a part of
-        it is added: codes of rows that are easy to reconstruct, whose error vanishes, would not come to be the prior's.
+        discriminator has to say. The generator's loss is weighed by what is left to reconstruct, so that neither the
+        scale of the data nor how many features they have changes how the two compare: with l = reconstruction - its
+        floor, it is ln(l) + weight * generator whose gradient is followed. To l a part is added of what the mean of the
+        data would leave, where it is known: rows that are easy to reconstruct leave nothing, and the prior would not
+        be held by their codes.
         """
         z = self.code(batch.x, batch.rng)
         reconstruction = self.distance(self.decoder(z), batch.x)
         generator = adversarial_bce(self.discriminator(z), real=len(batch))
-        pulled = [pull(generator, squared_error(reconstruction, len(batch)), batch.dial("generator_weight"))]
+        pulled = [pull(generator, self.left(reconstruction, len(batch)), batch.dial("generator_weight"))]
         if self.inputs is not None:
             std = Tensor(self.inputs.back_scale)  # of a feature on average
             pulled.append(pull(generator, std, std, batch.dial("generator_floor")))

@@ -5,7 +5,7 @@ Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, Literal, overload
@@ -17,7 +17,7 @@ from ..arguments import choice, count
 from ..core.random import Generator
 from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, spread, to_floats
 from ..data.table import Column, Table
-from ..functions import bce_with_logits, half_squared_error
+from ..functions import above_entropy, bce_with_logits, half_squared_error
 from ..functions.tensor import Tensor
 from ..options import COUNT, COUNTS, SWITCH, one_of, option
 from ..priors import HostSampler, Normal, Prior, as_prior
@@ -88,20 +88,19 @@ class Autoencoder(Model, _Declared):
 
     # --- units --------------------------------------------------------------------------------------
 
-    def begin(self, x: Rows) -> None:
-        """Takes mean and scale of the data, and of the prior, and lets the decoder begin at that mean."""
-        if self.inputs is None or self._begun:
-            return
-        if not self.backend.to_host(self.inputs.rows)[0]:
+    def begin(self, x: Rows, moving: Collection[str]) -> None:
+        """Takes mean and scale of the data, and of the prior, and lets a decoder that moves begin at that mean."""
+        if self.inputs is not None and not self.backend.to_host(self.inputs.rows)[0]:
             mean, std, rows = moments(self.backend, x)
             of_prior = self.priors()["z"][0].moments(self.latent_dim)
             with self.owner.whole:  # they belong together
                 if self.codes is not None:
                     self.codes.set(*of_prior, rows)
-                last = self.decoder.layers[-1].bias
-                self.backend.upload(last.buffer, _logit(mean) if self.output == "sigmoid" else mean)
+                if "decoder" in moving:
+                    last = self.decoder.layers[-1].bias
+                    self.backend.upload(last.buffer, _logit(mean) if self.output == "sigmoid" else mean)
                 self.inputs.set(mean, std, rows)  # in the end: after an interrupt all of it is done again
-        self._begun = True
+        self.begun = True
 
     def forget(self) -> None:
         for units in (self.inputs, self.codes):
@@ -127,6 +126,10 @@ class Autoencoder(Model, _Declared):
     def distance(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Between x and what the decoder made: summed over features, a mean over the batch."""
         return (bce_with_logits if self.reconstruction == "bce" else half_squared_error)(decoded, x)
+
+    def left(self, distance: Tensor, batch: int) -> Tensor:
+        """What is left to reconstruct, (1,): a distance without what no reconstruction can reach."""
+        return above_entropy(distance, batch) if self.reconstruction == "bce" else distance.detach()
 
     def distances(self, decoded: Tensor, x: Tensor) -> np.ndarray:
         """`distance` of each row, (N,) float64, on the host."""

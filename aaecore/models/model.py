@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -116,7 +116,7 @@ class Model(ABC):
         self.complete()
         self.backend = get_backend(self.device)
         self.owner = Owner()
-        self._begun = False  # whether `begin` has nothing to do any more
+        self.begun = False  # whether `begin` has nothing to do any more
         self._initial = np.random.default_rng(self.seed)
         self.build()
         self._check()
@@ -160,8 +160,12 @@ class Model(ABC):
         """Scalars of a step by name, each a pure function of the steps made before it; see `Batch.dial`."""
         return {}
 
-    def begin(self, x: Rows) -> None:  # noqa: B027 (a hook)
-        """Takes from the first rows to train on what the model must know of data; called before every fit and step."""
+    def begin(self, x: Rows, moving: Collection[str]) -> None:
+        """Takes from the first rows to train on what the model must know of data.
+
+        Called before every fit and step that moves something, until `begun`; `moving` has the names of the networks.
+        """
+        self.begun = True
 
     def forget(self) -> None:  # noqa: B027 (a hook)
         """Takes data as they are from now on."""
@@ -267,7 +271,7 @@ class Model(ABC):
             nn.load_state_dict(self.parameters if missing else self.tensors, values)
             if missing:
                 self.forget()
-            self._begun = False
+            self.begun = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes options and parameters to a file, for `aaecore.load`: a third of a trainer's checkpoint, or less.

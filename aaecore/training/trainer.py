@@ -41,7 +41,7 @@ class Trainer(Run):
         model: what to train.
         batch_size: rows of a mini-batch; the last one of an epoch may be smaller.
         lr: learning rates of Adam by phase, {"reconstruction": 1e-3, ...}, or a number for the first phase, which
-            scales those of the others; by default what the model suggests.
+            scales those of the others; by default what the model suggests, often 1e-3 in every phase.
         labelled_batch_size: rows with a label that a step takes besides, of models that want some.
         optimizers: instead of `lr`, per phase a function of the parameters: {"discriminator": partial(SGD, lr=0.1)}. By
             default Adam, with a first moment that decays by 0.5 in the phases of a game.
@@ -113,13 +113,20 @@ class Trainer(Run):
             self.model.owner.enter(use)
             self._maker.recover()
             table, given = self._inputs.of_step(x, y, labelled, z_prior)
-            self.model.begin(table.columns["x"])
+            self._begin(table)
             burst = Burst(len(table), *self._rates.of_next(1), given)
             if self.guard or not isinstance(table.columns["x"], Buffer):
                 return Losses(self.names, self._maker.make(burst)[-1].tolist())
             return Losses(self.names, self._maker.start(burst))
         finally:
             self.model.owner.leave(use)
+
+    def _begin(self, table: Table) -> None:
+        """Lets the model look at the data that it learns from first; where nothing learns, nothing changes."""
+        if not self.model.begun:
+            learning = [phase for phase in self.phases if self.optimizers[phase.name].base_lr]
+            if moving := {name for phase in learning for name in phase.moves}:
+                self.model.begin(table.columns["x"], moving)
 
     # --- many steps -------------------------------------------------------------------------------
 
@@ -171,7 +178,7 @@ class Trainer(Run):
             if checkpoint is not None:
                 target = target_of("checkpoint", checkpoint)
             self._fix(epochs=total, validating=held_out is not None)
-            self.model.begin(table.columns["x"])
+            self._begin(table)
             self._maker.snapshot()  # while the data of the steps so far are still bound
             self._now.moment = self._now.moment._replace(rows=len(table))
             self._maker.stepper.bind(table)

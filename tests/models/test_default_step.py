@@ -10,7 +10,6 @@ from gradients import numeric_gradient
 from trained import DEFAULT, PLAIN
 
 from aaecore import AAE, Trainer, priors
-from aaecore import functions as F
 from aaecore.functions.tensor import backward
 from aaecore.models import Batch
 from aaecore.models.aae import FLOOR, NEAR
@@ -51,12 +50,12 @@ def yielded(model, x, dials):
 )
 def test_phases_have_the_gradients_of_what_they_minimise(form, reconstruction, posterior, x):
     model = make(posterior=posterior, reconstruction=reconstruction, **form)
-    model.begin(x)
+    model.begin(x, model.networks)
     dials = {name: 0.7 * number for name, (number, *_) in model.ratios().items()}
     losses = yielded(model, x, dials)
-    error = float(F.squared_error(losses["reconstruction"][0], B))
+    left = float(model.left(losses["reconstruction"][0], B))
     variance = x.var(0).mean() if model.standardise else 0.0
-    pulled = dials.get("generator_weight", 0.0) * error + dials.get("generator_floor", 0.0) * variance
+    pulled = dials.get("generator_weight", 0.0) * left + dials.get("generator_floor", 0.0) * variance
     assert (pulled > 0) == bool(model.generator_weight)
 
     def values():
@@ -117,7 +116,7 @@ class Net:
 def test_steps_against_numpy(x):
     """SGD, since Adam would hide the size of a gradient; the generator's rate is twice that of the reconstruction."""
     model, twin = make(generator_weight=1.5), make(generator_weight=1.5)
-    model.begin(x)
+    model.begin(x, model.networks)
     host = twin.backend.to_host
     encoder, decoder, critic = (Net(model.state_dict(), name) for name in ("encoder", "decoder", "discriminator"))
     std = np.sqrt(x.var(0).mean())
@@ -136,7 +135,7 @@ def test_steps_against_numpy(x):
             "reconstruction": -(x * np.log(y) + (1 - x) * np.log(1 - y)).sum(1).mean(),
             "generator": -np.log(verdict).mean(),
         }
-        weight = 1.5 * 0.1 / 0.05 * (((y - x) ** 2).sum(1).mean() + FLOOR * D * std**2)
+        weight = 1.5 * 0.1 / 0.05 * 2 * (((y - x) ** 2).sum(1).mean() + FLOOR * ((x - x.mean(0)) ** 2).sum(1).mean())
         of_decoder, dz = decoder.gradients(z, (y - x) / B)
         dz += weight * critic.gradients(z, (verdict - 1) / B)[1]
         both = np.vstack([real, z])
