@@ -12,16 +12,17 @@ from .losses import (
     above_entropy,
     adversarial_bce,
     bce_with_logits,
+    combined,
     difference_penalty,
     half_squared_error,
     pull,
     weighted,
-)
+)  # fmt: skip
 from .noise import noisy
 from .tensor import Function, Parameter, Tensor, backward
 
 __all__ = [
     "Function", "Parameter", "Tensor", "above_entropy", "activation_code", "adversarial_bce", "backward",
-    "bce_with_logits", "concat", "difference_penalty", "gaussian_kl", "gaussian_negative_entropy", "gaussian_sample",
-    "half_squared_error", "linear", "mixture_nll", "noisy", "pull", "weighted",
+    "bce_with_logits", "combined", "concat", "difference_penalty", "gaussian_kl", "gaussian_negative_entropy",
+    "gaussian_sample", "half_squared_error", "linear", "mixture_nll", "noisy", "pull", "weighted",
 ]  # fmt: skip

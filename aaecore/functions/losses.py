@@ -109,6 +109,15 @@ def above_entropy(loss: Tensor, batch: int) -> Tensor:
     return Tensor(value)
 
 
+def combined(a: Tensor, b: Tensor, factor: float) -> Tensor:
+    """a + factor * b of two numbers of the device, (1,), without gradients."""
+    out = a.backend.empty((1,))
+    a.backend.launch("copy", (b.buffer, out), (1, 0))
+    a.backend.launch("scale", (out,), (1,), (factor,))
+    a.backend.launch("copy", (a.buffer, out), (1, 1))
+    return Tensor(out)
+
+
 def pull(loss: Tensor, *factors: Tensor) -> Tensor:
     """A loss whose gradient is that of loss * factors, and which is no part of the value of its phase.
 

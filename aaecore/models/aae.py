@@ -116,10 +116,9 @@ class AAE(Autoencoder):
 
         By itself Adam would make the generator's steps as large as those of the reconstruction, however little the
         discriminator has to say. The generator's loss is weighed by what is left to reconstruct, so that neither the
-        scale of the data nor how many features they have changes how the two compare: with l = reconstruction - its
-        floor, it is ln(l) + weight * generator whose gradient is followed. To l a part is added of what the mean of the
-        data would leave, where it is known: rows that are easy to reconstruct leave nothing, and the prior would not
-        be held by their codes.
+        scale of the data nor how many features they have changes how the two compare. To that a part is added of what
+        the mean of the data would leave, where it is known: rows that are easy to reconstruct leave nothing, and their
+        codes would not hold the prior.
         """
         z = self.code(batch.x, batch.rng)
         reconstruction = self.distance(self.decoder(z), batch.x)

@@ -17,7 +17,7 @@ from ..arguments import choice, count
 from ..core.random import Generator
 from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, spread, to_floats
 from ..data.table import Column, Table
-from ..functions import above_entropy, bce_with_logits, half_squared_error
+from ..functions import above_entropy, bce_with_logits, combined, half_squared_error
 from ..functions.tensor import Tensor
 from ..options import COUNT, COUNTS, SWITCH, one_of, option
 from ..priors import HostSampler, Normal, Prior, as_prior
@@ -105,7 +105,7 @@ class Autoencoder(Model, _Declared):
     def forget(self) -> None:
         for units in (self.inputs, self.codes):
             if units is not None:
-                units.set(np.zeros(units.features), 1.0, 1)
+                units.set(np.zeros(units.features), 1.0, 1, variance=0.0)
 
     def seen(self, x: Tensor) -> Tensor:
         """x as the encoder takes it."""
@@ -128,8 +128,16 @@ class Autoencoder(Model, _Declared):
         return (bce_with_logits if self.reconstruction == "bce" else half_squared_error)(decoded, x)
 
     def left(self, distance: Tensor, batch: int) -> Tensor:
-        """What is left to reconstruct, (1,): a distance without what no reconstruction can reach."""
-        return above_entropy(distance, batch) if self.reconstruction == "bce" else distance.detach()
+        """What is left to reconstruct, (1,): a distance without what no reconstruction can reach.
+
+        Where the data's variance is known, the distance that leaves a tenth of it is added, so that it never vanishes.
+        """
+        bce = self.reconstruction == "bce"
+        left = above_entropy(distance, batch) if bce else distance.detach()
+        if self.inputs is None:
+            return left
+        tenth = 0.1 * self.input_dim * (2.0 if bce else 0.5)  # of the variance of a feature, as such a distance
+        return combined(left, Tensor(self.inputs.variance), tenth)
 
     def distances(self, decoded: Tensor, x: Tensor) -> np.ndarray:
         """`distance` of each row, (N,) float64, on the host."""

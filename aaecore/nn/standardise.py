@@ -24,14 +24,16 @@ class Standardise(Module):
     def __init__(self, backend: Backend, features: int) -> None:
         self.backend, self.features = backend, features
         self.rows = backend.zeros((1,))  # of which mean and std were made; 0 before that
+        self.variance = backend.zeros((1,))  # of a column, on average; 0 where it is not known
         # y = (x - mean) scale, and x = (y - back_mean) back_scale.
         self.mean, self.back_mean = backend.zeros((features,)), backend.zeros((features,))
         self.scale, self.back_scale = (backend.generated((1,), lambda: np.ones(1)) for _ in range(2))
 
-    def set(self, mean: np.ndarray, std: float, rows: int) -> None:
-        """Takes mean (features,) and std of so many rows; a std of 0 stands for 1."""
+    def set(self, mean: np.ndarray, std: float, rows: int, variance: float | None = None) -> None:
+        """Takes mean (features,) and std of so many rows; a std of 0 stands for 1. The variance is that of std."""
+        variance = std**2 if variance is None else variance
         std = std if std > np.finfo(np.float32).tiny else 1.0
-        values = (mean, 1 / std, -mean / std, std, rows)
+        values = (mean, 1 / std, -mean / std, std, variance, rows)
         for buffer, value in zip(self._buffers().values(), values, strict=True):
             self.backend.upload(buffer, np.asarray(value, self.backend.real).reshape(buffer.shape))
 
@@ -50,7 +52,7 @@ class Standardise(Module):
     def _buffers(self) -> dict[str, Buffer]:
         return {
             "mean": self.mean, "scale": self.scale, "back_mean": self.back_mean, "back_scale": self.back_scale,
-            "rows": self.rows,
+            "variance": self.variance, "rows": self.rows,
         }  # fmt: skip
 
     def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:

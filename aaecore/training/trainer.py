@@ -41,7 +41,7 @@ class Trainer(Run):
         model: what to train.
         batch_size: rows of a mini-batch; the last one of an epoch may be smaller.
         lr: learning rates of Adam by phase, {"reconstruction": 1e-3, ...}, or a number for the first phase, which
-            scales those of the others; by default what the model suggests, often 1e-3 in every phase.
+            scales those of the others; by default what the model suggests.
         labelled_batch_size: rows with a label that a step takes besides, of models that want some.
         optimizers: instead of `lr`, per phase a function of the parameters: {"discriminator": partial(SGD, lr=0.1)}. By
             default Adam, with a first moment that decays by 0.5 in the phases of a game.
