@@ -22,7 +22,6 @@ from .model import Losses, Phase, model
 from .posteriors import POSTERIORS
 
 NEAR = 0.1  # of a standard deviation of the prior: how far beside a code the discriminator must say nearly the same
-FLOOR = 0.1  # of what the mean of the data leaves to reconstruct: so much counts as left however little it is
 
 
 @model
@@ -42,9 +41,8 @@ class AAE(Autoencoder):
         standardise: the networks take x without its mean, and codes too, both in a common unit: of the data that
             training begins with, and of the prior. So a wide prior trains as a narrow one does.
         generator_weight: > 0 minimises reconstruction + weight * left * generator in one update, where `left` is what
-            the batch leaves to reconstruct, a number, and with `standardise` a tenth of what the mean would leave. The
-            generator's rate beside the reconstruction's scales it. 0 gives the generator a phase of its own after the
-            discriminator's, as in the paper.
+            the batch leaves to reconstruct, a number; the generator's rate beside the reconstruction's scales it. 0
+            gives the generator a phase of its own after the discriminator's, as in the paper.
         gradient_penalty: of the discriminator, see `functions.difference_penalty`; 0 for none.
         noise_dim: features of the noise of the universal posterior; latent_dim by default.
         activation: of the hidden layers: relu, leaky_relu, sigmoid or tanh.
@@ -92,9 +90,7 @@ class AAE(Autoencoder):
 
     def ratios(self) -> dict[str, tuple[float, str, str]]:
         weight = self.generator_weight
-        of_mean = self.input_dim * (2.0 if self.reconstruction == "bce" else 0.5)  # times the variance: `left` of it
-        weights = {"generator_weight": weight, "generator_floor": weight * FLOOR * of_mean} if weight else {}
-        return {name: (number, "generator", "reconstruction") for name, number in weights.items()}
+        return {"generator_weight": (weight, "generator", "reconstruction")} if weight else {}
 
     def judge(self, z: Tensor) -> Tensor:
         return self.discriminator(z)
@@ -116,18 +112,13 @@ class AAE(Autoencoder):
 
         By itself Adam would make the generator's steps as large as those of the reconstruction, however little the
         discriminator has to say. The generator's loss is weighed by what is left to reconstruct, so that neither the
-        scale of the data nor how many features they have changes how the two compare. To that a part is added of what
-        the mean of the data would leave, where it is known: rows that are easy to reconstruct leave nothing, and their
-        codes would not hold the prior.
+        scale of the data nor how many features they have changes how the two compare.
         """
         z = self.code(batch.x, batch.rng)
         reconstruction = self.distance(self.decoder(z), batch.x)
         generator = adversarial_bce(self.discriminator(z), real=len(batch))
-        pulled = [pull(generator, self.left(reconstruction, len(batch)), batch.dial("generator_weight"))]
-        if self.inputs is not None:
-            std = Tensor(self.inputs.back_scale)  # of a feature on average
-            pulled.append(pull(generator, std, std, batch.dial("generator_floor")))
-        yield "reconstruction", reconstruction, *pulled
+        pulled = pull(generator, self.left(reconstruction, len(batch)), batch.dial("generator_weight"))
+        yield "reconstruction", reconstruction, pulled
         yield "discriminator", *self._told_apart(real, z.detach(), batch.rng)
         yield "generator", generator
 

@@ -135,3 +135,11 @@ def test_what_is_no_loss_that_depends_on_something(backend, rng):
         for bad in (lost, number):
             with pytest.raises(ValueError, match=r"^loss: expected a loss that depends on something, got a tensor of"):
                 use(bad)
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_numbers_of_the_device_are_combined_and_kept(device):
+    backend = get_backend(device)
+    a, b = (Tensor(backend.from_host(np.array([value]))) for value in (3.0, 0.5))
+    assert float(F.combined(a, b, 4.0)) == 5.0
+    assert (float(a), float(b)) == (3.0, 0.5)

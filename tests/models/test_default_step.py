@@ -10,9 +10,9 @@ from gradients import numeric_gradient
 from trained import DEFAULT, PLAIN
 
 from aaecore import AAE, Trainer, priors
-from aaecore.functions.tensor import backward
+from aaecore.functions.tensor import Parameter, Tensor, backward
 from aaecore.models import Batch
-from aaecore.models.aae import FLOOR, NEAR
+from aaecore.models.aae import NEAR
 from aaecore.optim import SGD
 
 B, D, Z = 6, 5, 2
@@ -53,9 +53,7 @@ def test_phases_have_the_gradients_of_what_they_minimise(form, reconstruction, p
     model.begin(x, model.networks)
     dials = {name: 0.7 * number for name, (number, *_) in model.ratios().items()}
     losses = yielded(model, x, dials)
-    left = float(model.left(losses["reconstruction"][0], B))
-    variance = x.var(0).mean() if model.standardise else 0.0
-    pulled = dials.get("generator_weight", 0.0) * left + dials.get("generator_floor", 0.0) * variance
+    pulled = dials.get("generator_weight", 0.0) * float(model.left(losses["reconstruction"][0], B))
     assert (pulled > 0) == bool(model.generator_weight)
 
     def values():
@@ -135,7 +133,7 @@ def test_steps_against_numpy(x):
             "reconstruction": -(x * np.log(y) + (1 - x) * np.log(1 - y)).sum(1).mean(),
             "generator": -np.log(verdict).mean(),
         }
-        weight = 1.5 * 0.1 / 0.05 * 2 * (((y - x) ** 2).sum(1).mean() + FLOOR * ((x - x.mean(0)) ** 2).sum(1).mean())
+        weight = 1.5 * 0.1 / 0.05 * 2 * (((y - x) ** 2).sum(1).mean() + 0.1 * ((x - x.mean(0)) ** 2).sum(1).mean())
         of_decoder, dz = decoder.gradients(z, (y - x) / B)
         dz += weight * critic.gradients(z, (verdict - 1) / B)[1]
         both = np.vstack([real, z])
@@ -154,3 +152,21 @@ def test_steps_against_numpy(x):
     for name, net in (("encoder", encoder), ("decoder", decoder), ("discriminator", critic)):
         for ours, exact in zip(model.networks[name].parameters, (net.w1, net.b1, net.w2, net.b2), strict=True):
             np.testing.assert_allclose(ours.numpy(), exact, rtol=1e-7, atol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("reconstruction", ["bce", "mse"])
+def test_what_is_left_never_vanishes(reconstruction, x):
+    """A tenth of what the mean of the data leaves counts, where the data are known, however good a reconstruction is."""
+    known, unknown = (make(reconstruction=reconstruction, standardise=on) for on in (True, False))
+    known.begin(x, known.networks)
+    of_mean = (2.0 if reconstruction == "bce" else 0.5) * ((x - x.mean(0)) ** 2).sum(1).mean()
+    target = Tensor(known.backend.from_host(x))
+    exact = Parameter(known.backend.from_host(np.log(x / (1 - x)) if reconstruction == "bce" else x))
+    mean = np.tile(x.mean(0), (B, 1))
+    poor = Parameter(known.backend.from_host(np.log(mean / (1 - mean)) if reconstruction == "bce" else mean))
+    for decoded, part in ((exact, 0.0), (poor, 1.0)):
+        for model, more in ((known, 0.1), (unknown, 0.0)):
+            left = float(model.left(model.distance(decoded, target), B))
+            assert left == pytest.approx((part + more) * of_mean, rel=1e-6, abs=1e-12)
+    known.load_state_dict({name: p.numpy() for name, p in known.parameters.items()})
+    assert float(known.left(known.distance(exact, target), B)) == pytest.approx(0, abs=1e-12), "data as they are"
