@@ -193,7 +193,7 @@ def test_our_step_is_numpys():
 
 
 def test_another_learning_rate_is_noticed_and_the_peer_is_not_timed(monkeypatch, capsys):
-    monkeypatch.setattr(equal, "LR", 1.001 * equal.LR)
+    monkeypatch.setattr(steps, "LR", 1.001 * steps.LR)
     settings = Run(sizes=["e"], peers=[NUMPY])
     assert settings.rivals("e", "fp32") == [NUMPY]
     rows = list(compared.equal_work(settings))

@@ -156,7 +156,7 @@ def test_steps_against_numpy(x):
 
 @pytest.mark.parametrize("reconstruction", ["bce", "mse"])
 def test_what_is_left_never_vanishes(reconstruction, x):
-    """A tenth of what the mean of the data leaves counts, where the data are known, however good a reconstruction is."""
+    """Where the data are known a tenth of what their mean leaves counts, however good a reconstruction is."""
     known, unknown = (make(reconstruction=reconstruction, standardise=on) for on in (True, False))
     known.begin(x, known.networks)
     of_mean = (2.0 if reconstruction == "bce" else 0.5) * ((x - x.mean(0)) ** 2).sum(1).mean()
