@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from steps import PAPER
 
 import aaecore
 from aaecore import priors
@@ -30,7 +31,6 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "defaults.csv"
 CODES = HERE.parent / "build" / "defaults"  # codes of every run, for the pictures
 CODES_SEEN = 1000  # that moments and discrepancy are measured on, of held-out rows if there are so many
-PAPER = {"standardise": False, "generator_weight": 0.0, "gradient_penalty": 0.0}  # phases of the paper, plain codes
 FIELDS = [
     "case", "setting", "seed", "steps", "offset", "spread", "narrowest", "widest", "mmd", "reconstruction", "relative",
     "training_relative", "seconds",

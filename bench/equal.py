@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from alternate import Spec, command, say
-from protocol import LR, PHASES, State, Stepped, batches, write_state
+from protocol import PHASES, State, Stepped, batches, write_state
 from sizes import Size
-from steps import make_model
+from steps import make_model, make_trainer
 
 import aaecore
 
@@ -78,7 +78,7 @@ def state_of(trainer: aaecore.Trainer, x: np.ndarray, z: np.ndarray) -> State:
 
 def our_steps(model: aaecore.AAE, size: Size, folder: Path) -> list[tuple[State, Stepped]]:
     """The states, which are also written for the peers, and what our step makes of each."""
-    trainer = aaecore.Trainer(model, batch_size=size.batch, lr=LR)
+    trainer = make_trainer(model, size.batch)
     rng, xs = np.random.default_rng(1), batches(size, max(STATES) + len(STATES))
     made = []
     for count in STATES:

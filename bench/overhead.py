@@ -19,9 +19,8 @@ import numpy as np
 from alternate import ENOUGH_PAIRS, Answer, is_clean
 from machine import machine_seconds, process_seconds
 from sizes import Size, parse_size
-from steps import make_model
+from steps import make_model, make_trainer
 
-import aaecore
 from aaecore.core.plan import Plan
 
 BLOCK = 0.3  # seconds of epochs at the least, on either side
@@ -30,7 +29,7 @@ BLOCK = 0.3  # seconds of epochs at the least, on either side
 def both_ways(size: Size, rows: int, precision: str) -> tuple[Callable[[], object], Callable[[], object]]:
     """An epoch of `rows`, a multiple of the batch, through fit and bare."""
     model = make_model(size, precision=precision)
-    trainer = aaecore.Trainer(model, batch_size=size.batch)
+    trainer = make_trainer(model, size.batch)
     x = np.random.default_rng(0).integers(0, 256, (rows, size.inputs), np.uint8)
     plans: list[Plan] = []
     capture = model.backend.capture

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from protocol import BETA1, BETA2, LR
 from sizes import Size
 
-from aaecore import AAE, priors
+from aaecore import AAE, Trainer, priors
 from aaecore.core.memory import Buffer
 from aaecore.core.ops import OPS
 from aaecore.core.plan import Plan
 from aaecore.models.batch import Batch
 from aaecore.optim import Adam
 
+PAPER = {"standardise": False, "generator_weight": 0.0, "gradient_penalty": 0.0}  # the step that the peers make
+
 
 def make_model(size: Size, seed: int = 0, precision: str = "fp32", device: str = "cpu") -> AAE:
-    """The model of a size: Bernoulli cross-entropy, prior N(0, I)."""
-    options = {"prior": priors.Normal(std=1.0), "precision": precision, "device": device, "seed": seed}
+    """The model of a size as in the paper: three phases, Bernoulli cross-entropy, prior N(0, I)."""
+    options = {"prior": priors.Normal(std=1.0), "precision": precision, "device": device, "seed": seed, **PAPER}
     return AAE(size.inputs, size.latent, (size.hidden, size.hidden), **options)
+
+
+def make_trainer(model: AAE, batch: int, *, record: bool = True) -> Trainer:
+    """A trainer with the Adam that the peers have, in each of the three phases."""
+    adam = partial(Adam, lr=LR, betas=(BETA1, BETA2))
+    return Trainer(model, batch, optimizers={phase.name: adam for phase in model.phases}, record=record)
 
 
 def make_step(model: AAE, batch: int) -> tuple[Callable[[], None], Buffer, Buffer]:

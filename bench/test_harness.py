@@ -19,7 +19,7 @@ import pytest
 import report
 import run
 from alternate import Competitor, Spec, compare, judge, parse_spec, running, take_turns
-from protocol import Request
+from protocol import LR, Request
 from settings import FIT, OURS, Run
 from sizes import SIZES, matrix_flops, parse_size, spell, step_bytes
 from steps import make_model, make_step, plan_buffers
@@ -193,7 +193,7 @@ def test_our_step_is_numpys():
 
 
 def test_another_learning_rate_is_noticed_and_the_peer_is_not_timed(monkeypatch, capsys):
-    monkeypatch.setattr(equal, "LR", 1.001 * equal.LR)
+    monkeypatch.setattr("steps.LR", 1.001 * LR)
     settings = Run(sizes=["e"], peers=[NUMPY])
     assert settings.rivals("e", "fp32") == [NUMPY]
     rows = list(compared.equal_work(settings))

@@ -9,9 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from rates import Rate
 from sizes import SIZES
-from steps import make_model, make_step, plan_bytes
-
-from aaecore import Trainer
+from steps import make_model, make_step, make_trainer, plan_bytes
 
 
 def _data(name: str) -> np.ndarray:
@@ -33,7 +31,7 @@ def test_trainer_step(name: str, record: bool, rate: Rate, benchmark: BenchmarkF
     """What a user's loop over `Trainer.step` costs: checks, the copy of x, the guard, and reading the losses."""
     benchmark.group = f"step {name}"
     x = _data(name)
-    trainer = Trainer(make_model(SIZES[name]), batch_size=len(x), record=record)
+    trainer = make_trainer(make_model(SIZES[name]), len(x), record=record)
     rate(lambda: trainer.step(x), *_cost(name))
     assert trainer.steps >= 1  # a loss that is not finite raises
 
@@ -58,7 +56,7 @@ def test_fit_epoch(name: str, steps: int, rate: Rate, benchmark: BenchmarkFixtur
     benchmark.group = "epoch"
     size = SIZES[name]
     x = np.random.default_rng(0).random((steps * size.batch, size.inputs), np.float32)
-    trainer = Trainer(make_model(size), size.batch)
+    trainer = make_trainer(make_model(size), size.batch)
     flops, nbytes = _cost(name)
     rate(lambda: trainer.fit(x, trainer.epoch + 1, progress=False), steps * flops, steps * nbytes)
     if benchmark.stats is not None:

@@ -162,9 +162,9 @@ def merge(values: Mapping[str, Any], flags: Mapping[str, Any], phases: tuple[Pha
     """The values of a file, replaced by those of the flags; of learning rates only the phases that are given."""
     merged = {**values, **flags}
     if "lr" in values and isinstance(flags.get("lr"), dict):
-        rates = values["lr"]
-        rates = rates if isinstance(rates, dict) else rates_of(phases, rates)
-        merged["lr"] = {**rates, **flags["lr"]}
+        rates, kind = values["lr"], _rates(phases)
+        good = kind.accepts(rates)  # what is wrong with others `from_values` says
+        merged["lr"] = {**kind.check("lr", rates), **flags["lr"]} if good else rates
     return merged
 
 

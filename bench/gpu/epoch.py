@@ -20,8 +20,8 @@ from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
-from protocol import LR
 from sizes import Size, parse_size
+from steps import make_trainer
 
 from aaecore import Trainer
 from aaecore.training.callbacks import Callback
@@ -52,7 +52,7 @@ class Clock(Callback):
 
 
 def epochs(size: Size, precision: str, device: str, rows: int = ROWS, count: int = EPOCHS) -> Row:
-    trainer, x = Trainer(make_model(size, precision, device), batch_size=size.batch, lr=LR), images(size, rows)
+    trainer, x = make_trainer(make_model(size, precision, device), size.batch), images(size, rows)
     clock = Clock()
     trainer.fit(x, count, callbacks=[clock], progress=False)
     first, *later = clock.seconds
@@ -64,7 +64,7 @@ def epochs(size: Size, precision: str, device: str, rows: int = ROWS, count: int
 
 def digest(size: Size, precision: str, device: str, *, record: bool = True, steps: int = SAME) -> str:
     """Of all weights after some steps."""
-    trainer = Trainer(make_model(size, precision, device), batch_size=size.batch, lr=LR, record=record)
+    trainer = make_trainer(make_model(size, precision, device), size.batch, record=record)
     trainer.fit(images(size, steps * size.batch), 1, progress=False)
     state = trainer.model.state_dict()
     return hashlib.sha256(b"".join(state[name].tobytes() for name in sorted(state))).hexdigest()

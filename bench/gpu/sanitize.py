@@ -28,7 +28,7 @@ from cases import CASES
 from fused_steps import Sizes, Step
 from op_checks import check
 from sizes import SIZES
-from steps import make_step
+from steps import PAPER, make_step
 from test_cuda_ops import CHIP, chips_of, rounding_of_tensor_cores
 
 from aaecore import AAE, Trainer
@@ -90,14 +90,14 @@ def several_calls(pattern: str, suffix: str, sizes: Sizes) -> None:
     assert all(np.isfinite(result).all() for result in step.results())
 
 
-def small_network(precision: str) -> AAE:
+def small_network(precision: str, **options: float) -> AAE:
     size = SIZES["e"]
-    return AAE(size.inputs, size.latent, (size.hidden,), seed=0, device="cuda", precision=precision)
+    return AAE(size.inputs, size.latent, (size.hidden,), seed=0, device="cuda", precision=precision, **options)
 
 
 def recorded(precision: str) -> None:
     """A small network, in graphs of one and of many steps."""
-    model, batch = small_network(precision), SIZES["e"].batch
+    model, batch = small_network(precision, **PAPER), SIZES["e"].batch
     launches, x, losses = make_step(model, batch)
     plan = model.backend.capture(launches)
     model.backend.upload(x, np.random.default_rng(0).random(x.shape, np.float32))

@@ -101,7 +101,7 @@ def test_epochs_are_those_of_one_fit(monkeypatch):
     bound, trained = [], []
     original, step = Stepper.bind, Trainer._end_epoch
     monkeypatch.setattr(Stepper, "bind", lambda self, table: (bound.append(len(table)), original(self, table))[1])
-    monkeypatch.setattr(Trainer, "_end_epoch", lambda self, x: (trained.append(0), step(self, x))[1])
+    monkeypatch.setattr(Trainer, "_end_epoch", lambda self, *data: (trained.append(0), step(self, *data))[1])
     clock = iter([0.0, 9.0, 11.0, 12.0, 16.0])
     monkeypatch.setattr(epoch, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     row = epoch.epochs(TINY, "fp32", "cpu", rows=20, count=4)

@@ -14,7 +14,7 @@ import numpy as np
 import peer
 import protocol
 from gpu.model import BURST, clock_of, make_model
-from steps import make_step
+from steps import make_step, make_trainer
 
 import aaecore
 from aaecore.core.memory import Buffer
@@ -34,7 +34,7 @@ def model_of(options: peer.Options) -> aaecore.AAE:
 def step(options: peer.Options, batches: protocol.Arrays) -> peer.Timed:
     model, xs, batch = model_of(options), cycle(batches), options.size.batch
     if options.variant == "trainer":
-        trainer = aaecore.Trainer(model, batch_size=batch, lr=protocol.LR)
+        trainer = make_trainer(model, batch)
         return peer.Timed(lambda: trainer.step(next(xs)))
     launches, x, _ = make_step(model, batch)
     if options.device == "cpu":
@@ -75,7 +75,7 @@ def _on_host(
 
 
 def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
-    trainer = aaecore.Trainer(model_of(options), batch_size=options.size.batch, lr=protocol.LR)
+    trainer = make_trainer(model_of(options), options.size.batch)
 
     def fit(x: np.ndarray = rows) -> None:
         trainer.fit(x, trainer.epoch + 1, progress=False)

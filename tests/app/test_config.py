@@ -32,7 +32,16 @@ def test_toml_round_trip(tmp_path, given):
 def test_every_key_is_written_unless_it_is_none():
     values = config.to_toml(replace(RunConfig(), threads=None, image_shape=None))
     absent = [name for name in KEYS if f"\n{name} = " not in f"\n{values}" and f"[{name}]" not in values]
-    unset = ["data_folder", "image_shape", "discriminator_hidden", "noise_dim", "clip_norm", "patience", "threads"]
+    unset = [
+        "data_folder",
+        "image_shape",
+        "output",
+        "discriminator_hidden",
+        "noise_dim",
+        "clip_norm",
+        "patience",
+        "threads",
+    ]
     assert absent == unset
 
 

@@ -25,7 +25,7 @@ POSTERIORS = ["deterministic", "gaussian", "universal"]
 
 def units(name, features):
     """The statistics of a network that takes numbers in a common unit."""
-    one = dict.fromkeys((f"{name}.scale", f"{name}.back_scale", f"{name}.rows"), (1,))
+    one = dict.fromkeys((f"{name}.scale", f"{name}.back_scale", f"{name}.variance", f"{name}.rows"), (1,))
     return {**one, f"{name}.mean": (features,), f"{name}.back_mean": (features,)}
 
 

@@ -10,10 +10,9 @@ from gradients import numeric_gradient
 from trained import DEFAULT, PLAIN
 
 from aaecore import AAE, Trainer, priors
-from aaecore import functions as F
-from aaecore.functions.tensor import backward
+from aaecore.functions.tensor import Parameter, Tensor, backward
 from aaecore.models import Batch
-from aaecore.models.aae import FLOOR, NEAR
+from aaecore.models.aae import NEAR
 from aaecore.optim import SGD
 
 B, D, Z = 6, 5, 2
@@ -51,12 +50,10 @@ def yielded(model, x, dials):
 )
 def test_phases_have_the_gradients_of_what_they_minimise(form, reconstruction, posterior, x):
     model = make(posterior=posterior, reconstruction=reconstruction, **form)
-    model.begin(x)
+    model.begin(x, model.networks)
     dials = {name: 0.7 * number for name, (number, *_) in model.ratios().items()}
     losses = yielded(model, x, dials)
-    error = float(F.squared_error(losses["reconstruction"][0], B))
-    variance = x.var(0).mean() if model.standardise else 0.0
-    pulled = dials.get("generator_weight", 0.0) * error + dials.get("generator_floor", 0.0) * variance
+    pulled = dials.get("generator_weight", 0.0) * float(model.left(losses["reconstruction"][0], B))
     assert (pulled > 0) == bool(model.generator_weight)
 
     def values():
@@ -117,7 +114,7 @@ class Net:
 def test_steps_against_numpy(x):
     """SGD, since Adam would hide the size of a gradient; the generator's rate is twice that of the reconstruction."""
     model, twin = make(generator_weight=1.5), make(generator_weight=1.5)
-    model.begin(x)
+    model.begin(x, model.networks)
     host = twin.backend.to_host
     encoder, decoder, critic = (Net(model.state_dict(), name) for name in ("encoder", "decoder", "discriminator"))
     std = np.sqrt(x.var(0).mean())
@@ -136,7 +133,7 @@ def test_steps_against_numpy(x):
             "reconstruction": -(x * np.log(y) + (1 - x) * np.log(1 - y)).sum(1).mean(),
             "generator": -np.log(verdict).mean(),
         }
-        weight = 1.5 * 0.1 / 0.05 * (((y - x) ** 2).sum(1).mean() + FLOOR * D * std**2)
+        weight = 1.5 * 0.1 / 0.05 * 2 * (((y - x) ** 2).sum(1).mean() + 0.1 * ((x - x.mean(0)) ** 2).sum(1).mean())
         of_decoder, dz = decoder.gradients(z, (y - x) / B)
         dz += weight * critic.gradients(z, (verdict - 1) / B)[1]
         both = np.vstack([real, z])
@@ -155,3 +152,21 @@ def test_steps_against_numpy(x):
     for name, net in (("encoder", encoder), ("decoder", decoder), ("discriminator", critic)):
         for ours, exact in zip(model.networks[name].parameters, (net.w1, net.b1, net.w2, net.b2), strict=True):
             np.testing.assert_allclose(ours.numpy(), exact, rtol=1e-7, atol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("reconstruction", ["bce", "mse"])
+def test_what_is_left_never_vanishes(reconstruction, x):
+    """Where the data are known a tenth of what their mean leaves counts, however good a reconstruction is."""
+    known, unknown = (make(reconstruction=reconstruction, standardise=on) for on in (True, False))
+    known.begin(x, known.networks)
+    of_mean = (2.0 if reconstruction == "bce" else 0.5) * ((x - x.mean(0)) ** 2).sum(1).mean()
+    target = Tensor(known.backend.from_host(x))
+    exact = Parameter(known.backend.from_host(np.log(x / (1 - x)) if reconstruction == "bce" else x))
+    mean = np.tile(x.mean(0), (B, 1))
+    poor = Parameter(known.backend.from_host(np.log(mean / (1 - mean)) if reconstruction == "bce" else mean))
+    for decoded, part in ((exact, 0.0), (poor, 1.0)):
+        for model, more in ((known, 0.1), (unknown, 0.0)):
+            left = float(model.left(model.distance(decoded, target), B))
+            assert left == pytest.approx((part + more) * of_mean, rel=1e-6, abs=1e-12)
+    known.load_state_dict({name: p.numpy() for name, p in known.parameters.items()})
+    assert float(known.left(known.distance(exact, target), B)) == pytest.approx(0, abs=1e-12), "data as they are"

@@ -14,7 +14,7 @@ from aaecore.files import checkpoint
 from aaecore.functions.tensor import Tensor
 from aaecore.nn import Standardise
 
-STATISTICS = ("mean", "scale", "back_mean", "back_scale", "rows")
+STATISTICS = ("mean", "scale", "back_mean", "back_scale", "variance", "rows")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_what_does_not_vary_keeps_its_unit(std):
 def test_they_are_those_of_the_first_data_and_of_the_prior(x):
     made = default(prior=priors.Uniform(-2, 6))
     assert made.statistics["inputs.rows"].numpy() == [0]
-    Trainer(made, 32, lr=0.0).fit(x, 1, progress=False)
+    made.begin(x, made.networks)
     found = statistics(made)
     data = x.astype(np.float64)
     std = np.sqrt(data.var(0).mean())
@@ -81,28 +81,28 @@ def test_they_are_those_of_the_first_data_and_of_the_prior(x):
     np.testing.assert_allclose(found["codes.back_scale"], 8 / np.sqrt(12), rtol=0.02)
     bias = made.decoder.layers[-1].bias.numpy()
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), data.mean(0), rtol=1e-5)
-    Trainer(made, 32, lr=0.0).fit(1 - x, 1, progress=False)
+    Trainer(made, 32).fit(1 - x, 1, progress=False)
     assert equal(statistics(made), found), "other data later change nothing"
 
 
 def test_a_linear_decoder_begins_at_the_mean_itself(x):
     made = default(reconstruction="mse")
-    made.begin(40 * x - 7)
+    made.begin(40 * x - 7, made.networks)
     np.testing.assert_allclose(made.decoder.layers[-1].bias.numpy(), (40 * x - 7).mean(0), rtol=1e-5)
 
 
 def test_bytes_have_those_of_the_floats_that_they_stand_for():
     pixels = np.random.default_rng(0).integers(0, 256, (64, D), np.uint8)
     from_bytes, from_floats = default(), default()
-    from_bytes.begin(pixels)
-    from_floats.begin(pixels.astype(np.float32) * np.float32(1 / 255))
+    from_bytes.begin(pixels, from_bytes.networks)
+    from_floats.begin(pixels.astype(np.float32) * np.float32(1 / 255), from_floats.networks)
     assert equal(from_bytes.state_dict(), from_floats.state_dict())
 
 
 def test_a_step_takes_its_batch_for_the_data(x):
     stepped, begun = default(), default()
-    Trainer(stepped, 32, lr=0.0).step(x[:32])
-    begun.begin(x[:32])
+    Trainer(stepped, 32).step(x[:32])
+    begun.begin(x[:32], begun.networks)
     assert equal(statistics(stepped), statistics(begun))
     assert statistics(stepped)["inputs.rows"] == [32]
 
@@ -110,7 +110,7 @@ def test_a_step_takes_its_batch_for_the_data(x):
 def test_networks_see_numbers_of_the_unit(x):
     """As a plain model with the same weights sees rows and codes that were scaled by hand."""
     made, plain = default(prior=priors.Normal(4.0, 1.0)), model()
-    made.begin(x)
+    made.begin(x, made.networks)
     plain.load_state_dict({name: p.numpy() for name, p in made.parameters.items()})
     seen = (x - x.mean(0)) / np.sqrt(x.astype(np.float64).var(0).mean())
     np.testing.assert_allclose(made.encode(x), 4 * plain.encode(seen) + 1, rtol=1e-4, atol=1e-5)
@@ -128,7 +128,7 @@ def test_an_interrupt_while_they_are_taken(kind, x, monkeypatch):
         return kind(D, 3, hidden=(9,), seed=1)
 
     whole = make()
-    whole.begin(x)
+    whole.begin(x, whole.networks)
     uploads = 0
     while True:
         made, left, upload = make(), [uploads], type(whole.backend).upload
@@ -142,13 +142,13 @@ def test_an_interrupt_while_they_are_taken(kind, x, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(type(whole.backend), "upload", interrupted)
             try:
-                made.begin(x)
+                made.begin(x, made.networks)
                 break
             except KeyboardInterrupt:
                 uploads += 1
-        made.begin(x)
+        made.begin(x, made.networks)
         assert equal(made.state_dict(), whole.state_dict()), f"after {uploads - 1} uploads"
-    assert uploads == (11 if kind is AAE else 6)
+    assert uploads == (13 if kind is AAE else 7)
 
 
 # --- what keeps them --------------------------------------------------------------------------------------------------
@@ -181,17 +181,17 @@ def test_files_and_copies_keep_them(way, x, tmp_path):
     other = way(trainer, tmp_path / "a.h5")
     assert equal(other.state_dict(), trainer.model.state_dict())
     assert np.array_equal(other.encode(x), trainer.model.encode(x))
-    other.begin(1 - x)
+    other.begin(1 - x, other.networks)
     assert equal(other.state_dict(), trainer.model.state_dict()), "what was loaded knows its data"
 
 
 def test_weights_from_elsewhere_take_data_as_they_are(x):
     made, plain = default(seed=5), model()
-    made.begin(x)
+    made.begin(x, made.networks)
     made.load_state_dict(plain.state_dict())
     assert np.array_equal(made.encode(x), plain.encode(x))
     before = made.state_dict()
-    made.begin(x)
+    made.begin(x, made.networks)
     assert equal(made.state_dict(), before)
     some = {name: value for name, value in before.items() if name != "codes.scale"}
     with pytest.raises(ValueError, match=r"missing \['codes.scale'\]"):
@@ -221,3 +221,19 @@ def test_the_width_of_a_prior_does_not_matter(x):
     for name in (*narrow.names, "validation"):
         assert narrow.history[name] == wide.history[name]
     assert np.array_equal(8 * narrow.model.encode(x), wide.model.encode(x))
+
+
+@pytest.mark.parametrize("rates", [0.0, {"reconstruction": 0.0, "discriminator": 0.0}])
+def test_where_nothing_learns_nothing_is_taken(rates, x):
+    made = default()
+    before = made.state_dict()
+    Trainer(made, 32, rates).fit(x, 1, progress=False)
+    assert equal(made.state_dict(), before)
+
+
+def test_a_decoder_that_does_not_move_keeps_its_bias(x):
+    made = default()
+    before = made.decoder.layers[-1].bias.numpy()
+    Trainer(made, 32, {"reconstruction": 0.0, "generator": 0.0}).fit(x, 1, progress=False)
+    assert np.array_equal(made.decoder.layers[-1].bias.numpy(), before)
+    assert made.statistics["inputs.rows"].numpy() == [130]

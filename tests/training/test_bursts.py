@@ -51,7 +51,7 @@ def made(monkeypatch):
 def by_hand(x, epochs, batch, options=None, **model_options):
     """The same training in single steps: (trainer, the losses of each)."""
     trainer, losses = Trainer(model(**model_options), batch, **(options or {})), []
-    trainer.model.begin(x)  # the first batch is not all that there is to know
+    trainer.model.begin(x, trainer.model.networks)  # the first batch is not all that there is to know
     for epoch in range(epochs):
         order = epoch_order(len(x), trainer.model.seed, epoch)
         losses += [dict(trainer.step(x[order[i : i + batch]])) for i in range(0, len(x), batch)]

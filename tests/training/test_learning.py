@@ -48,7 +48,7 @@ def test_digits_are_reconstructed_and_hold_the_prior_untuned(std, digits):
     assert loss < 130
     np.testing.assert_allclose(codes.std(0).mean(), std, rtol=0.15)
     np.testing.assert_allclose(codes.std(0), std, rtol=0.25)
-    np.testing.assert_allclose(codes.mean(0), 0, atol=0.3 * std)
+    np.testing.assert_allclose(codes.mean(0), 0, atol=0.5 * std)
 
 
 def test_the_bound_is_one_that_the_plain_form_misses(digits):

@@ -110,7 +110,7 @@ def test_a_child_after_fork_trains_to_the_same_bits(form, x):
 def test_step_and_fit_make_the_same_steps(form, x):
     fitted = train(x[:64], 1, batch_size=64, **form)
     stepped = Trainer(model(**form), 64)
-    stepped.model.begin(x[:64])  # in the order of `fit`, by which sums of floats differ
+    stepped.model.begin(x[:64], stepped.model.networks)  # in the order of `fit`, by which sums of floats differ
     stepped.step(x[:64][epoch_order(64, 1, 0)])
     assert all(np.array_equal(a, b) for a, b in zip(state(fitted), state(stepped), strict=True))
 
@@ -224,7 +224,7 @@ def test_each_phase_moves_its_own_networks(form, x):
     moved = {}
     for phase in ("reconstruction", "discriminator", "generator"):
         m = model(**form)
-        m.begin(x)
+        m.begin(x, m.networks)
         before = m.state_dict()
         zero = dict.fromkeys(("reconstruction", "discriminator", "generator"), 0.0)
         Trainer(m, 32, {**zero, phase: 1e-3}).step(x[:32])
