@@ -97,19 +97,31 @@ def map_chunks(backend: Backend, function: Callable[[Tensor], Tensor], rows: Row
     return backend.array(out) if isinstance(out, Buffer) else out
 
 
-def spread(rows: Rows, most: int) -> Rows:
-    """At most so many rows, spread over all; of a device array the first ones."""
-    n = min(len(rows), most)
-    if isinstance(rows, Buffer):
-        return rows.rows(0, n)
-    return rows[np.linspace(0, len(rows) - 1, n).astype(np.int64)]
+def spread(rows: Rows, most: int) -> np.ndarray:
+    """The numbers of at most so many rows, spread over all, int64."""
+    return np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)
+
+
+def picked(backend: Backend, rows: Rows, index: np.ndarray) -> Buffer:
+    """The rows of some numbers as a float buffer on the device; uint8 is scaled by 1/255."""
+    if isinstance(rows, np.ndarray):
+        return to_floats(backend, rows[index])
+    out = backend.empty((len(index), rows.shape[1]))
+    is_bytes = rows.kind == "uint8"
+    buffers = (rows, backend.from_host(index, "int64"), backend.zeros((1,), "int64"), out)
+    dims = (*rows.shape, len(index), len(index))
+    backend.launch("gather_rows_u8" if is_bytes else "gather_rows", buffers, dims, (1 / 255 if is_bytes else 1.0,))
+    return out
 
 
 def moments(backend: Backend, rows: Rows) -> tuple[np.ndarray, float, int]:
     """Mean (features,) and one standard deviation, of a feature on average, of rows spread over all, and how many."""
-    some = spread(rows, SAMPLE)
-    part = backend.to_host(some) if isinstance(some, Buffer) else some
-    if part.dtype == np.uint8:  # the very numbers that the kernels make of bytes
-        part = part.astype(np.float32) * np.float32(1 / 255)
-    part = part.astype(np.float64)
-    return part.mean(axis=0), float(np.sqrt(part.var(axis=0).mean())), len(part)
+    index = spread(rows, SAMPLE)
+    chunks = [index[i : i + CHUNK] for i in range(0, len(index), CHUNK)]  # so that no copy grows with the data
+
+    def part(chunk: np.ndarray) -> np.ndarray:
+        return backend.to_host(picked(backend, rows, chunk)).astype(np.float64)
+
+    mean = sum(part(chunk).sum(axis=0) for chunk in chunks) / len(index)
+    square = sum(float(np.square(part(chunk) - mean).sum()) for chunk in chunks)
+    return np.asarray(mean), float(np.sqrt(square / (len(index) * len(mean)))), len(index)

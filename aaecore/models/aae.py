@@ -14,9 +14,9 @@ from .. import priors
 from ..core.random import Generator
 from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull
 from ..nn import Standardise
-from ..options import COUNT, COUNTS, number, one_of, option
+from ..options import COUNT, COUNTS, SWITCH, number, one_of, option
 from ..priors import PRIOR
-from .autoencoder import Autoencoder
+from .autoencoder import STANDARDISE, Autoencoder
 from .batch import Batch
 from .model import Losses, Phase, model
 from .posteriors import POSTERIORS
@@ -61,6 +61,7 @@ class AAE(Autoencoder):
     prior: priors.Prior | priors.HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:1")
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
+    standardise: bool = option(SWITCH, STANDARDISE, default=True, old=False)
     discriminator_hidden: Sequence[int] | None = option(COUNTS, "of the discriminator; as the encoder's", default=None)
     noise_dim: int | None = option(COUNT, "features of the universal posterior's noise; latent_dim", default=None)
     generator_weight: float = option(
@@ -79,8 +80,8 @@ class AAE(Autoencoder):
         self.discriminator_hidden = self.hidden if self.discriminator_hidden is None else self.discriminator_hidden
         self.noise_dim = self.latent_dim if self.noise_dim is None else self.noise_dim
         if self.generator_weight:
-            *others, generator = self.phases
-            vars(self)["phases"] = (*others, replace(generator, moves=()))  # of this model: the class has the paper's
+            said = [replace(phase, moves=()) if phase.name == "generator" else phase for phase in self.phases]
+            vars(self)["phases"] = tuple(said)  # of this model: the class has the paper's
 
     def build(self) -> None:
         self.build_autoencoder(POSTERIORS[self.posterior](self.latent_dim, self.noise_dim or self.latent_dim))

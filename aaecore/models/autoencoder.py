@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -15,9 +14,9 @@ import numpy as np
 from .. import nn
 from ..arguments import choice, count
 from ..core.random import Generator
-from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, spread, to_floats
+from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, picked, spread, to_floats
 from ..data.table import Column, Table
-from ..functions import above_entropy, bce_with_logits, combined, half_squared_error
+from ..functions import above_entropy, bce_with_logits, combined, half_squared_error, weighted
 from ..functions.tensor import Tensor
 from ..options import COUNT, COUNTS, SWITCH, one_of, option
 from ..priors import HostSampler, Normal, Prior, as_prior
@@ -25,6 +24,7 @@ from .health import SAMPLE, Health, advice
 from .model import Model
 from .posteriors import Posterior
 
+STANDARDISE = "networks work with data and codes without their mean, in a common unit"
 OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
 
 
@@ -54,9 +54,7 @@ class Autoencoder(Model, _Declared):
     output: str | None = option(
         one_of(*OUTPUTS), "of the decoder: sigmoid or linear; fits reconstruction", default=None
     )
-    standardise: bool = option(
-        SWITCH, "networks work with data and codes without their mean, in a common unit", default=True, old=False
-    )
+    standardise: bool = option(SWITCH, STANDARDISE, default=False)
 
     def complete(self) -> None:
         self.prior = Normal() if self.prior is None else self.prior
@@ -70,6 +68,7 @@ class Autoencoder(Model, _Declared):
     def build_autoencoder(self, q: Posterior) -> None:
         """Makes the two networks for a posterior q(z|x)."""
         self.q = q
+        self.healths: dict[int, Health] = {}  # by how many codes are looked at
         self.inputs = nn.Standardise(self.backend, self.input_dim) if self.standardise else None
         self.codes: nn.Standardise | None = None  # of models that work in units of the prior
         self.encoder = self.mlp(q.inputs(self.input_dim), *self.hidden, q.outputs())
@@ -89,23 +88,29 @@ class Autoencoder(Model, _Declared):
     # --- units --------------------------------------------------------------------------------------
 
     def begin(self, x: Rows, moving: Collection[str]) -> None:
-        """Takes mean and scale of the data, and of the prior, and lets a decoder that moves begin at that mean."""
+        """Takes mean and scale of the data, and of the prior, and lets a decoder of probabilities begin at that mean.
+
+        Not where somebody changed the weights before: they are for data as they are.
+        """
         if self.inputs is not None and not self.backend.to_host(self.inputs.rows)[0]:
+            if self.writes.count != self.untouched:
+                self.forget()
+                return
             mean, std, rows = moments(self.backend, x)
             of_prior = self.priors()["z"][0].moments(self.latent_dim)
             with self.owner.whole:  # they belong together
                 if self.codes is not None:
-                    self.codes.set(*of_prior, rows)
-                if "decoder" in moving:
-                    last = self.decoder.layers[-1].bias
-                    self.backend.upload(last.buffer, _logit(mean) if self.output == "sigmoid" else mean)
-                self.inputs.set(mean, std, rows)  # in the end: after an interrupt all of it is done again
+                    self.codes.set("prior", *of_prior, rows)
+                if "decoder" in moving and self.output == "sigmoid":
+                    self.backend.upload(self.decoder.layers[-1].bias.buffer, _logit(mean))
+                self.inputs.set("x", mean, std, rows)  # in the end: after an interrupt all of it is done again
         self.begun = True
 
     def forget(self) -> None:
         for units in (self.inputs, self.codes):
             if units is not None:
-                units.set(np.zeros(units.features), 1.0, 1, variance=0.0)
+                units.set("state_dict", np.zeros(units.features), 1.0, 1)
+        self.begun = True
 
     def seen(self, x: Tensor) -> Tensor:
         """x as the encoder takes it."""
@@ -125,7 +130,15 @@ class Autoencoder(Model, _Declared):
 
     def distance(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Between x and what the decoder made: summed over features, a mean over the batch."""
-        return (bce_with_logits if self.reconstruction == "bce" else half_squared_error)(decoded, x)
+        if self.reconstruction == "bce":
+            return bce_with_logits(decoded, x)
+        if self.inputs is None or self.output == "sigmoid":
+            return half_squared_error(decoded, x)
+        return weighted(half_squared_error(decoded, self.inputs(x)), Tensor(self.inputs.variance))
+
+    def _shown(self, decoded: Tensor) -> Tensor:
+        """What the decoder made, as the data are."""
+        return self.inputs.back(decoded) if self.inputs is not None and self.output == "linear" else decoded
 
     def left(self, distance: Tensor, batch: int) -> Tensor:
         """What is left to reconstruct, (1,): a distance without what no reconstruction can reach.
@@ -144,7 +157,7 @@ class Autoencoder(Model, _Declared):
         if type(self).distance is not Autoencoder.distance:  # a formula of its own: row by row
             rows = ((Tensor(t.buffer.rows(i, i + 1)) for t in (decoded, x)) for i in range(len(x.buffer)))
             return np.array([float(self.distance(*row)) for row in rows])
-        y, target = decoded.numpy().astype(np.float64), x.numpy().astype(np.float64)
+        y, target = self._shown(decoded).numpy().astype(np.float64), x.numpy().astype(np.float64)
         each = np.logaddexp(0, y) - target * y if self.reconstruction == "bce" else (y - target) ** 2 / 2
         return each.sum(axis=1)
 
@@ -166,7 +179,11 @@ class Autoencoder(Model, _Declared):
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
         rows = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
         output = OUTPUTS[str(self.output)]
-        return map_chunks(self.backend, lambda z: self.decoder(self.in_units(z), output), rows, self.input_dim)
+
+        def decode(z: Tensor) -> Tensor:
+            return self._shown(self.decoder(self.in_units(z), output))
+
+        return map_chunks(self.backend, decode, rows, self.input_dim)
 
     def reconstruct(self, x: Any) -> Any:
         """decode(encode(x)): on the scale of floats. uint8 rows stand for 0..1, so compare with ``x / 255``."""
@@ -236,20 +253,16 @@ class Autoencoder(Model, _Declared):
             chunk = Tensor(to_floats(self.backend, rows, start, min(start + CHUNK, len(rows))))
             yield chunk, self.code(chunk, self.sampler, sample=False)
 
-    @cached_property
-    def _health(self) -> dict[int, Health]:
-        """By how many codes are looked at."""
-        return {}
-
     def health(self, x: Rows) -> dict[str, float]:
         """How well draws of the codes of some rows keep to the prior; see `health.Health.measure`."""
-        rows = spread(x, SAMPLE)
-        n = len(rows)
-        rng = Generator(self.backend, self.seed, first=1 << 17)  # of its own: nobody else's numbers change
-        if n not in self._health:
-            self._health[n] = Health(*(self.backend.to_host(self.draws["z"](rng, n)) for _ in range(3)))
-        z = self._back(self.code(Tensor(to_floats(self.backend, rows)), rng))
-        return self._health[n].measure(z.numpy())
+        index = spread(x, SAMPLE)
+        n = len(index)
+        if n not in self.healths:
+            rng = Generator(self.backend, self.seed, first=1 << 17)  # of its own: nobody else's numbers change
+            self.healths[n] = Health(*(self.backend.to_host(self.draws["z"](rng, n)) for _ in range(5)))
+        rng = Generator(self.backend, self.seed, first=1 << 18)  # the same numbers at every look
+        z = self._back(self.code(Tensor(picked(self.backend, x, index)), rng))
+        return self.healths[n].measure(z.numpy())
 
     def advice(self, row: Mapping[str, Any]) -> str:
         return advice(row)

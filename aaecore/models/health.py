@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 SAMPLE = 256  # codes that are looked at: enough to see what matters, and a fraction of a millisecond
+MOST_APART = 300  # steps between two looks at most, however small they are
 WORK = 6e9  # floating-point operations of training between two looks, so that none costs more than a few hundredths
 EARLY = 300  # steps before which nobody expects the prior to be held
 NAMES = OFFSET, SPREAD, MMD = "code_offset", "code_spread", "code_mmd"
@@ -18,14 +19,14 @@ class Health:
     """Measures codes against samples of a prior.
 
     Args:
-        prior: three independent samples of it, each (n, dim).
+        prior: some independent samples of it, each (n, dim); two at the least.
     """
 
     def __init__(self, *prior: np.ndarray) -> None:
         self._sample, *fresh = (z.astype(np.float64) for z in prior)
         self._mean = np.concatenate(prior).mean(axis=0)
         self._std = np.concatenate(prior).std(axis=0) + np.finfo(np.float32).tiny
-        median = np.median(_distances(*fresh))
+        median = np.median(_distances(self._sample, fresh[0]))
         self._rate = 1 / (8 * median) if median > 0 else 1.0
         self._same = self._kernel(self._sample, self._sample)
         self._null = float(np.mean([self._mmd(z) for z in fresh])) or 1.0
@@ -34,12 +35,14 @@ class Health:
         """Of codes (n, dim), for a row of the history.
 
         code_offset: the largest distance of their mean from the prior's, in its standard deviations; 0 at best.
-        code_spread: their standard deviation by the prior's, of a feature on average; 1 at best.
+        code_spread: their standard deviation by the prior's, of the feature where it is furthest from 1.
         code_mmd: their squared discrepancy by that of a fresh sample of the prior; about 1 at best.
         """
         z = codes.astype(np.float64)
         offset = float(np.max(np.abs(z.mean(axis=0) - self._mean) / self._std))
-        return {OFFSET: offset, SPREAD: float(np.mean(z.std(axis=0) / self._std)), MMD: self._mmd(z) / self._null}
+        ratios = z.std(axis=0) / self._std
+        spread = float(ratios[np.argmax(np.abs(np.log(np.maximum(ratios, np.finfo(np.float32).tiny))))])
+        return {OFFSET: offset, SPREAD: spread, MMD: self._mmd(z) / self._null}
 
     def _mmd(self, z: np.ndarray) -> float:
         return self._kernel(z, z) + self._same - 2 * self._kernel(z, self._sample)
@@ -59,7 +62,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def due(steps: int, before: int, parameters: int, batch: int) -> bool:
     """Whether a look is due at the end of an epoch, after `steps` steps in all, `before` of them in earlier epochs."""
-    apart = max(1, round(WORK / (6 * parameters * batch)))
+    apart = max(1, min(MOST_APART, round(WORK / (6 * parameters * batch))))
     return steps // apart > before // apart
 
 
@@ -69,9 +72,11 @@ def advice(row: Mapping[str, Any]) -> str:
         return ""
     offset, spread, mmd = (row[name] for name in NAMES)
     if spread < LEAST_SPREAD:
-        said, remedy = f"they spread {spread:.2f} times as far as it", "more epochs, or a larger generator_weight"
+        said = f"in a feature they spread {spread:.2f} times as far as it"
+        remedy = "more epochs, a larger generator_weight, or fewer features in the code"
     elif spread > MOST_SPREAD:
-        said, remedy = f"they spread {spread:.2f} times as far as it", "a larger generator_weight"
+        said = f"in a feature they spread {spread:.2f} times as far as it"
+        remedy = "more epochs, or a larger generator_weight"
     elif offset > MOST_OFFSET:
         said = f"their mean lies {offset:.2f} of its standard deviations beside its own"
         remedy = "more epochs, or a lower learning rate"

@@ -36,7 +36,15 @@ MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were i
 TAKEN = {"", "epoch", "step", "validation"}  # columns of a history that are no phase
 OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
 
-_MADE = {"backend", "generator", "sampler", "owner", "writes"}  # of every model, besides its options and its networks
+_MADE = {
+    "backend",
+    "generator",
+    "sampler",
+    "owner",
+    "writes",
+    "phases",
+    "streams",
+}  # of every model, besides its options and its networks
 
 Losses = tuple[Any, ...]  # ("phase", loss, ...): several losses of a phase are added
 AnyModel = TypeVar("AnyModel", bound="Model")
@@ -127,6 +135,7 @@ class Model(ABC):
         self.writes = Writes()  # a trainer that can go back must notice what others change
         for buffer in (*(t.buffer for t in self.tensors.values()), self.generator.state):
             buffer.writes = self.writes
+        self.untouched = self.writes.count  # of weights that nobody changed
         self._made = {"_made", "draws", *vars(self)}  # attributes that a copy makes anew
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -204,6 +213,9 @@ class Model(ABC):
         for phase in self.phases:
             for name in phase.moves:
                 choice(f"phase {phase.name!r}: moves", name, list(self.networks))
+        for dial, (_, *between) in self.ratios().items():
+            for name in between:
+                choice(f"ratio {dial!r}: phase", name, names)
         for stream, rows in self.streams.items():
             for name in rows.columns:
                 choice(f"stream {stream!r}: columns", name, list(self.columns()))
@@ -246,6 +258,13 @@ class Model(ABC):
         """Parameters and statistics by name: what a file holds of the networks."""
         return {**self.parameters, **self.statistics}
 
+    def check_statistics(self, values: Mapping[str, Any]) -> None:
+        """ValueError for statistics by name that the networks cannot have; those that are absent are not looked at."""
+        for name, net in self.networks.items():
+            own = list(net.named_statistics(f"{name}."))
+            if own and all(key in values and np.shape(values[key]) == self.statistics[key].shape for key in own):
+                net.check(f"{name}.", values)
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and statistics by name, after a whole step.
 
@@ -268,10 +287,12 @@ class Model(ABC):
         """
         with self.owner.setting("load_state_dict"):
             missing = isinstance(values, Mapping) and not set(self.statistics) & set(values)
+            if not missing:
+                self.check_statistics(values)
             nn.load_state_dict(self.parameters if missing else self.tensors, values)
+            self.untouched, self.begun = self.writes.count, False
             if missing:
                 self.forget()
-            self.begun = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes options and parameters to a file, for `aaecore.load`: a third of a trainer's checkpoint, or less.
@@ -348,6 +369,7 @@ def _copied(
         made.backend.upload(rng.state, state)
     for name, value in added.items():
         setattr(made, name, value)
+    made.untouched = made.writes.count
     return made
 
 

@@ -12,9 +12,9 @@ from dataclasses import KW_ONLY
 from ..functions import gaussian_kl, gaussian_negative_entropy, mixture_nll, weighted
 from ..functions.divergences import LEAST_STD
 from ..functions.tensor import Tensor
-from ..options import integer, number, one_of, option
+from ..options import SWITCH, integer, number, one_of, option
 from ..priors import PRIOR, GaussianMixture, HostSampler, Normal, Prior
-from .autoencoder import Autoencoder
+from .autoencoder import STANDARDISE, Autoencoder
 from .batch import Batch
 from .model import Losses, Phase, model
 from .posteriors import Gaussian
@@ -33,6 +33,7 @@ class VAE(Autoencoder):
         reconstruction: "bce" or "mse", as of `AAE`.
         kl_weight: of the divergence beside the reconstruction, >= 0; 1 is the evidence lower bound.
         warm_up: steps over which that weight grows from 0 in a straight line; 0 begins with all of it.
+        standardise: the encoder takes x without its mean, in a common unit, and a linear output is in that unit.
         output, activation, precision, device, seed: as of `AAE`.
 
     Raises:
@@ -42,6 +43,7 @@ class VAE(Autoencoder):
     prior: Prior | HostSampler | None = option(PRIOR, "p(z)", default=None, run="normal:1")
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
+    standardise: bool = option(SWITCH, STANDARDISE, default=True, old=False)
     kl_weight: float = option(number(0.0), "of the divergence beside the reconstruction", default=1.0)
     warm_up: int = option(integer(0), "steps over which that weight grows from 0", default=0)
 

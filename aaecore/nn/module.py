@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
 
 from ..functions.tensor import Parameter, Tensor
 
@@ -17,6 +20,9 @@ class Module(ABC):
     def named_statistics(self, prefix: str = "") -> dict[str, Tensor]:
         """What it knows of the data, by name, and no step moves; every name begins with `prefix`."""
         return {}
+
+    def check(self, prefix: str, values: Mapping[str, np.ndarray]) -> None:  # noqa: B027 (a hook)
+        """Raises ValueError for statistics, by names that begin with `prefix`, that it cannot have."""
 
     @property
     def parameters(self) -> list[Parameter]:

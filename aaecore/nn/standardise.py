@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from ..arguments import FLOAT32_MAX
 from ..core.backend import Backend
 from ..core.memory import Buffer
-from ..functions.tensor import Parameter, Tensor
+from ..functions.tensor import Function, Gradients, Parameter, Tensor, check_tensors
 from .module import Module
+
+
+class _Moved(Function):
+    """y = (x - mean) scale, where mean and scale are statistics."""
+
+    def __init__(self, x: Tensor, mean: Buffer, scale: Buffer) -> None:
+        super().__init__(x)
+        self.x, self.mean, self.scale = x, mean, scale
+
+    def forward(self) -> Tensor:
+        y = self.x.backend.empty(self.x.shape)
+        self.x.backend.launch("standardise", (self.x.buffer, self.mean, self.scale, y), self.x.shape)
+        return self.result(y)
+
+    def backward(self, gradient: Buffer, gradients: Gradients) -> None:
+        dx = self.x.backend.empty(self.x.shape)
+        self.x.backend.launch("scale_by", (gradient, self.scale, dx), (dx.size,))
+        gradients.give(self.x, dx, before_activation=False)
 
 
 class Standardise(Module):
@@ -24,30 +46,42 @@ class Standardise(Module):
     def __init__(self, backend: Backend, features: int) -> None:
         self.backend, self.features = backend, features
         self.rows = backend.zeros((1,))  # of which mean and std were made; 0 before that
-        self.variance = backend.zeros((1,))  # of a column, on average; 0 where it is not known
         # y = (x - mean) scale, and x = (y - back_mean) back_scale.
         self.mean, self.back_mean = backend.zeros((features,)), backend.zeros((features,))
-        self.scale, self.back_scale = (backend.generated((1,), lambda: np.ones(1)) for _ in range(2))
+        self.scale, self.back_scale, self.variance = (backend.generated((1,), lambda: np.ones(1)) for _ in range(3))
 
-    def set(self, mean: np.ndarray, std: float, rows: int, variance: float | None = None) -> None:
-        """Takes mean (features,) and std of so many rows; a std of 0 stands for 1. The variance is that of std."""
-        variance = std**2 if variance is None else variance
+    def set(self, name: str, mean: np.ndarray, std: float, rows: int) -> None:
+        """Takes mean (features,) and std of so many rows; a std of 0 stands for 1.
+
+        Raises:
+            ValueError: numbers that float32 cannot hold, in a message that begins with `name`.
+        """
         std = std if std > np.finfo(np.float32).tiny else 1.0
-        values = (mean, 1 / std, -mean / std, std, variance, rows)
-        for buffer, value in zip(self._buffers().values(), values, strict=True):
-            self.backend.upload(buffer, np.asarray(value, self.backend.real).reshape(buffer.shape))
+        values: dict[str, Any] = dict(
+            zip(self._buffers(), (mean, 1 / std, -mean / std, std, std**2, rows), strict=True)
+        )
+        if any(np.abs(value).max() > FLOAT32_MAX for value in values.values()):
+            raise ValueError(f"{name}: expected numbers whose squares float32 can hold, got a mean or std of {std:g}")
+        for key, buffer in self._buffers().items():
+            self.backend.upload(buffer, np.asarray(values[key], self.backend.real).reshape(buffer.shape))
+
+    def check(self, prefix: str, values: Mapping[str, np.ndarray]) -> None:
+        """ValueError for statistics, by names that begin with `prefix`, that `set` cannot have made."""
+        rows, scale, back_scale, variance = (
+            float(values[f"{prefix}{name}"][0]) for name in ("rows", "scale", "back_scale", "variance")
+        )
+        if rows < 0 or min(scale, back_scale, variance) <= 0 or abs(scale * back_scale - 1) > 1e-5:
+            came = f"scale {scale:g}, back_scale {back_scale:g}, variance {variance:g}, rows {rows:g}"
+            raise ValueError(f"{prefix}scale: expected what one standard deviation of some rows gives, got {came}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._moved(x, self.mean, self.scale)
+        check_tensors(x=x)
+        return _Moved(x, self.mean, self.scale).forward()
 
     def back(self, y: Tensor) -> Tensor:
         """x again."""
-        return self._moved(y, self.back_mean, self.back_scale)
-
-    def _moved(self, x: Tensor, mean: Buffer, scale: Buffer) -> Tensor:
-        out = self.backend.empty(x.shape)
-        self.backend.launch("standardise", (x.buffer, mean, scale, out), x.shape)
-        return Tensor(out)
+        check_tensors(y=y)
+        return _Moved(y, self.back_mean, self.back_scale).forward()
 
     def _buffers(self) -> dict[str, Buffer]:
         return {

@@ -40,7 +40,7 @@ def rates_of(phases: Sequence[Phase], lr: float | Mapping[str, float] | None) ->
     if lr is None:
         return suggested
     if not isinstance(lr, Mapping):
-        lr, first = number("lr", lr, 0.0), phases[0].rate
+        lr, first = number("lr", lr, 0.0), phases[0].rate or 1e-3
         return {
             name: number("lr", lr if rate == first else lr * (rate / first), 0.0) for name, rate in suggested.items()
         }

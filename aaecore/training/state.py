@@ -190,7 +190,10 @@ def restore(run: Run, values: Mapping[str, np.ndarray], meta: Mapping[str, Any])
     tensors = {name: values[name] for name in buffers(run)}
     check_numbers(tensors)
     _check_states(run, tensors)
+    weights = {name.removeprefix("model/"): v for name, v in tensors.items() if name.startswith("model/")}
+    run.model.check_statistics(weights)
     for name, buffer in buffers(run).items():
         run.backend.upload(buffer, tensors[name])
+    run.model.untouched = run.model.writes.count
     run._now.moment = Moment(steps, epoch, used, rows, sums)
     run.history = columns.from_columns(meta["history"], values)

@@ -207,6 +207,9 @@ class Stepper:
             self.optimizers[phase].advance()
             if phase in moving:
                 backward(losses, step.movers[phase])
+            elif any(t.maker and not t.maker.walked for loss in losses if loss.maker for t in loss.maker.inputs):
+                part = "its loss to be made of what a phase before it has minimised, since it moves nothing"
+                raise ValueError(f"step: phase {phase}: expected {part} (generator_weight=0 gives one an update)")
             for loss in losses[1:]:
                 if loss.counted:
                     launch("copy", (loss.buffer, losses[0].buffer), (1, 1))

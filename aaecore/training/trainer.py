@@ -91,7 +91,9 @@ class Trainer(Run):
 
     @lr.setter
     def lr(self, lr: float | Mapping[str, float]) -> None:
-        self.base_lr = rates_of(self.phases, lr)
+        # A number scales what the model suggests; by phase, those that are left out stay as they are.
+        given = {**self.base_lr, **lr} if isinstance(lr, Mapping) else number("lr", lr, 0.0)
+        self.base_lr = rates_of(self.phases, given)
 
     # --- one step ---------------------------------------------------------------------------------
 
