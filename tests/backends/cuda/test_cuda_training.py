@@ -5,7 +5,7 @@ from __future__ import annotations
 import cuda_devices
 import numpy as np
 import pytest
-from trained import D, model, rows, same, state, train
+from trained import DEFAULT, D, both_forms, model, rows, same, state, train
 
 import aaecore
 from aaecore import AAE, Trainer, priors
@@ -39,8 +39,9 @@ def _distance(a, b):
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
 @pytest.mark.parametrize("reconstruction", ["bce", "mse"])
-def test_steps_agree_with_the_cpu_and_the_reference(posterior, reconstruction, x):
-    options = {"posterior": posterior, "reconstruction": reconstruction, "hidden": (33, 17)}
+@both_forms
+def test_steps_agree_with_the_cpu_and_the_reference(form, posterior, reconstruction, x):
+    options = {"posterior": posterior, "reconstruction": reconstruction, "hidden": (33, 17), **form}
     trained = {name: train(x, 2, device=name, **options) for name in ("cuda", "cpu", "reference")}
     assert trained["cuda"].steps == 10
     assert _distance(trained["cuda"], trained["reference"]) < 2e-4
@@ -73,9 +74,10 @@ def test_prior_samples_are_those_of_the_cpu(name):
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
-def test_replay_equals_eager_bit_for_bit(posterior, x):
+@both_forms
+def test_replay_equals_eager_bit_for_bit(form, posterior, x):
     """Recorded steps, steps launched one by one, and clipped without effect."""
-    options = {"device": "cuda", "posterior": posterior}
+    options = {"device": "cuda", "posterior": posterior, **form}
     one = train(x, 2, **options)
     assert same(one, train(x, 2, **options))
     assert same(one, train(x, 2, **options, trainer_options={"record": False}))
@@ -88,15 +90,16 @@ def test_sixteen_steps_in_one_graph_are_sixteen_steps(x, monkeypatch):
     graph = driver.graph
     monkeypatch.setattr(driver, "graph", lambda nodes: sizes.append(len(nodes)) or graph(nodes))
     monkeypatch.setattr(stepper, "BURST_SECONDS", 100.0)
-    many = train(x[:68], 2, batch_size=4, device="cuda")
+    many = train(x[:68], 2, batch_size=4, device="cuda", **DEFAULT)
     assert sizes == [16 * sizes[1], sizes[1]], "17 steps an epoch: sixteen at once, and one"
-    assert same(many, train(x[:68], 2, batch_size=4, device="cuda", trainer_options={"record": False}))
+    assert same(many, train(x[:68], 2, batch_size=4, device="cuda", trainer_options={"record": False}, **DEFAULT))
 
 
-def test_bytes_are_gathered_on_the_device(x):
+@both_forms
+def test_bytes_are_gathered_on_the_device(form, x):
     bytes_ = (255 * x).astype(np.uint8)
     from_bytes, from_floats = (
-        train(data, 2, device="cuda") for data in (bytes_, bytes_.astype(np.float32) * np.float32(1 / 255))
+        train(data, 2, device="cuda", **form) for data in (bytes_, bytes_.astype(np.float32) * np.float32(1 / 255))
     )
     assert same(from_bytes, from_floats)
 
@@ -111,9 +114,10 @@ def test_sgd_and_clipping_agree_with_the_reference(x):
     assert _distance(ours, exact) < 2e-4
 
 
-def test_resume_continues_bit_for_bit(x, tmp_path):
-    whole = train(x, 4, device="cuda")
-    part = train(x, 2, device="cuda")
+@both_forms
+def test_resume_continues_bit_for_bit(form, x, tmp_path):
+    whole = train(x, 4, device="cuda", **form)
+    part = train(x, 2, device="cuda", **form)
     part.save(tmp_path / "half.h5")
     resumed = Trainer.resume(tmp_path / "half.h5")
     assert resumed.model.backend.name == "cuda"
@@ -162,8 +166,9 @@ def test_device_arrays_in_device_arrays_out(x):
 
 
 @pytest.mark.parametrize("guard", [True, False])
-def test_steps_on_device_arrays_are_the_same_steps(guard, x):
-    ours, theirs = (Trainer(model(device="cuda"), 32, guard=guard) for _ in range(2))
+@both_forms
+def test_steps_on_device_arrays_are_the_same_steps(form, guard, x):
+    ours, theirs = (Trainer(model(device="cuda", **form), 32, guard=guard) for _ in range(2))
     z = np.random.default_rng(1).standard_normal((32, 3), np.float32)
     for part in (x[:32], x[32:64]):
         first = ours.step(cuda_devices.DeviceArray(part), z_prior=cuda_devices.DeviceArray(z))
@@ -173,8 +178,9 @@ def test_steps_on_device_arrays_are_the_same_steps(guard, x):
     assert ours.steps == theirs.steps == 2
 
 
-def test_losses_are_fetched_when_they_are_wanted(x, monkeypatch):
-    trainer = Trainer(model(device="cuda"), 32, guard=False)
+@both_forms
+def test_losses_are_fetched_when_they_are_wanted(form, x, monkeypatch):
+    trainer = Trainer(model(device="cuda", **form), 32, guard=False)
     data = cuda_devices.DeviceArray(x[:32])
     trainer.step(data)
     fetched = []
@@ -189,9 +195,10 @@ def test_losses_are_fetched_when_they_are_wanted(x, monkeypatch):
     assert len(fetched) == 2
 
 
-def test_data_on_the_device_are_trained_on_where_they_are(x):
-    on_device = train(cuda_devices.DeviceArray(x), 2, device="cuda")
-    assert same(on_device, train(x, 2, device="cuda"))
+@both_forms
+def test_data_on_the_device_are_trained_on_where_they_are(form, x):
+    on_device = train(cuda_devices.DeviceArray(x), 2, device="cuda", **form)
+    assert same(on_device, train(x, 2, device="cuda", **form))
 
 
 def test_bad_device_arrays(x):
