@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import numpy as np
 
 from .. import nn
-from ..arguments import choice
+from ..arguments import choice, reals
 from ..backends.devices import get_backend
 from ..core.memory import Writes
 from ..core.ops import ACTIVATIONS
@@ -261,9 +261,9 @@ class Model(ABC):
     def check_statistics(self, values: Mapping[str, Any]) -> None:
         """ValueError for statistics by name that the networks cannot have; those that are absent are not looked at."""
         for name, net in self.networks.items():
-            own = list(net.named_statistics(f"{name}."))
-            if own and all(key in values and np.shape(values[key]) == self.statistics[key].shape for key in own):
-                net.check(f"{name}.", values)
+            own = net.named_statistics(f"{name}.")
+            if own and all(key in values and np.shape(values[key]) == t.shape for key, t in own.items()):
+                net.check(f"{name}.", {key: reals(key, values[key]) for key in own})
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and statistics by name, after a whole step.
