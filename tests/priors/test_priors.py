@@ -215,3 +215,21 @@ def test_what_a_function_raises_names_the_prior():
             use()
         note = "prior: the callable broken raised this when it was asked for "
         assert [text.startswith(note) for text in info.value.__notes__] == [True]
+
+
+def test_a_class_with_the_name_of_a_built_in_one_is_not_saved_as_that(tmp_path):
+    class Normal(priors.Normal):
+        pass
+
+    class Uniform(priors.Prior):
+        def _bind(self, backend, latent_dim):
+            return lambda generator, n: generator.uniform((n, latent_dim), 3.0, 4.0)
+
+    for prior in (Normal(2.0), Uniform()):
+        name = type(prior).__name__
+        assert prior.config() == {"type": "callable", "name": name}
+        Trainer(model(prior)).save(tmp_path / "c.h5")
+        with pytest.raises(ValueError, match=f"^prior: '{name}' .* pass it as prior="):
+            Trainer.resume(tmp_path / "c.h5")
+        again = Trainer.resume(tmp_path / "c.h5", prior=prior)
+        assert again.model.prior is prior
