@@ -108,7 +108,7 @@ def reals(name: str, value: Any) -> np.ndarray:
 
     Raises:
         TypeError: no real numbers, masked or sparse ones, or an array in a file that is too large to be read unasked.
-        ValueError: rows of several lengths.
+        ValueError: rows of several lengths, or an array of a file that was closed.
     """
     if _is_masked(value) or (isinstance(value, list | tuple) and any(map(_is_masked, value))):
         # NumPy would uncover the masked values.
@@ -137,11 +137,20 @@ def _is_masked(value: Any) -> bool:
 
 
 def _check_in_file(name: str, value: Any) -> None:
-    """TypeError for an array in a file that would take much memory without anybody having said so."""
-    nbytes = math.prod(value.shape or ()) * np.dtype(value.dtype).itemsize
+    """TypeError for an array in a file that would take much memory without anybody having said so, or for no array.
+
+    ValueError where its file is closed.
+    """
+    kind = type(value).__name__
+    try:
+        nbytes = math.prod(value.shape or ()) * np.dtype(value.dtype).itemsize
+    except AttributeError:  # a file or a group, which has arrays and is none
+        raise TypeError(f"{name}: expected an array, got {kind}; give one of its arrays, {name}['name']") from None
+    except Exception as error:
+        raise ValueError(f"{name}: expected an array of an open file, got {shown(value)}: {error}") from error
     if nbytes > FILE_BYTES:
         raise TypeError(
-            f"{name}: expected an array in memory, got {type(value).__name__} of {nbytes} bytes in a file; read it "
+            f"{name}: expected an array in memory, got {kind} of {nbytes} bytes in a file; read it "
             f"with {name}[...] if it fits, or give a numpy.memmap, of which only what is used is read"
         )
 

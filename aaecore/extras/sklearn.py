@@ -5,7 +5,8 @@ It needs scikit-learn 1.6 or later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -20,13 +21,15 @@ except ImportError as error:
         f"aaecore.extras.sklearn needs scikit-learn 1.6 or later, pip install scikit-learn: {error}"
     ) from error
 
-from ..arguments import count
+from ..arguments import count, shown
 from ..models import AAE
 from ..priors import HostSampler, Prior
 from ..training.history import History
+from ..training.recipe import rates_of
 from ..training.trainer import Trainer
 
 FLOATS = (np.float64, np.float32)
+HEEDED = {"lr", "batch_size", "max_iter", "verbose"}  # by a model that is made
 
 
 class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -43,9 +46,13 @@ class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         prior: an `aaecore.priors.Prior` or a callable f(n, rng); N(0, I) by default.
         reconstruction: "mse", or "bce" for data in [0, 1].
         output: "linear" or "sigmoid"; by default the one that suits the reconstruction.
-        standardize: whether the networks see columns of mean 0 and variance 1, as of the data of the first `fit` or
-            `partial_fit`; by default with "mse", never with "bce". Scores are of what the networks see.
+        standardize: whether each column gets a mean of 0 and a variance of 1 by a scale of its own, as of the data of
+            the first `fit` or `partial_fit`; by default with "mse", never with "bce". Reconstruction errors and scores
+            are of these columns, so that all count alike. Without it `aaecore.AAE` does what it does by itself: its
+            networks take x without its mean and by one scale for all columns, the largest of which count most.
         activation: of the hidden layers.
+        generator_weight: of the generator's loss beside the reconstruction; see `aaecore.AAE`, as of the next one.
+        gradient_penalty: of the discriminator; 0 for none.
         max_iter: epochs that `fit` makes.
         batch_size: rows of a step.
         lr: learning rates, a number or one per phase; those of `aaecore.Trainer` by default.
@@ -65,8 +72,9 @@ class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def __init__(
         self, n_components: int = 2, *, hidden: Sequence[int] = (100, 100), posterior: str = "deterministic",
         prior: Prior | HostSampler | None = None, reconstruction: str = "mse", output: str | None = None,
-        standardize: bool | None = None, activation: str = "relu", max_iter: int = 200, batch_size: int = 100,
-        lr: Any = None, device: str = "cpu", random_state: Any = None, verbose: bool = False,
+        standardize: bool | None = None, activation: str = "relu", generator_weight: float = 1.0,
+        gradient_penalty: float = 3.0, max_iter: int = 200, batch_size: int = 100, lr: Any = None,
+        device: str = "cpu", random_state: Any = None, verbose: bool = False,
     ) -> None:  # fmt: skip
         self.n_components = n_components
         self.hidden = hidden
@@ -76,6 +84,8 @@ class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.output = output
         self.standardize = standardize
         self.activation = activation
+        self.generator_weight = generator_weight
+        self.gradient_penalty = gradient_penalty
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.lr = lr
@@ -86,20 +96,34 @@ class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def fit(self, X: Any, y: Any = None) -> Self:
         """Trains a new model on X (rows, features), `max_iter` epochs long.
 
+        After an error or an interrupt everything is as it was before: fitted to older data, or not at all.
+
         Raises:
             ValueError, TypeError: bad data or a bad argument. FloatingPointError: a loss that is not finite.
         """
-        x = self._data(X, reset=True)
-        self._begin(x)
-        return self._train(x, count("max_iter", self.max_iter))
+        with self._as_it_was_after_errors():
+            x = self._data(X, reset=True)
+            epochs = count("max_iter", self.max_iter)
+            self._begin(x)
+            return self._train(x, epochs)
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Trains for one more epoch, on X (rows, features): the first call makes the model."""
+        """Trains for one more epoch, on X (rows, features): the first call makes the model.
+
+        Later calls heed another `lr` and `batch_size`.
+
+        Raises:
+            ValueError, TypeError: bad data, a bad argument, or another one that only a new `fit` can heed.
+            FloatingPointError: a loss that is not finite.
+        """
         begun = hasattr(self, "trainer_")
-        x = self._data(X, reset=not begun)
-        if not begun:
-            self._begin(x)
-        return self._train(x, 1)
+        with self._as_it_was_after_errors():
+            x = self._data(X, reset=not begun)
+            if begun:
+                self._heed()
+            else:
+                self._begin(x)
+            return self._train(x, 1)
 
     def transform(self, X: Any) -> np.ndarray:
         """Codes (rows, n_components) of X (rows, features); float32 for float32, else float64."""
@@ -153,18 +177,50 @@ class AAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             expected = "True, False or None, and not True with reconstruction='bce', which needs data in [0, 1]"
             raise ValueError(f"standardize: expected {expected}, got {self.standardize!r}")
         scales = self.reconstruction != "bce" if self.standardize is None else self.standardize
-        self.scaler_ = StandardScaler().fit(x) if scales else None
+        scaler = StandardScaler().fit(x) if scales else None
         output = self.output
         if output is None:
             output = "sigmoid" if self.reconstruction == "bce" else "linear"
-        self.model_ = AAE(
+        model = AAE(
             self.n_features_in_, count("n_components", self.n_components), self.hidden, posterior=self.posterior,
             prior=self.prior, reconstruction=self.reconstruction, output=output, activation=self.activation,
-            device=self.device, seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            generator_weight=self.generator_weight, gradient_penalty=self.gradient_penalty, device=self.device,
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
         )  # fmt: skip
-        rates = {} if self.lr is None else {"lr": self.lr}
-        self.trainer_ = Trainer(self.model_, count("batch_size", self.batch_size), **rates)
+        trainer = Trainer(model, count("batch_size", self.batch_size), self.lr)
+        self.scaler_, self.model_, self.trainer_ = scaler, model, trainer
+        self._heeded = self.get_params(deep=False)
+
+    def _heed(self) -> None:
+        """Hands on the parameters that were set since the last call, or refuses them."""
+        parameters = self.get_params(deep=False)
+        changed = [name for name, value in parameters.items() if not _same(value, self._heeded[name])]
+        for name in changed:
+            if name not in HEEDED:
+                expected = f"{shown(self._heeded[name])}, which the model was made with (only fit makes a new one)"
+                raise ValueError(f"{name}: expected {expected}, got {shown(parameters[name])}")
+        rows = count("batch_size", self.batch_size)
+        if "lr" in changed:
+            self.trainer_.lr = rates_of(self.trainer_.phases, self.lr)
+        if "batch_size" in changed:
+            self.trainer_.batch_size = rows
+        self._heeded = parameters
+
+    @contextmanager
+    def _as_it_was_after_errors(self) -> Iterator[None]:
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:  # an interrupt, too
+            self.__dict__ = before
+            raise
 
     def _train(self, x: np.ndarray, epochs: int) -> Self:
         self.trainer_.fit(self._scaled(x), more_epochs=epochs, progress=bool(self.verbose))
         return self
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two values of a parameter mean the same; sequences may be of any kind."""
+    a, b = (list(value) if isinstance(value, tuple | np.ndarray) else value for value in (a, b))
+    return a is b or bool(a == b)

@@ -18,15 +18,19 @@ _DELIMITERS = "\t;,"  # the first of them that the first line has
 def load_csv(path: str | os.PathLike[str], *, delimiter: str | None = None) -> np.ndarray:
     """Read a table of numbers: (rows, columns) float64.
 
-    The first line may hold the names of the columns: it is skipped if none of its cells is a number. Text is UTF-8.
+    The first line may hold the names of the columns: it is skipped if none of its cells is a number, or if they are
+    0, 1, 2 and so on, which are pandas' names of columns that have none. Text is UTF-8.
 
     Args:
         path: a text file, a row a line.
-        delimiter: what stands between two cells; a tab, a semicolon or a comma by default, whichever the file has.
+        delimiter: the character between two cells; a tab, a semicolon or a comma by default, whichever the file has.
 
     Raises:
-        DataError: the file is missing, empty, or a cell is no number. The message names the file, line and column.
+        DataError: the file is missing, empty, has a first column of row numbers, or a cell is no number. The message
+        names the file, line and column. TypeError, ValueError: a delimiter that is no single character.
     """
+    if delimiter is not None:
+        _check(delimiter)
     with reading(path, "CSV file") as name:
         try:
             return _read(name, delimiter)
@@ -44,10 +48,14 @@ def _read(name: str, delimiter: str | None) -> np.ndarray:
         cells = next(rows, None)
         if cells is None:
             raise DataError("is empty: expected rows of numbers")
-        names = None if any(map(_looks_like_a_number, cells)) else cells
-        begun = 0 if names is None else lines.line_num
-        if names is not None and next(rows, None) is None:
+        begun, named, more = lines.line_num, _are_names(cells), next(rows, None) is not None
+        if not cells[0].strip() and (named or _count_up(cells[1:])):
+            got = f"line {begun}, column 1: expected a name, got {shown(cells[0])}"
+            raise DataError(f"{got}; row numbers? write it with index=False")
+        if named and not more:
             raise DataError("holds names of columns but no rows")
+        names = cells if named or (more and len(cells) > 1 and _count_up(cells)) else None
+        begun = 0 if names is None else begun
     read = partial(np.loadtxt, quotechar='"', comments=None, encoding="utf-8-sig", ndmin=2)
     try:
         table: np.ndarray = read(name, delimiter=delimiter, skiprows=begun)
@@ -58,8 +66,25 @@ def _read(name: str, delimiter: str | None) -> np.ndarray:
     return table
 
 
+def _check(delimiter: str) -> None:
+    expected = f"delimiter: expected one character, no quote and no end of a line, got {shown(delimiter)}"
+    if not isinstance(delimiter, str):
+        raise TypeError(expected)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ValueError(expected)
+
+
 def _has_text(row: list[str]) -> bool:
     return any(map(str.strip, row))
+
+
+def _are_names(cells: list[str]) -> bool:
+    return not any(map(_looks_like_a_number, cells))
+
+
+def _count_up(cells: list[str]) -> bool:
+    """Whether they are 0, 1, 2, ..., as pandas calls columns without names."""
+    return [cell.strip() for cell in cells] == [str(i) for i in range(len(cells))]
 
 
 def _looks_like_a_number(cell: str) -> bool:

@@ -262,10 +262,15 @@ class Autoencoder(Model, _Declared):
         n = len(index)
         if n not in self.healths:
             rng = Generator(self.backend, self.seed, first=1 << 17)  # of its own: nobody else's numbers change
-            self.healths[n] = Health(*(self.backend.to_host(self.draws["z"](rng, n)) for _ in range(5)))
+            self.healths[n] = Health(*(self._drawn(rng, n) for _ in range(5)))
         rng = Generator(self.backend, self.seed, first=1 << 18)  # the same numbers at every look
         z = self._back(self.code(Tensor(picked(self.backend, x, index)), rng))
         return self.healths[n].measure(z.numpy())
+
+    def _drawn(self, rng: Generator, n: int) -> np.ndarray:
+        """(n, latent_dim) samples of the prior on the host."""
+        sizes = self.priors()["z"][0].sizes(n)
+        return np.concatenate([self.backend.to_host(self.draws["z"](rng, size)) for size in sizes])
 
     def advice(self, row: Mapping[str, Any]) -> str:
         return advice(row)

@@ -20,7 +20,10 @@ HostSampler = Callable[[int, "np.random.Generator"], Any]  # in quotes: numpy.ra
 
 @dataclass(frozen=True)
 class CallablePrior(Prior):
-    """A user's ``f(n, rng)``. It is called once per step, with a generator that is a function of (seed, step)."""
+    """A user's ``f(n, rng)``. It is called once per step, with a generator that is a function of (seed, step).
+
+    Whatever else needs samples, the units of the codes say, asks for at most 100 at a time.
+    """
 
     function: HostSampler
     host: ClassVar[bool] = True
@@ -44,9 +47,15 @@ class CallablePrior(Prior):
 
         Raises:
             ValueError: another shape than (n, latent_dim), or values that are not finite. TypeError: no real numbers.
+            What the function raises, with a note that names the prior.
         """
         rng = np.random.Generator(np.random.Philox(key=[arguments.seed(seed), counter], counter=[0, 0, 0, 1 + stream]))
-        z = arguments.reals("prior", self.function(n, rng)).copy()  # whose array it is, and may be filled again
+        try:
+            drawn = self.function(n, rng)
+        except Exception as error:
+            error.add_note(f"prior: the callable {self._name} raised this when it was asked for {n} codes")
+            raise
+        z = arguments.reals("prior", drawn).copy()  # whose array it is, and may be filled again
         if z.shape != (n, latent_dim):
             expected = f"expected the callable to return real numbers of shape {(n, latent_dim)}"
             raise ValueError(f"prior: {expected}, got {z.dtype} {z.shape}")

@@ -17,6 +17,7 @@ from ..core.random import Generator
 
 PRIORS: dict[str, type[Prior]] = {}  # by class name: those that a file can describe
 _MANY = 10_000  # samples for moments: one in a hundred of a standard deviation
+_PIECE = 100  # codes that a step takes by default, so that a function of a user's has as many
 Draw = Callable[[Generator, int], Buffer]  # (generator, n) -> (n, latent_dim) on the generator's backend
 
 
@@ -56,9 +57,14 @@ class Prior(ABC):
         draw = self.bind(backend, dim)
         return backend.to_host(draw(Generator(backend, seed), count("n", n)))
 
+    def sizes(self, n: int) -> list[int]:
+        """How many codes to draw at a time for n in all: of the host few, since a user's function may have no more."""
+        piece = _PIECE if self.host else n
+        return [min(piece, n - start) for start in range(0, n, piece)]
+
     def moments(self, latent_dim: int) -> tuple[np.ndarray, float]:
         """Its mean (latent_dim,) and one standard deviation, of a feature on average; of many samples."""
-        z = self.sample(_MANY, latent_dim)
+        z = np.concatenate([self.sample(n, latent_dim, seed) for seed, n in enumerate(self.sizes(_MANY))])
         return z.mean(axis=0), float(np.sqrt(z.var(axis=0).mean()))
 
     def config(self) -> dict[str, Any]:

@@ -186,6 +186,19 @@ def test_an_array_in_a_file_is_read_only_if_it_is_small(tmp_path):
                 use(file["large"])
 
 
+def test_what_a_file_has_beside_open_arrays_is_one_clear_error(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones((20, D), np.float32)
+        x, group = file["x"], file.create_group("group")
+        for given in (file, group):
+            with pytest.raises(TypeError, match=r"^x: expected an array, got (File|Group); .*, x\['name'\]$"):
+                model().encode(given)
+    with pytest.raises(ValueError, match=r"^x: expected an array of an open file, got <Closed HDF5 dataset>: "):
+        model().encode(x)
+    with pytest.raises(TypeError, match=r"^x: expected an array, got File; "):
+        fit(Trainer(model(), 20), file)
+
+
 def test_a_memory_map_is_taken_as_it_is(tmp_path):
     x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(60, D))
     x[:] = 0.5

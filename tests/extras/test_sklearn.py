@@ -1,6 +1,7 @@
 """The transformer of scikit-learn: its own checks of estimators, and what people do with one."""
 
 import importlib
+import inspect
 import pickle
 import sys
 from functools import partial
@@ -15,6 +16,7 @@ sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: 
 from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_breast_cancer, load_digits  # noqa: E402
 from sklearn.decomposition import PCA  # noqa: E402
+from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.metrics import r2_score, roc_auc_score  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
@@ -108,6 +110,106 @@ def test_part_by_part_is_epoch_by_epoch(x):
         parts.partial_fit(x[:, :5])
 
 
+FAILURES = {
+    "an argument of the model": ({"posterior": "normal"}, 1.0, ValueError),
+    "an argument of the trainer": ({"batch_size": 0}, 1.0, ValueError),
+    "an argument of fit": ({"max_iter": 0}, 1.0, ValueError),
+    "data out of range": ({"reconstruction": "bce"}, 1.0, ValueError),
+    "a loss that is not finite": ({"lr": 1e30}, 1.0, FloatingPointError),
+    "no numbers": ({}, np.nan, ValueError),
+}
+
+
+@pytest.mark.parametrize(
+    ("why", "method"),
+    [
+        (why, method)
+        for why in FAILURES
+        for method in ("fit", "partial_fit")
+        if (why, method) != ("an argument of fit", "partial_fit")
+    ],
+)
+def test_a_first_fit_that_fails_leaves_nothing(why, method, x):
+    options, factor, error = FAILURES[why]
+    coded = Small(**options)
+    with np.errstate(all="ignore"), pytest.raises(error):
+        getattr(coded, method)(factor * x)
+    for use in (coded.transform, coded.score_samples, coded.inverse_transform):
+        with pytest.raises(NotFittedError):
+            use(x)
+    assert not [name for name in vars(coded) if name.endswith("_")]
+
+
+@pytest.mark.parametrize("why", FAILURES)
+def test_a_refit_that_fails_leaves_the_old_one(why, x):
+    options, factor, error = FAILURES[why]
+    coded = Small().fit(x)
+    before, there = coded.transform(x), vars(coded).copy()
+    wider = np.concatenate([5 + 9 * x, x], axis=1)
+    with np.errstate(all="ignore"), pytest.raises(error):
+        coded.set_params(**options).fit(factor * wider)
+    assert coded.n_features_in_ == 6
+    assert np.array_equal(coded.transform(x), before)
+    assert {name: value for name, value in vars(coded).items() if name not in options} == {
+        name: value for name, value in there.items() if name not in options
+    }
+    coded.set_params(**{name: there[name] for name in options}).partial_fit(x)
+    assert coded.n_iter_ == 4
+
+
+def test_part_by_part_heeds_another_rate_and_batch_size(x):
+    parts = Small(lr=1e-3).partial_fit(x)
+    suggested = dict(aaecore.Trainer(parts.model_).lr)
+    rates = {**suggested, "discriminator": 2e-4}
+    for lr, expected in (({"discriminator": 2e-4}, rates), (None, suggested)):
+        steps = parts.trainer_.steps
+        parts.set_params(lr=lr, batch_size=50).partial_fit(x)
+        assert dict(parts.trainer_.lr) == expected
+        assert parts.trainer_.steps == steps + 6
+    still = parts.transform(x)
+    parts.set_params(lr=0.0).partial_fit(x)
+    assert np.array_equal(parts.transform(x), still)
+    for options in ({"lr": "fast"}, {"lr": {"no": 1.0}}, {"batch_size": 0}):
+        before = parts.get_params()
+        for _ in range(2):
+            with pytest.raises((ValueError, TypeError), match=f"^{next(iter(options))}: expected "):
+                parts.set_params(**options).partial_fit(x)
+        parts.set_params(**before)
+    assert parts.n_iter_ == 4
+    parts.trainer_.lr = 5e-4  # by hand, which stays
+    assert parts.partial_fit(x).trainer_.lr["reconstruction"] == 5e-4
+
+
+def test_part_by_part_refuses_what_only_a_new_fit_can_heed(x):
+    others = {
+        "n_components": 3, "hidden": (16, 16), "posterior": "gaussian", "prior": aaecore.priors.Uniform(),
+        "reconstruction": "bce", "output": "sigmoid", "standardize": False, "activation": "tanh",
+        "generator_weight": 0.5, "gradient_penalty": 0.0, "device": "reference", "random_state": 1,
+    }  # fmt: skip
+    heeded = {"lr": 1e-3, "batch_size": 99, "max_iter": 9, "verbose": 0}
+    assert {*others, *heeded} == {*Small().get_params()}
+    parts = Small().partial_fit(x)
+    before, weights = parts.get_params(), parts.model_.state_dict()
+    for name, value in others.items():
+        with pytest.raises(
+            ValueError, match=rf"^{name}: expected .*, which the model was made with \(only fit .* got "
+        ):
+            parts.set_params(**{name: value}).partial_fit(x)
+        parts.set_params(**before)
+    assert all(np.array_equal(value, weights[name]) for name, value in parts.model_.state_dict().items())
+    same = {"hidden": np.array([16]), "prior": None, "n_components": np.int64(2)}
+    assert pickle.loads(pickle.dumps(parts)).set_params(**same, **heeded).partial_fit(x).n_iter_ == 2
+    assert parts.set_params(**others).set_params(reconstruction="mse", output=None).fit(x).model_.latent_dim == 3
+
+
+def test_what_is_not_said_is_as_the_model_has_it(x):
+    ours, own = (inspect.signature(kind).parameters for kind in (AAETransformer, aaecore.AAE))
+    for name in ("generator_weight", "gradient_penalty"):
+        assert ours[name].default == own[name].default
+    made = Small(generator_weight=0.25, gradient_penalty=1.5).fit(x).model_
+    assert (made.generator_weight, made.gradient_penalty) == (0.25, 1.5)
+
+
 def test_scores_tell_what_was_not_trained_on(x):
     coded = Small(max_iter=60).fit(x)
     strange = np.concatenate([x[:100], 3 * np.random.default_rng(1).standard_normal((100, 6))])
@@ -171,6 +273,8 @@ def test_a_clone_has_the_arguments_and_nothing_else(x):
         ({"reconstruction": "bce", "output": "linear"}, "output: reconstruction='bce'"),
         ({"standardize": "yes"}, "standardize: expected True, False or None"),
         ({"standardize": True, "reconstruction": "bce"}, "standardize: expected .* got True"),
+        ({"generator_weight": -1.0}, "generator_weight: expected a number >= 0, got -1"),
+        ({"gradient_penalty": "no"}, "gradient_penalty: expected a number >= 0, got 'no'"),
         ({"reconstruction": "bce"}, r"x: expected values in \[0, 1\]"),
     ],
 )

@@ -20,6 +20,12 @@ from aaecore.errors import DataError
         ("\n\n1\n\n2\n", [[1], [2]]),
         ("# no comment,b\n1,2\n", [[1, 2]]),
         (" 1 , 2 \n", [[1, 2]]),
+        ("0,1\n2.5,3\n", [[2.5, 3]]),  # pandas' names of columns that have none
+        ("0\t1\t2\n7\t8\t9\n", [[7, 8, 9]]),
+        ("0,1,2\n", [[0, 1, 2]]),
+        ("0\n1\n", [[0], [1]]),
+        ("0,1.0\n2,3\n", [[0, 1], [2, 3]]),
+        ("a,,c\n1,2,3\n", [[1, 2, 3]]),
     ],
 )
 def test_load_csv(tmp_path, text, expected):
@@ -31,6 +37,29 @@ def test_load_csv_reads_what_was_saved(tmp_path):
     x = np.random.default_rng(0).standard_normal((50, 7))
     np.savetxt(tmp_path / "a.csv", x, "%.17g", delimiter="|", header="a|b|c|d|e|f|g", comments="")
     np.testing.assert_array_equal(data.load_csv(tmp_path / "a.csv", delimiter="|"), x, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "error"),
+    [(3, TypeError), (b";", TypeError), ("", ValueError), ("::", ValueError), ("\n", ValueError), ('"', ValueError)],
+)
+def test_a_delimiter_is_one_character(tmp_path, delimiter, error):
+    (tmp_path / "a.csv").write_text("1,2\n")
+    with pytest.raises(error, match=r"^delimiter: expected one character, .* got "):
+        data.load_csv(tmp_path / "a.csv", delimiter=delimiter)
+
+
+def test_what_pandas_writes(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
+    x = np.random.default_rng(0).standard_normal((20, 3))
+    for columns in (None, list("abc")):
+        frame = pandas.DataFrame(x, columns=columns)
+        frame.to_csv(tmp_path / "a.csv", index=False)
+        np.testing.assert_array_equal(data.load_csv(tmp_path / "a.csv"), x, strict=True)
+        for part in (frame, frame.iloc[:, :1]):
+            part.to_csv(tmp_path / "b.csv")
+            with pytest.raises(DataError, match="row numbers"):
+                data.load_csv(tmp_path / "b.csv")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +75,8 @@ def test_load_csv_reads_what_was_saved(tmp_path):
         (b"1,5;2,5\n1;2\n", "line 1, column 1: expected a number, got '1,5'"),
         (b"gene,2019,2020\n1,2,3\n", "line 1, column 1: expected a number, got 'gene'"),
         (b",2\n3,4\n", "line 1, column 1: expected a number, got ''"),
+        (b",a,b\n0,1,2\n", "line 1, column 1: expected a name, got ''; row numbers[?] write it with index=False"),
+        (b"\n;0;1\n0;1;2\n", "line 2, column 1: expected a name, got ''; row numbers[?]"),
         (b"1_0,2\n3,4\n", "line 1, column 1: expected a number, got '1_0'"),
         (b"a\n1\n# 2\n", r"line 3, column 1 \(a\): expected a number, got '# 2'"),
         (b"a,b\n\xff,2\n", "not a readable CSV file: .*codec"),

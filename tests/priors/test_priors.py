@@ -172,3 +172,64 @@ def test_a_function_may_return_any_real_numbers():
             model(lambda n, rng, value=value: value).sample_prior(3)
     with pytest.raises(TypeError, match=r"^prior: expected a plain array, got a masked one"):
         model(lambda n, rng: np.ma.masked_array(np.full((n, 2), 1e9), True)).sample_prior(2)
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_a_function_with_few_codes_trains(device):
+    """No more are asked for at once than a step takes, also for the units of the codes and the measures of health."""
+    asked, pool = [], np.random.default_rng(0).normal(7.0, 2.0, (120, 2))
+
+    def drawn(n, rng):
+        asked.append(n)
+        return rng.permutation(pool)[:n] if n <= len(pool) else pytest.fail(f"{n} of {len(pool)}")
+
+    trainer = Trainer(model(drawn, device=device))
+    history = trainer.fit(np.random.default_rng(0).random((300, 6)), 100, progress=False)
+    assert max(asked) == 100
+    assert history["code_mmd"]
+    mean, std = priors.CallablePrior(drawn).moments(2)
+    np.testing.assert_allclose(mean, pool.mean(axis=0), atol=0.1)
+    assert abs(std / pool.std() - 1) < 0.05
+    assert all(np.array_equal(a, b) for a, b in zip((mean, std), priors.CallablePrior(drawn).moments(2), strict=True))
+
+
+def test_moments_are_of_many_different_codes():
+    seen = []
+
+    def drawn(n, rng):
+        seen.append(rng.standard_normal((n, 1)))
+        return seen[-1]
+
+    mean, _ = priors.CallablePrior(drawn).moments(1)
+    assert abs(mean[0]) < 0.05
+    assert len(np.unique(np.concatenate(seen))) == 10_000
+
+
+def test_what_a_function_raises_names_the_prior():
+    def broken(n, rng):
+        raise KeyError("pool")
+
+    trainer = Trainer(model(broken))
+    for use in (lambda: trainer.model.sample_prior(3), lambda: trainer.step(np.ones((4, 6)) / 2)):
+        with pytest.raises(KeyError, match="pool") as info:
+            use()
+        note = "prior: the callable broken raised this when it was asked for "
+        assert [text.startswith(note) for text in info.value.__notes__] == [True]
+
+
+def test_a_class_with_the_name_of_a_built_in_one_is_not_saved_as_that(tmp_path):
+    class Normal(priors.Normal):
+        pass
+
+    class Uniform(priors.Prior):
+        def _bind(self, backend, latent_dim):
+            return lambda generator, n: generator.uniform((n, latent_dim), 3.0, 4.0)
+
+    for prior in (Normal(2.0), Uniform()):
+        name = type(prior).__name__
+        assert prior.config() == {"type": "callable", "name": name}
+        Trainer(model(prior)).save(tmp_path / "c.h5")
+        with pytest.raises(ValueError, match=f"^prior: '{name}' .* pass it as prior="):
+            Trainer.resume(tmp_path / "c.h5")
+        again = Trainer.resume(tmp_path / "c.h5", prior=prior)
+        assert again.model.prior is prior
