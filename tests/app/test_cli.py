@@ -218,6 +218,11 @@ def test_flags_that_would_change_nothing_are_refused(tmp_path, capsys, monkeypat
     assert os.listdir(tmp_path) == []
 
 
+def test_reproduce_refuses_a_folder_that_it_would_not_read(tmp_path, capsys):
+    message = "--data-folder: expected --data mnist or fashion-mnist besides, got mnist-sample"
+    fails(capsys, ["reproduce", "figure-2", tmp_path / "out.png", "--data-folder", tmp_path, "--epochs", 1], message)
+
+
 def test_flags_that_a_model_or_the_data_use_are_taken():
     class Labelled(aaecore.VAE):
         streams: ClassVar = {"": Stream(("x",)), "labelled": Stream(("x", "y"), labelled=True)}
