@@ -68,6 +68,47 @@ def test_its_blocks_run_in_order(title, tmp_path, monkeypatch):
             exec(compile(block, f"guide.md, {title}, block {number}", "exec"), names)
 
 
+ROWS = {"input_dim": 12, "latent_dim": 3, "hidden": (16, 8), "seed": 0}
+WIDE = aaecore.priors.Normal(std=5.0, mean=2.0)
+TABLE = {"reconstruction": "mse", "output": "linear"}
+EXPORTED = {
+    "default": lambda: aaecore.AAE(**ROWS),
+    "wide prior": lambda: aaecore.AAE(**ROWS, prior=WIDE, posterior="gaussian"),
+    "noise": lambda: aaecore.AAE(**ROWS, prior=WIDE, posterior="universal"),
+    "table": lambda: aaecore.AAE(**ROWS, prior=WIDE, **TABLE),
+    "squares": lambda: aaecore.AAE(**ROWS, reconstruction="mse", output="sigmoid"),
+    "as it is": lambda: aaecore.AAE(**ROWS, standardise=False),
+    "one layer": lambda: aaecore.AAE(**{**ROWS, "hidden": ()}, discriminator_hidden=(8,), prior=WIDE, **TABLE),
+    "VAE": lambda: aaecore.VAE(**ROWS),
+    "VAE of a table": lambda: aaecore.VAE(**ROWS, **TABLE),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exported_layers_give_the_codes_and_the_data(name):
+    """What the recipe for PyTorch does, in NumPy: it needs no other package."""
+    (recipe,) = (block for block in SECTIONS["To PyTorch and ONNX"] if "def plain_layers" in block)
+    names = {}
+    exec(recipe, names)
+    model = EXPORTED[name]()
+    x = np.random.default_rng(0).random((60, 12), np.float32) ** 2
+    x = 3 + 2 * x if model.output == "linear" else x
+    aaecore.Trainer(model, 20).fit(x, 2, progress=False)
+
+    def run(network, y):
+        *hidden, last = names["plain_layers"](model, network)
+        for weight, bias in hidden:
+            y = np.maximum(y @ weight.T + bias, 0)
+        return y @ last[0].T + last[1]
+
+    noise = np.zeros((60, 3 if name == "noise" else 0), np.float32)
+    z = run("encoder", np.concatenate([x, noise], axis=1))[:, :3]
+    np.testing.assert_allclose(z, model.encode(x), rtol=1e-4, atol=1e-4)
+    y = run("decoder", z)
+    images = y if model.output == "linear" else 1 / (1 + np.exp(-y))
+    np.testing.assert_allclose(images, model.reconstruct(x), rtol=1e-4, atol=1e-4)
+
+
 def test_all_jobs_are_there_and_linked():
     tops = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
     assert len(tops) == 12

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _info, _version
 from ..backends.cpu import set_num_threads
+from ..datasets import SAMPLE
 from ..errors import CheckpointError, DataError, DeviceError
 from ..evaluation import figures
 from ..files import atomic, checkpoint
@@ -123,7 +124,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
     model = click.Argument(["model"], metavar="RUN_OR_CHECKPOINT", type=path)
     out = click.Argument(["out"], type=path)
     number = click.Option(["-n", "n"], type=click.IntRange(1), default=64, show_default=True)
-    dataset = click.Option(["--dataset"], default="x", metavar="NAME", help="Name inside an HDF5 input.  [x]")
+    dataset = click.Option(["--dataset"], metavar="NAME", help="Name inside an HDF5 input.  [x]")
     parse = _parser(config.keys(of)["image_shape"])
     shape = click.Option(["--image-shape"], callback=parse, metavar="H,W", help="For a .png; square by default.")
     device = click.Option(["--device"], metavar="TEXT", help="cpu, cuda, ... instead of where the model was trained.")
@@ -140,7 +141,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
         command(resume, model, _flag(of, "epochs", EPOCHS), _flag(of, "patience", PATIENCE), device, own),
         command(encode, model, click.Argument(["input"], type=path), out, dataset, device, own),
         command(sample, model, out, number, shape, device, own),
-        command(plot, click.Argument(["folder"], metavar="RUN", type=path), device, own),
+        command(plot, model, device, own),
         command(
             reproduce,
             click.Argument(["name"], metavar="figure-2", type=click.Choice(["figure-2"])),
@@ -200,8 +201,7 @@ def train(toml: str | None, folder: str | None, overwrite: bool, **flags: Any) -
     given = {k: v for k, v in flags.items() if v is not None}
     phases = imported(str({**values, **given}.get("model", DEFAULT.__name__))).phases
     options = config.from_values(config.merge(values, given, phases), toml or "options")
-    if not options.two_dimensional and (unused := [name for name in given if name.startswith("two_dimensional_")]):
-        raise ValueError(f"--{unused[0].replace('_', '-')}: expected --two-dimensional besides, got none")
+    config.check_used(options, given)
     if folder is not None:
         runs.check_folder(folder)
     if folder is not None and not overwrite:
@@ -246,12 +246,14 @@ def resume(model: str, epochs: int | None, patience: int | None, device: str | N
     _complete(folder, options, source, trainers)
 
 
-def encode(model: str, input: str, out: str, dataset: str, device: str | None, own: str | None) -> None:
+def encode(model: str, input: str, out: str, dataset: str | None, device: str | None, own: str | None) -> None:
     """Write the codes of INPUT (.npy, .h5, .csv or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
     _suffix(out, ".npy", ".h5")
+    if dataset is not None and not config.is_hdf5(input):
+        raise ValueError(f"--dataset: expected a .h5 file as input, got {input}")
     _spare(out, input, runs.checkpoint_of(model))
     network = _autoencoder(model, device, own)
-    codes = network.encode(flattened(sources.read(input, dataset)))
+    codes = network.encode(flattened(sources.read(input, dataset or "x")))
     save_array(out, codes, "z")
     print(f"{out}: codes of shape {codes.shape}")
 
@@ -262,6 +264,8 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
     On one device the same checkpoint gives the same samples.
     """
     kind = _suffix(out, ".npy", ".png")
+    if image_shape is not None and kind != ".png":
+        raise ValueError(f"--image-shape: expected a .png as output, got {out}")
     _spare(out, runs.checkpoint_of(model))
     network = _load(model, device, own)
     if not isinstance(network, plots.Generative):
@@ -277,8 +281,9 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
     print(f"{out}: {n} samples")
 
 
-def plot(folder: str, device: str | None, own: str | None) -> None:
+def plot(model: str, device: str | None, own: str | None) -> None:
     """Draw the pictures of a run again."""
+    folder = runs.folder_of(model)
     options = _read_config(folder, own)
     source = sources.load(options)
     files = [part.file for part in runs.parts(options, source) if os.path.exists(os.path.join(folder, part.file))]
@@ -294,6 +299,8 @@ def reproduce(
     figure-2: codes of held-out digits of adversarial and variational autoencoders with equal priors, side by side.
     """
     _suffix(out, ".png", ".pdf", ".svg")
+    if data_folder is not None and data == SAMPLE:
+        raise ValueError(f"--data-folder: expected --data mnist or fashion-mnist besides, got {data}")
     digits = sources.named(data, data_folder)
     say = partial(print, file=sys.stderr)
     shown = figures.figure_2(digits.train.x, epochs, device=device, seed=seed, say=say)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, make_dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
@@ -120,7 +120,7 @@ def _rates(phases: tuple[Phase, ...]) -> Kind:
             raise ValueError(f"{name}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
         return {phase: number(name, rate, 0.0) for phase, rate in value.items()}
 
-    return Kind(f"a number, or numbers by phase ({', '.join(names)})", check, "X", brackets="{}")
+    return Kind(f"a number >= 0, or such numbers by phase ({', '.join(names)})", check, "X", brackets="{}")
 
 
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
@@ -159,13 +159,45 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
 
 
 def merge(values: Mapping[str, Any], flags: Mapping[str, Any], phases: tuple[Phase, ...]) -> dict[str, Any]:
-    """The values of a file, replaced by those of the flags; of learning rates only the phases that are given."""
-    merged = {**values, **flags}
-    if "lr" in values and isinstance(flags.get("lr"), dict):
-        rates, kind = values["lr"], _rates(phases)
-        good = kind.accepts(rates)  # what is wrong with others `from_values` says
-        merged["lr"] = {**kind.check("lr", rates), **flags["lr"]} if good else rates
+    """The values of a file, replaced by those of the flags; of learning rates only the phases that are given.
+
+    A number as a flag is the first phase's rate, as everywhere, and scales the others that the file has by phase.
+    """
+    merged, rates, kind = {**values, **flags}, values.get("lr"), _rates(phases)
+    if "lr" not in values or "lr" not in flags:
+        return merged
+    if not kind.accepts(rates):
+        merged["lr"] = rates  # `from_values` says what is wrong with it
+    elif isinstance(flags["lr"], dict):
+        merged["lr"] = {**kind.check("lr", rates), **flags["lr"]}
+    elif isinstance(rates, dict):
+        in_file = rates_of(phases, rates)
+        merged["lr"] = rates_of([replace(phase, rate=in_file[phase.name]) for phase in phases], flags["lr"])
     return merged
+
+
+def check_used(config: RunConfig, flags: Collection[str]) -> None:
+    """ValueError for a flag, by the name of its key, that changes nothing in such a run. A file may have every key."""
+    model, file = config.trains, config.data not in datasets.NAMES
+    games, labelled = any(p.game for p in model.phases), any(s.labelled for s in model.streams.values())
+    second = (config.two_dimensional, "--two-dimensional besides, got none")
+    needs = {
+        "two_dimensional_epochs": second,
+        "two_dimensional_prior": second,
+        "adversarial_beta1": (games, f"a model with a game, got {config.model}"),
+        "labelled_batch_size": (labelled, f"a model that takes labelled rows besides, got {config.model}"),
+        "image_shape": (file, f"data of a file, got {config.data}"),
+        "dataset": (file and is_hdf5(config.data), f"data of a .h5 file, got {config.data}"),
+        "data_folder": (not file and config.data != datasets.SAMPLE, f"mnist or fashion-mnist, got {config.data}"),
+    }
+    for name, (used, wanted) in needs.items():
+        if name in flags and not used:
+            raise ValueError(f"--{name.replace('_', '-')}: expected {wanted}")
+
+
+def is_hdf5(path: str) -> bool:
+    """Whether the file has datasets with names, by its own name."""
+    return path.lower().endswith((".h5", ".hdf5"))
 
 
 def with_absolute_data(config: RunConfig) -> RunConfig:

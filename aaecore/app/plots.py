@@ -32,6 +32,7 @@ INSTALL = "pip install '.[app]' in the checkout of aaecore"
 PICTURES = ("reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png")  # of a run
 RECONSTRUCTED, SAMPLED, SCATTERED = 30, 100, 5000  # rows in them
 PRIOR_SAMPLES = 2000  # of a prior that no curve describes
+MOST_TURNS = 50  # of a roll that is drawn as a curve
 DPI = 150
 INCHES = 0.55  # side of one image in a grid
 # Paul Tol's "muted" scheme, which readers with any common colour blindness can tell apart, and black for a tenth class.
@@ -170,8 +171,7 @@ def _scatter(
     size = float(np.clip(12000 / len(z), 3, 24))
     for i, label in enumerate(classes):
         chosen = z[np.asarray(y) == label]
-        name = str(label) if names is None else names[label]
-        style = {"color": _colour(i, len(classes)), "marker": MARKERS[i % len(MARKERS)], "label": name}
+        style = {"color": _colour(i, len(classes)), "marker": MARKERS[i % len(MARKERS)], "label": _name(label, names)}
         axes.scatter(chosen[:, 0], chosen[:, 1], s=size, linewidths=0, alpha=0.8, **style)
     if y is None:
         axes.scatter(z[:, 0], z[:, 1], s=size, linewidths=0, alpha=0.6, color=COLOURS[1])
@@ -179,6 +179,13 @@ def _scatter(
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel="$z_1$", ylabel="$z_2$")
     return float((40 / size) ** 0.5)
+
+
+def _name(label: Any, names: Sequence[str] | None) -> str:
+    """Of a class, for people; -1 stands for no label, as in training."""
+    if label == -1:
+        return "no label"
+    return names[label] if names is not None and 0 <= label < len(names) else str(label)
 
 
 def _draw_prior(axes: Axes, prior: Prior) -> None:
@@ -216,6 +223,8 @@ def _outlines(prior: Prior) -> list[np.ndarray]:
         return [prior.radius * circle]
     if isinstance(prior, SwissRoll):
         begin, end = prior.turns
+        if end - begin > MOST_TURNS:  # lines would cover the picture, and so many points all memory
+            return []
         turns = np.linspace(begin, end, max(200, round(100 * (end - begin))))
         return [prior.radius * turns / end * np.stack([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)])]
     return []

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import aaecore
 from aaecore.app import cli, config, runs, sources
 from aaecore.backends.cpu import get_num_threads, set_num_threads
+from aaecore.data.table import Stream
 from aaecore.training.callbacks import Callback
 
 for package in ("click", "rich", "matplotlib"):
@@ -21,7 +23,7 @@ for package in ("click", "rich", "matplotlib"):
 
 ROWS = ("--hidden", "16", "--batch-size", "20", "--latent-dim", "3", "--epochs", "2")
 SMALL = (*ROWS, "--two-dimensional", "--two-dimensional-epochs", "1")
-BETA1 = {"reconstruction": 0.9, "discriminator": 0.5}  # of the phases that move something
+BETA1 = {"reconstruction": 0.9, "discriminator": 0.25}  # of the phases that move something
 PICTURES = {"reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png"}
 
 
@@ -37,7 +39,7 @@ def images(tmp_path_factory):
 def finished(images, tmp_path_factory):
     """A finished run."""
     folder = str(tmp_path_factory.mktemp("runs") / "run")
-    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 0
+    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL, "--adversarial-beta1", "0.25"]) == 0
     return folder
 
 
@@ -195,6 +197,50 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, ar
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--model", "VAE", "--adversarial-beta1", "0.5"],
+            "--adversarial-beta1: expected a model with a game, got VAE",
+        ),
+        (["--labelled-batch-size", "9"], "--labelled-batch-size: expected a model that takes labelled rows besides"),
+        (["--image-shape", "4,5"], "--image-shape: expected data of a file, got mnist-sample"),
+        (["--dataset", "x"], "--dataset: expected data of a .h5 file, got mnist-sample"),
+        (["--data", "x.npy", "--dataset", "x"], "--dataset: expected data of a .h5 file, got x.npy"),
+        (["--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got mnist-sample"),
+        (["--data", "x.npy", "--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got x.npy"),
+    ],
+)
+def test_flags_that_would_change_nothing_are_refused(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    fails(capsys, ["train", "--folder", "run", *arguments], message)
+    assert os.listdir(tmp_path) == []
+
+
+def test_reproduce_refuses_a_folder_that_it_would_not_read(tmp_path, capsys):
+    message = "--data-folder: expected --data mnist or fashion-mnist besides, got mnist-sample"
+    fails(capsys, ["reproduce", "figure-2", tmp_path / "out.png", "--data-folder", tmp_path, "--epochs", 1], message)
+
+
+def test_flags_that_a_model_or_the_data_use_are_taken():
+    class Labelled(aaecore.VAE):
+        streams: ClassVar = {"": Stream(("x",)), "labelled": Stream(("x", "y"), labelled=True)}
+
+    options = config.of(aaecore.VAE)(data="x.hdf5")
+    used = ("dataset", "image_shape", "labelled_batch_size", "two_dimensional_prior")
+    config.check_used(options, used[:2])
+    made = type("Options", (config.of(aaecore.VAE),), {"trains": Labelled})
+    config.check_used(made(data="x.h5", two_dimensional=True), used)
+    config.check_used(config.of(aaecore.AAE)(data="mnist"), ("adversarial_beta1", "data_folder"))
+
+
+def test_a_file_may_have_keys_that_nothing_uses(tmp_path, images):
+    toml = tmp_path / "run.toml"
+    toml.write_text(f'data = "{images}"\nlabelled_batch_size = 9\ndataset = "x"\nplots = false\n')
+    assert cli.run(["train", str(toml), "--folder", str(tmp_path / "run"), *ROWS]) == 0
+
+
 def test_an_unknown_option_in_a_file(tmp_path, capsys):
     toml = tmp_path / "run.toml"
     toml.write_text("epoch = 3\n")
@@ -279,10 +325,12 @@ def test_resume_says_what_is_wrong(tmp_path, finished, capsys, monkeypatch):
 
 
 def test_plot_draws_again(finished, capsys):
-    os.unlink(f"{finished}/manifold.png")
-    assert cli.run(["plot", finished]) == 0
-    assert {os.path.basename(path) for path in capsys.readouterr().out.split()} == PICTURES
-    assert os.path.exists(f"{finished}/manifold.png")
+    for run in (finished, f"{finished}/checkpoint.h5"):
+        os.unlink(f"{finished}/manifold.png")
+        assert cli.run(["plot", run]) == 0
+        assert {os.path.basename(path) for path in capsys.readouterr().out.split()} == PICTURES
+        assert os.path.exists(f"{finished}/manifold.png")
+    fails(capsys, ["plot", f"{finished}/config.toml"], "RUN_OR_CHECKPOINT: expected the folder of a run or its")
 
 
 def test_encode(tmp_path, finished, images, capsys):
@@ -296,6 +344,8 @@ def test_encode(tmp_path, finished, images, capsys):
     with h5py.File(tmp_path / "z.h5") as file:
         np.testing.assert_array_equal(file["z"][:], expected)
     capsys.readouterr()
+    message = f"--dataset: expected a .h5 file as input, got {images}"
+    fails(capsys, ["encode", finished, images, tmp_path / "new.npy", "--dataset", "x"], message)
     message = "out: expected a file name that ends in .npy or .h5"
     fails(capsys, ["encode", finished, images, tmp_path / "z.txt"], message)
     np.save(tmp_path / "narrow.npy", np.zeros((2, 3)))
@@ -308,6 +358,8 @@ def test_sample(tmp_path, finished, capsys):
     expected = aaecore.load(f"{finished}/checkpoint.h5").sample(5)
     np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), expected)
     capsys.readouterr()
+    message = "--image-shape: expected a .png as output, got "
+    fails(capsys, ["sample", finished, tmp_path / "t.npy", "--image-shape", "4,5"], message)
     message = "--image-shape: needed for a .png, since 20 features are no square"
     fails(capsys, ["sample", finished, tmp_path / "s.png"], message)
     assert cli.run(["sample", finished, str(tmp_path / "s.png"), "--image-shape", "4,5"]) == 0
@@ -377,7 +429,7 @@ class Stop(Callback):
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, images, monkeypatch, capsys, finished):
     monkeypatch.setattr("aaecore.training.trainer.Progress", Stop)
     folder = str(tmp_path)
-    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 130
+    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL, "--adversarial-beta1", "0.25"]) == 130
     assert f"stopped after step 2; continue with: aaecore resume {folder}\n" in capsys.readouterr().err
     monkeypatch.undo()
     assert cli.run(["plot", folder]) == 0

@@ -61,14 +61,16 @@ def test_every_key_is_written_unless_it_is_none():
         ({"posterior": "laplace"}, "posterior: expected one of deterministic, gaussian, universal, got 'laplace'"),
         ({"model": "CNN"}, "model: expected one of AAE, .*, got 'CNN'"),
         ({"model": 3}, "model: expected a string, got 3"),
-        ({"lr": "fast"}, "lr: expected a number, or numbers by phase .*, got 'fast'"),
+        ({"lr": "fast"}, "lr: expected a number >= 0, or such numbers by phase .*, got 'fast'"),
+        ({"lr": -1e-3}, "lr: expected a number >= 0, or such numbers by phase .*, got -0.001"),
+        ({"lr": {"generator": -1.0}}, "lr: expected a number >= 0, or such numbers by phase"),
         (
             {"lr": {"encoder": 1e-3}},
-            "lr: expected a number, or numbers by phase .reconstruction, discriminator, generator",
+            "lr: expected a number >= 0, or such numbers by phase .reconstruction, discriminator, generator",
         ),
         ({"threads": 257}, "threads: expected an integer from 1 to 256, got 257"),
         ({"adversarial_beta1": 1}, r"adversarial_beta1: expected a number in \[0, 1\), got 1"),
-        ({"lr": {"generator": "x"}}, "lr: expected a number, or numbers by phase"),
+        ({"lr": {"generator": "x"}}, "lr: expected a number >= 0, or such numbers by phase"),
     ],
 )
 def test_a_bad_value_is_one_error_that_names_it(values, message):
@@ -89,9 +91,21 @@ def test_flags_replace_the_rates_of_their_phases_only():
         "generator": 1,
         "discriminator": 2,
     }
-    assert config.merge({"lr": {"generator": 1}}, {"lr": 2}, AAE.phases) == {"lr": 2}
-    with pytest.raises(ValueError, match="lr: expected a number, or"):
+    with pytest.raises(ValueError, match="lr: expected a number >= 0, or"):
         from_values(config.merge({"lr": "fast"}, {"lr": {"generator": 1}}, AAE.phases))
+
+
+def test_a_number_as_a_flag_scales_the_rates_of_a_file():
+    phases, first = AAE.phases, RATES["reconstruction"]
+    whole = {"lr": {"reconstruction": 2.0, "discriminator": 1.0, "generator": 0.0}}
+    assert config.merge(whole, {"lr": 4.0}, phases) == {
+        "lr": {"reconstruction": 4.0, "discriminator": 2.0, "generator": 0.0}
+    }
+    part = config.merge({"lr": {"generator": first / 4}}, {"lr": first * 2}, phases)["lr"]
+    assert part == pytest.approx({"reconstruction": first * 2, "discriminator": first * 2, "generator": first / 2})
+    assert config.merge({"lr": 0.5}, {"lr": 2.0}, phases) == {"lr": 2.0}  # the same rate: the later one counts
+    with pytest.raises(ValueError, match="lr: expected a number >= 0, or"):
+        from_values(config.merge({"lr": {"generator": -1.0}}, {"lr": 2.0}, phases))
 
 
 @pytest.mark.parametrize("line", [b"\n", b"\r\n"])

@@ -145,13 +145,20 @@ def test_scatter_draws_the_ellipse_of_every_component(x):
         np.testing.assert_allclose(np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away), 4)
 
 
-@pytest.mark.parametrize(("prior", "shown"), [(laplace, "prior, samples"), (priors.Categorical(), "prior")])
+@pytest.mark.parametrize(
+    ("prior", "shown"),
+    [
+        (laplace, "prior, samples"),
+        (priors.SwissRoll((0.0, 1000.0)), "prior, samples"),  # as a curve it would be a filled disc
+        (priors.Categorical(), "prior"),
+    ],
+)
 def test_scatter_draws_samples_of_any_other_prior(x, prior, shown):
     (axes,) = plots.latent_scatter(model(prior=prior), x).axes
     assert [t.get_text() for t in axes.get_legend().get_texts()] == [shown]
     codes, drawn = axes.collections
     assert len(codes.get_offsets()) == len(x)
-    assert len(drawn.get_offsets()) == (plots.PRIOR_SAMPLES if prior is laplace else 2)
+    assert len(drawn.get_offsets()) == (2 if shown == "prior" else plots.PRIOR_SAMPLES)
 
 
 def test_scatter_leaves_the_samples_of_a_model_alone(x):
@@ -169,6 +176,13 @@ def test_classes_have_the_names_of_the_data(x, monkeypatch):
     made = {name: sources.load(config.of(AAE)(data=name)).class_names for name in datasets.NAMES}
     assert made["fashion-mnist"][9] == "ankle boot"
     assert (made["mnist"], made["mnist-sample"]) == (None, None)
+
+
+def test_labels_without_a_name(x):
+    y = np.array([-1, 0, 1, 7] * 6)[:23]
+    for names, first in ((("a", "b"), ["no label", "a", "b", "7"]), (None, ["no label", "0", "1", "7"])):
+        (axes,) = plots.latent_scatter(model(), x, y, names).axes
+        assert [t.get_text() for t in axes.get_legend().get_texts()][:4] == first
 
 
 def test_loss_curves():
