@@ -99,11 +99,14 @@ class Autoencoder(Model, _Declared):
             mean, std, rows = moments(self.backend, x)
             of_prior = self.priors()["z"][0].moments(self.latent_dim)
             with self.owner.whole:  # they belong together
-                if self.codes is not None:
-                    self.codes.set("prior", *of_prior, rows)
-                if "decoder" in moving and self.output == "sigmoid":
-                    self.backend.upload(self.decoder.layers[-1].bias.buffer, _logit(mean))
-                self.inputs.set("x", mean, std, rows)  # in the end: after an interrupt all of it is done again
+                try:
+                    if self.codes is not None:
+                        self.codes.set("prior", *of_prior, rows)
+                    if "decoder" in moving and self.output == "sigmoid":
+                        self.backend.upload(self.decoder.layers[-1].bias.buffer, _logit(mean))
+                    self.inputs.set("x", mean, std, rows)  # in the end: after an interrupt all of it is done again
+                finally:
+                    self.untouched = self.writes.count  # nobody else changed anything
         self.begun = True
 
     def forget(self) -> None:

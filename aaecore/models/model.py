@@ -287,9 +287,7 @@ class Model(ABC):
         """
         with self.owner.setting("load_state_dict"):
             missing = isinstance(values, Mapping) and not set(self.statistics) & set(values)
-            if not missing:
-                self.check_statistics(values)
-            nn.load_state_dict(self.parameters if missing else self.tensors, values)
+            nn.load_state_dict(self.parameters if missing else self.tensors, values, self.check_statistics)
             self.untouched, self.begun = self.writes.count, False
             if missing:
                 self.forget()

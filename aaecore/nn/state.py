@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,8 +15,13 @@ def state_dict(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: p.numpy() for name, p in tensors.items()}
 
 
-def load_state_dict(tensors: Mapping[str, Tensor], values: Mapping[str, np.ndarray]) -> None:
+def load_state_dict(
+    tensors: Mapping[str, Tensor], values: Mapping[str, np.ndarray],
+    check: Callable[[Mapping[str, np.ndarray]], None] = lambda arrays: None,
+) -> None:  # fmt: skip
     """Copies `values` into the tensors of the same names; nothing is changed unless everything fits.
+
+    `check` may refuse the arrays that they are, by an exception.
 
     Raises:
         ValueError: names are missing or unknown, a shape differs, or a value is not finite. TypeError: no mapping, or
@@ -36,5 +41,6 @@ def load_state_dict(tensors: Mapping[str, Tensor], values: Mapping[str, np.ndarr
             raise ValueError(f"state_dict: {name}: expected shape {tensors[name].shape}, got {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"state_dict: {name}: expected real numbers that are finite in {array.dtype}, got others")
+    check(arrays)
     for name, array in arrays.items():
         tensors[name].backend.upload(tensors[name].buffer, array)

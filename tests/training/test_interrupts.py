@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trained import D, model, same
+from trained import DEFAULT, PLAIN, D, model, same
 
 import aaecore
 from aaecore import Trainer, callbacks
@@ -20,6 +20,7 @@ PACKAGE = Path(aaecore.__file__).parent
 TORN = [  # what binds, records, counts, locks and takes signals
     *(f"training/{name}.py" for name in ("trainer", "maker", "guard", "stepper", "signals", "progress")),
     *(f"core/{name}.py" for name in ("owner", "backend", "plan")),
+    "models/autoencoder.py",
 ]
 FILES = {str(PACKAGE / name) for name in TORN}
 
@@ -55,8 +56,8 @@ def x():
     return np.random.default_rng(0).random((24, D), np.float32)
 
 
-def small(**options):
-    return Trainer(model(hidden=(9,)), 10, **options)
+def small(form=(), **options):
+    return Trainer(model(hidden=(9,), **dict(form)), 10, **options)
 
 
 def saved_elsewhere(trainer, path):
@@ -67,17 +68,21 @@ def saved_elsewhere(trainer, path):
     return not thread.is_alive()
 
 
-@pytest.mark.parametrize("options", [{}, {"record": False}], ids=["recorded", "eager"])
-def test_fit_goes_on_with_the_right_bits(options, x, tmp_path):
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [(PLAIN, {}), (PLAIN, {"record": False}), (DEFAULT, {})],
+    ids=["recorded", "eager", "default"],
+)
+def test_fit_goes_on_with_the_right_bits(form, options, x, tmp_path):
     """Every 97th line, so that the test takes seconds; another number finds the same."""
-    whole = small(**options)
+    whole = small(form, **options)
     whole.fit(x, 2, progress=False)
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     mine = signal.getsignal(signal.SIGTERM)
     try:
         for n in range(0, 10**6, 97):
-            trainer = small(**options)
+            trainer = small(form, **options)
             with Interrupt(n) as interrupt:
                 trainer.fit(x, 2, progress=False)
             where = interrupt.where
