@@ -100,6 +100,7 @@ def above_entropy(loss: Tensor, batch: int) -> Tensor:
     The floor is the entropy of the targets, which grey values have. By Pinsker's inequality what lies above it is at
     least 2 |sigmoid(logits) - target|^2, a mean over the batch, which the loss's gradient tells.
     """
+    check_tensors(loss=loss)
     if loss.maker is None or (seed := loss.maker.seed) is None:
         raise ValueError(f"loss: expected a loss that depends on something, got a tensor of shape {loss.shape}")
     backend = loss.backend
@@ -111,6 +112,7 @@ def above_entropy(loss: Tensor, batch: int) -> Tensor:
 
 def combined(a: Tensor, b: Tensor, factor: float) -> Tensor:
     """a + factor * b of two numbers of the device, (1,), without gradients."""
+    check_tensors(a=a, b=b)
     out = a.backend.empty((1,))
     a.backend.launch("copy", (b.buffer, out), (1, 0))
     a.backend.launch("scale", (out,), (1,), (factor,))
@@ -123,6 +125,7 @@ def pull(loss: Tensor, *factors: Tensor) -> Tensor:
 
     Each factor (1,) is a number of the device; it gets no gradient. The value is that of `loss`, without the factors.
     """
+    check_tensors(loss=loss, **{f"factors[{i}]": factor for i, factor in enumerate(factors)})
     if loss.maker is None or loss.maker.seed is None:
         raise ValueError(f"loss: expected a loss that depends on something, got a tensor of shape {loss.shape}")
     seed = loss.maker.seed
