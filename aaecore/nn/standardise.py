@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import FLOAT32_MAX
+from ..arguments import FLOAT32_MAX, FLOAT32_TINY
 from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..functions.tensor import Function, Gradients, Parameter, Tensor, check_tensors
@@ -51,14 +51,14 @@ class Standardise(Module):
         self.scale, self.back_scale, self.variance = (backend.generated((1,), lambda: np.ones(1)) for _ in range(3))
 
     def set(self, name: str, mean: np.ndarray, std: float, rows: int) -> None:
-        """Takes mean (features,) and std of so many rows; a std of 0 stands for 1.
+        """Takes mean (features,) and std of so many rows; a std whose square is 0 in float32 stands for 1.
 
         Raises:
             ValueError: numbers that float32 cannot hold, in a message that begins with `name`.
         """
-        std = std if std > np.finfo(np.float32).tiny else 1.0
+        std = std if std * std >= FLOAT32_TINY else 1.0
         values: dict[str, Any] = dict(
-            zip(self._buffers(), (mean, 1 / std, -mean / std, std, std**2, rows), strict=True)
+            zip(self._buffers(), (mean, 1 / std, -mean / std, std, std * std, rows), strict=True)
         )
         if any(np.abs(value).max() > FLOAT32_MAX for value in values.values()):
             raise ValueError(f"{name}: expected numbers whose squares float32 can hold, got a mean or std of {std:g}")
@@ -67,12 +67,18 @@ class Standardise(Module):
 
     def check(self, prefix: str, values: Mapping[str, np.ndarray]) -> None:
         """ValueError for statistics, by names that begin with `prefix`, that `set` cannot have made."""
-        rows, scale, back_scale, variance = (
-            float(values[f"{prefix}{name}"][0]) for name in ("rows", "scale", "back_scale", "variance")
+        mean, scale, back_mean, back_scale, variance, rows = (
+            np.asarray(values[f"{prefix}{name}"], np.float64) for name in self._buffers()
         )
-        if rows < 0 or min(scale, back_scale, variance) <= 0 or abs(scale * back_scale - 1) > 1e-5:
-            came = f"scale {scale:g}, back_scale {back_scale:g}, variance {variance:g}, rows {rows:g}"
-            raise ValueError(f"{prefix}scale: expected what one standard deviation of some rows gives, got {came}")
+        fits = rows >= 0 and min(scale, back_scale, variance) > 0
+        # Near, since each of them was rounded; the mean in units, where a hundred-thousandth is nothing.
+        fits = fits and max(abs(scale * back_scale - 1), abs(back_scale**2 / variance - 1)) < 1e-5
+        if not (fits and np.allclose(mean * scale, -back_mean, rtol=1e-5, atol=1e-5)):
+            came = f"scale {scale[0]:g}, back_scale {back_scale[0]:g}, variance {variance[0]:g}, rows {rows[0]:g}"
+            expected = "what one mean and standard deviation of some rows give"
+            raise ValueError(
+                f"{prefix}scale: expected {expected}, got {came}, mean {mean[0]:g}, back_mean {back_mean[0]:g}"
+            )
 
     def __call__(self, x: Tensor) -> Tensor:
         check_tensors(x=x)
