@@ -19,7 +19,7 @@ def load_csv(path: str | os.PathLike[str], *, delimiter: str | None = None) -> n
     """Read a table of numbers: (rows, columns) float64.
 
     The first line may hold the names of the columns: it is skipped if none of its cells is a number, or if they are
-    0, 1, 2 and so on, which are pandas' names of columns that have none. Text is UTF-8.
+    0, 1, 2 and so on, three or more, which are pandas' names of columns that have none. Text is UTF-8.
 
     Args:
         path: a text file, a row a line.
@@ -54,7 +54,7 @@ def _read(name: str, delimiter: str | None) -> np.ndarray:
             raise DataError(f"{got}; row numbers? write it with index=False")
         if named and not more:
             raise DataError("holds names of columns but no rows")
-        names = cells if named or (more and len(cells) > 1 and _count_up(cells)) else None
+        names = cells if named or (more and len(cells) > 2 and _count_up(cells))  # 0, 1 may be two bits else None
         begun = 0 if names is None else begun
     read = partial(np.loadtxt, quotechar='"', comments=None, encoding="utf-8-sig", ndmin=2)
     try:

@@ -20,9 +20,10 @@ from aaecore.errors import DataError
         ("\n\n1\n\n2\n", [[1], [2]]),
         ("# no comment,b\n1,2\n", [[1, 2]]),
         (" 1 , 2 \n", [[1, 2]]),
-        ("0,1\n2.5,3\n", [[2.5, 3]]),  # pandas' names of columns that have none
+        ("0,1,2\n2.5,3,4\n", [[2.5, 3, 4]]),  # pandas' names of columns that have none
         ("0\t1\t2\n7\t8\t9\n", [[7, 8, 9]]),
         ("0,1,2\n", [[0, 1, 2]]),
+        ("0,1\n1,1\n", [[0, 1], [1, 1]]),  # two columns of bits
         ("0\n1\n", [[0], [1]]),
         ("0,1.0\n2,3\n", [[0, 1], [2, 3]]),
         ("a,,c\n1,2,3\n", [[1, 2, 3]]),
