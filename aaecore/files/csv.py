@@ -54,7 +54,7 @@ def _read(name: str, delimiter: str | None) -> np.ndarray:
             raise DataError(f"{got}; row numbers? write it with index=False")
         if named and not more:
             raise DataError("holds names of columns but no rows")
-        names = cells if named or (more and len(cells) > 2 and _count_up(cells))  # 0, 1 may be two bits else None
+        names = cells if named or (more and len(cells) > 2 and _count_up(cells)) else None
         begun = 0 if names is None else begun
     read = partial(np.loadtxt, quotechar='"', comments=None, encoding="utf-8-sig", ndmin=2)
     try:
@@ -83,7 +83,7 @@ def _are_names(cells: list[str]) -> bool:
 
 
 def _count_up(cells: list[str]) -> bool:
-    """Whether they are 0, 1, 2, ..., as pandas calls columns without names."""
+    """Whether they are 0, 1, 2, ..., as pandas calls columns without names; 0, 1 alone may be two bits."""
     return [cell.strip() for cell in cells] == [str(i) for i in range(len(cells))]
 
 
