@@ -14,6 +14,7 @@ from trained import state
 
 from aaecore import AAE, Trainer, set_num_threads
 from aaecore.backends.cpu import get_num_threads
+from aaecore.functions import backward
 from aaecore.kernels import cpu as compiled
 from aaecore.models.batch import Batch
 from aaecore.optim import Adam
@@ -67,19 +68,20 @@ def recorded(size, precision):
     inputs, hidden, latent, batch = SIZES[size]
     model = AAE(inputs, latent, hidden, precision=precision, seed=1)
     x = model.backend.from_host(np.random.default_rng(0).random((batch, inputs), np.float32))
-    optimizers = [Adam(model.moved(phase)) for phase in model.phases]
+    optimizers = {phase.name: Adam(model.moved(phase)) for phase in model.phases if phase.moves}
+    dials = {name: model.backend.from_host(np.ones(1)) for name in model.ratios()}
 
     def step():
-        seen = Batch({"x": x}, model.draws, {}, model.generator)
-        for (_, loss), optimizer in zip(model.step(seen), optimizers, strict=True):
-            optimizer.advance()
-            loss.backward(optimizer)
+        for phase, *losses in model.step(Batch({"x": x}, model.draws, dials, model.generator)):
+            if phase in optimizers:
+                optimizers[phase].advance()
+                backward(losses, optimizers[phase])
         model.generator.advance()
 
     plan = model.backend.capture(step)
-    moments = [b for o in optimizers for table in o.moments.values() for b in table.values()]
+    moments = [b for o in optimizers.values() for table in o.moments.values() for b in table.values()]
     weights = [p.buffer for p in model.parameters.values()]
-    buffers = [*weights, *moments, *(o.state for o in optimizers), model.generator.state]
+    buffers = [*weights, *moments, *(o.state for o in optimizers.values()), model.generator.state]
     return plan, [b.storage for b in buffers]
 
 
