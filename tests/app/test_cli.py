@@ -1,68 +1,24 @@
 """The command line from its arguments to the files it leaves, with small networks on few images."""
 
-import csv
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from typing import ClassVar
 
 import h5py
 import numpy as np
 import pytest
+from small_runs import ROWS, SMALL, content, fails, table
 
 import aaecore
-from aaecore.app import cli, config, runs, sources
+from aaecore.app import cli, config, sources
 from aaecore.backends.cpu import get_num_threads, set_num_threads
-from aaecore.data.table import Stream
-from aaecore.training.callbacks import Callback
 
 for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
 
-ROWS = ("--hidden", "16", "--batch-size", "20", "--latent-dim", "3", "--epochs", "2")
-SMALL = (*ROWS, "--two-dimensional", "--two-dimensional-epochs", "1")
 BETA1 = {"reconstruction": 0.9, "discriminator": 0.25}  # of the phases that move something
 PICTURES = {"reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png"}
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """A file of 60 images, 4 x 5."""
-    path = tmp_path_factory.mktemp("data") / "images.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def finished(images, tmp_path_factory):
-    """A finished run."""
-    folder = str(tmp_path_factory.mktemp("runs") / "run")
-    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL, "--adversarial-beta1", "0.25"]) == 0
-    return folder
-
-
-def fails(capsys, arguments, message, status=1):
-    """The command prints nothing but one line on standard error; click's usage errors have more of them."""
-    assert cli.run([str(a) for a in arguments]) == status
-    out, err = capsys.readouterr()
-    assert message in err
-    assert out == ""
-    if status == 1:
-        assert err.startswith("aaecore: ")
-        assert err.count("\n") == 1
-
-
-def content(folder, name):
-    with open(f"{folder}/{name}", "rb") as file:
-        return file.read()
-
-
-def table(folder):
-    """The rows of the history by column."""
-    with open(f"{folder}/history.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_train_writes_the_run_folder(finished):
@@ -176,103 +132,6 @@ def test_a_run_finds_its_data_from_another_folder(tmp_path, images, monkeypatch)
     assert config.read(tmp_path / "config.toml").data == images
     monkeypatch.chdir(tmp_path)
     assert cli.run(["resume", ".", "--epochs", "3"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--data", "cifar"], "data: expected one of mnist-sample"),
-        (["--data", "two\nlines.npy"], "two lines.npy: no such file"),
-        (["--prior", "ring"], "prior: GaussianMixture has dimension 2, but latent_dim is 8"),
-        (["--two-dimensional", "--two-dimensional-prior", "normal:-1"], "two_dimensional_prior: 'normal:-1': std"),
-        (["--device", "tpu"], "tpu"),
-        (["none.toml"], "aaecore: none.toml: No such file or directory"),
-        (["--schedule", "step:0"], "schedule: 'step:0': milestones"),
-        (["--output", "linear"], "output: reconstruction='bce' works on the logits"),
-    ],
-)
-def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    fails(capsys, ["train", "--folder", "run", *arguments], message)
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--model", "VAE", "--adversarial-beta1", "0.5"],
-            "--adversarial-beta1: expected a model with a game, got VAE",
-        ),
-        (["--labelled-batch-size", "9"], "--labelled-batch-size: expected a model that takes labelled rows besides"),
-        (["--image-shape", "4,5"], "--image-shape: expected data of a file, got mnist-sample"),
-        (["--dataset", "x"], "--dataset: expected data of a .h5 file, got mnist-sample"),
-        (["--data", "x.npy", "--dataset", "x"], "--dataset: expected data of a .h5 file, got x.npy"),
-        (["--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got mnist-sample"),
-        (["--data", "x.npy", "--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got x.npy"),
-    ],
-)
-def test_flags_that_would_change_nothing_are_refused(tmp_path, capsys, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    fails(capsys, ["train", "--folder", "run", *arguments], message)
-    assert os.listdir(tmp_path) == []
-
-
-def test_reproduce_refuses_a_folder_that_it_would_not_read(tmp_path, capsys):
-    message = "--data-folder: expected --data mnist or fashion-mnist besides, got mnist-sample"
-    fails(capsys, ["reproduce", "figure-2", tmp_path / "out.png", "--data-folder", tmp_path, "--epochs", 1], message)
-
-
-def test_flags_that_a_model_or_the_data_use_are_taken():
-    class Labelled(aaecore.VAE):
-        streams: ClassVar = {"": Stream(("x",)), "labelled": Stream(("x", "y"), labelled=True)}
-
-    options = config.of(aaecore.VAE)(data="x.hdf5")
-    used = ("dataset", "image_shape", "labelled_batch_size", "two_dimensional_prior")
-    config.check_used(options, used[:2])
-    made = type("Options", (config.of(aaecore.VAE),), {"trains": Labelled})
-    config.check_used(made(data="x.h5", two_dimensional=True), used)
-    config.check_used(config.of(aaecore.AAE)(data="mnist"), ("adversarial_beta1", "data_folder"))
-
-
-def test_a_file_may_have_keys_that_nothing_uses(tmp_path, images):
-    toml = tmp_path / "run.toml"
-    toml.write_text(f'data = "{images}"\nlabelled_batch_size = 9\ndataset = "x"\nplots = false\n')
-    assert cli.run(["train", str(toml), "--folder", str(tmp_path / "run"), *ROWS]) == 0
-
-
-def test_an_unknown_option_in_a_file(tmp_path, capsys):
-    toml = tmp_path / "run.toml"
-    toml.write_text("epoch = 3\n")
-    fails(capsys, ["train", toml], f"{toml}: unknown option 'epoch'; expected one of data, dataset")
-
-
-def test_the_model_is_found_in_any_file_and_in_the_last_flag(tmp_path, images, capsys):
-    run = tmp_path / "vae.conf"
-    run.write_text(f'model = "VAE"\ndata = "{images}"\nplots = false\ntwo_dimensional = false\n')
-    small = ["--epochs", "1", "--hidden", "4", "--folder", str(tmp_path / "run")]
-    assert cli.run(["train", str(run), "--warm-up", "5", *small]) == 0
-    assert (
-        cli.run(["train", "--model", "AAE", str(run), "--model", "VAE", "--warm-up", "5", "--overwrite", *small]) == 0
-    )
-    assert config.read(tmp_path / "run" / "config.toml").warm_up == 5
-    capsys.readouterr()
-    run.write_text('model = "CNN"\n')
-    fails(capsys, ["train", run], f"{run}: model: expected one of AAE, VAE, ")
-    run.write_text("model = 5\n")
-    fails(capsys, ["train", run], f"{run}: model: expected a string, got 5")
-
-
-def test_wrong_usage(capsys):
-    fails(capsys, ["train", "--epochs", "many"], "'--epochs': expected an integer >= 1, got 'many'", status=2)
-    fails(capsys, ["train", "--adversarial-beta1", "1"], "'--adversarial-beta1': expected a number in [0, 1)", status=2)
-    fails(capsys, ["train", "--threads", "300"], "'--threads': expected an integer from 1 to 256, got '300'", status=2)
-    wanted = "'--posterior': expected one of deterministic, gaussian, universal, got 'laplace'"
-    fails(capsys, ["train", "--posterior", "laplace"], wanted, status=2)
-    for flag in ("--hidden", "--image-shape", "--lr"):
-        fails(capsys, ["train", flag, " "], f"'{flag}': expected a ", status=2)
-    fails(capsys, ["train", "--epoch", "1"], "No such option", status=2)
-    fails(capsys, ["paint"], "No such command 'paint'", status=2)
 
 
 def test_resume_equals_a_run_without_a_stop(tmp_path, images, finished, capsys):
@@ -418,71 +277,6 @@ def test_where_nothing_can_be_written(tmp_path, finished, images, capsys, monkey
     for start in (["encode", finished, images], ["sample", finished]):
         fails(capsys, [*start, tmp_path / "none" / "z.npy"], f"{tmp_path}/none/z.npy: its folder does not exist")
         fails(capsys, [*start, tmp_path / "pipe.npy"], f"{tmp_path}/pipe.npy: exists and is not a regular file")
-
-
-class Stop(Callback):
-    def on_step_end(self, trainer, losses):
-        if trainer.steps == 2:
-            signal.raise_signal(signal.SIGINT)
-
-
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, images, monkeypatch, capsys, finished):
-    monkeypatch.setattr("aaecore.training.trainer.Progress", Stop)
-    folder = str(tmp_path)
-    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL, "--adversarial-beta1", "0.25"]) == 130
-    assert f"stopped after step 2; continue with: aaecore resume {folder}\n" in capsys.readouterr().err
-    monkeypatch.undo()
-    assert cli.run(["plot", folder]) == 0
-    assert "losses.png" not in os.listdir(folder)  # of no complete epoch
-    assert cli.run(["resume", folder]) == 0
-    for name in ("checkpoint.h5", "checkpoint_2d.h5", "history.csv"):
-        assert content(folder, name) == content(finished, name), name
-
-
-@pytest.mark.parametrize(("step", "kept"), [(2, None), (5, 3)])
-def test_a_second_ctrl_c_promises_no_more_than_there_is(tmp_path, images, monkeypatch, capsys, step, kept):
-    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
-
-    class StopAtOnce(Callback):
-        def on_step_end(self, trainer, losses):
-            if trainer.steps == step:
-                signal.raise_signal(signal.SIGINT)
-                signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr("aaecore.training.trainer.Progress", StopAtOnce)
-    folder = str(tmp_path)
-    assert cli.run(["train", "--data", images, "--folder", folder, *SMALL]) == 130
-    there = f"the last checkpoint is of step {kept}; continue with: aaecore resume {folder}"
-    end = there if kept else "there is no checkpoint of this model"
-    assert f"stopped after step {step}; {end}\n" in capsys.readouterr().err
-    assert os.path.exists(tmp_path / "checkpoint.h5") == bool(kept)
-
-
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_while_it_starts_ends_it_quietly(name, status):
-    code = f"""import signal, sys
-from aaecore.app import cli
-class Finder:
-    def find_spec(self, name, *rest):
-        if name == "rich":
-            signal.raise_signal(signal.{name})
-sys.meta_path.insert(0, Finder())
-cli.main()"""
-    done = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
-
-
-def test_sigterm_ends_with_143(tmp_path, images):
-    code = "from aaecore.app import cli; cli.main()"
-    options = ["--folder", "run", "--hidden", "16", "--epochs", "1000000", "--threads", "1"]
-    start = [sys.executable, "-c", code, "train", "--data", images, *options]
-    process = subprocess.Popen(start, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    assert any(line.startswith("epoch") for line in process.stderr)  # reads up to the first epoch's line
-    process.terminate()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert err.endswith("continue with: aaecore resume run\n")
-    assert aaecore.Trainer.resume(tmp_path / "run" / "checkpoint.h5").steps > 0
 
 
 @pytest.mark.parametrize("missing", ["click", "rich", "matplotlib"])

@@ -1,0 +1,111 @@
+"""Wrong and unused flags, keys and files of `aaecore train`: one line, and nothing is left."""
+
+import os
+from typing import ClassVar
+
+import pytest
+from small_runs import ROWS, fails
+
+import aaecore
+from aaecore.app import cli, config
+from aaecore.data.table import Stream
+
+for package in ("click", "rich", "matplotlib"):
+    pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "cifar"], "data: expected one of mnist-sample"),
+        (["--data", "two\nlines.npy"], "two lines.npy: no such file"),
+        (["--prior", "ring"], "prior: GaussianMixture has dimension 2, but latent_dim is 8"),
+        (["--two-dimensional", "--two-dimensional-prior", "normal:-1"], "two_dimensional_prior: 'normal:-1': std"),
+        (["--device", "tpu"], "tpu"),
+        (["none.toml"], "aaecore: none.toml: No such file or directory"),
+        (["--schedule", "step:0"], "schedule: 'step:0': milestones"),
+        (["--output", "linear"], "output: reconstruction='bce' works on the logits"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    fails(capsys, ["train", "--folder", "run", *arguments], message)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--model", "VAE", "--adversarial-beta1", "0.5"],
+            "--adversarial-beta1: expected a model with a game, got VAE",
+        ),
+        (["--labelled-batch-size", "9"], "--labelled-batch-size: expected a model that takes labelled rows besides"),
+        (["--image-shape", "4,5"], "--image-shape: expected data of a file, got mnist-sample"),
+        (["--dataset", "x"], "--dataset: expected data of a .h5 file, got mnist-sample"),
+        (["--data", "x.npy", "--dataset", "x"], "--dataset: expected data of a .h5 file, got x.npy"),
+        (["--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got mnist-sample"),
+        (["--data", "x.npy", "--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got x.npy"),
+    ],
+)
+def test_flags_that_would_change_nothing_are_refused(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    fails(capsys, ["train", "--folder", "run", *arguments], message)
+    assert os.listdir(tmp_path) == []
+
+
+def test_reproduce_refuses_a_folder_that_it_would_not_read(tmp_path, capsys):
+    message = "--data-folder: expected --data mnist or fashion-mnist besides, got mnist-sample"
+    fails(capsys, ["reproduce", "figure-2", tmp_path / "out.png", "--data-folder", tmp_path, "--epochs", 1], message)
+
+
+def test_flags_that_a_model_or_the_data_use_are_taken():
+    class Labelled(aaecore.VAE):
+        streams: ClassVar = {"": Stream(("x",)), "labelled": Stream(("x", "y"), labelled=True)}
+
+    options = config.of(aaecore.VAE)(data="x.hdf5")
+    used = ("dataset", "image_shape", "labelled_batch_size", "two_dimensional_prior")
+    config.check_used(options, used[:2])
+    made = type("Options", (config.of(aaecore.VAE),), {"trains": Labelled})
+    config.check_used(made(data="x.h5", two_dimensional=True), used)
+    config.check_used(config.of(aaecore.AAE)(data="mnist"), ("adversarial_beta1", "data_folder"))
+
+
+def test_a_file_may_have_keys_that_nothing_uses(tmp_path, images):
+    toml = tmp_path / "run.toml"
+    toml.write_text(f'data = "{images}"\nlabelled_batch_size = 9\ndataset = "x"\nplots = false\n')
+    assert cli.run(["train", str(toml), "--folder", str(tmp_path / "run"), *ROWS]) == 0
+
+
+def test_an_unknown_option_in_a_file(tmp_path, capsys):
+    toml = tmp_path / "run.toml"
+    toml.write_text("epoch = 3\n")
+    fails(capsys, ["train", toml], f"{toml}: unknown option 'epoch'; expected one of data, dataset")
+
+
+def test_the_model_is_found_in_any_file_and_in_the_last_flag(tmp_path, images, capsys):
+    run = tmp_path / "vae.conf"
+    run.write_text(f'model = "VAE"\ndata = "{images}"\nplots = false\ntwo_dimensional = false\n')
+    small = ["--epochs", "1", "--hidden", "4", "--folder", str(tmp_path / "run")]
+    assert cli.run(["train", str(run), "--warm-up", "5", *small]) == 0
+    assert (
+        cli.run(["train", "--model", "AAE", str(run), "--model", "VAE", "--warm-up", "5", "--overwrite", *small]) == 0
+    )
+    assert config.read(tmp_path / "run" / "config.toml").warm_up == 5
+    capsys.readouterr()
+    run.write_text('model = "CNN"\n')
+    fails(capsys, ["train", run], f"{run}: model: expected one of AAE, VAE, ")
+    run.write_text("model = 5\n")
+    fails(capsys, ["train", run], f"{run}: model: expected a string, got 5")
+
+
+def test_wrong_usage(capsys):
+    fails(capsys, ["train", "--epochs", "many"], "'--epochs': expected an integer >= 1, got 'many'", status=2)
+    fails(capsys, ["train", "--adversarial-beta1", "1"], "'--adversarial-beta1': expected a number in [0, 1)", status=2)
+    fails(capsys, ["train", "--threads", "300"], "'--threads': expected an integer from 1 to 256, got '300'", status=2)
+    wanted = "'--posterior': expected one of deterministic, gaussian, universal, got 'laplace'"
+    fails(capsys, ["train", "--posterior", "laplace"], wanted, status=2)
+    for flag in ("--hidden", "--image-shape", "--lr"):
+        fails(capsys, ["train", flag, " "], f"'{flag}': expected a ", status=2)
+    fails(capsys, ["train", "--epoch", "1"], "No such option", status=2)
+    fails(capsys, ["paint"], "No such command 'paint'", status=2)
