@@ -50,7 +50,7 @@ def require(block):
             package = importlib.import_module(name)
             if name == "cupy":
                 package.cuda.runtime.getDeviceCount()
-        except Exception as error:  # whatever a broken installation raises
+        except (ImportError, OSError, RuntimeError) as error:  # missing, broken, or without a GPU
             pytest.skip(f"needs {OPTIONAL[name]} ({type(error).__name__})")
 
 

@@ -93,9 +93,6 @@ class AAE(Autoencoder):
         weight = self.generator_weight
         return {"generator_weight": (weight, "generator", "reconstruction")} if weight else {}
 
-    def judge(self, z: Tensor) -> Tensor:
-        return self.discriminator(z)
-
     def step(self, batch: Batch) -> Iterator[Losses]:
         real = self.in_units(batch.draw("z"))
         yield from (self._together if self.generator_weight else self._in_turn)(batch, real)

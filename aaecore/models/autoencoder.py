@@ -238,17 +238,13 @@ class Autoencoder(Model, _Declared):
         Raises:
             ValueError, TypeError: bad data, or something that the model does not have.
         """
-        judges = type(self).judge is not Autoencoder.judge
-        choice("by", by, ("reconstruction", "discriminator") if judges else ("reconstruction",))
+        discriminator: Any = self.networks.get("discriminator")  # (B, 1) log odds of codes in units
+        choice("by", by, ("reconstruction", "discriminator") if discriminator else ("reconstruction",))
         if by == "reconstruction":
             return -self.evaluate(x, "none")
         rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range, as in `encode`
-        scores = [self.judge(z).numpy()[:, 0] for _, z in self._coded(rows)]
+        scores = [discriminator(z).numpy()[:, 0] for _, z in self._coded(rows)]
         return np.concatenate(scores).astype(np.float64)
-
-    def judge(self, z: Tensor) -> Tensor:
-        """(B, 1) log odds that codes z (B, latent_dim), in units, are draws of the prior; where a discriminator is."""
-        raise NotImplementedError
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows, a chunk at a time, and their codes at the centre of the posterior."""
