@@ -252,3 +252,13 @@ def test_new_folders_are_shared_with_nobody(tmp_path):
     name = str(tmp_path / "runs" / "now")
     assert [runs.new_folder(name) for _ in range(3)] == [name, f"{name}-2", f"{name}-3"]
     assert sorted(os.listdir(tmp_path / "runs")) == ["now", "now-2", "now-3"]
+
+
+def test_a_number_is_the_first_rate_and_scales_the_others():
+    class Uneven(AAE):
+        phases = tuple(replace(p, rate=rate) for p, rate in zip(AAE.phases, (1e-3, 2e-4, 5e-4), strict=True))
+
+    kind = config.keys(config.of(Uneven))["lr"].metadata["kind"]
+    expected = {"reconstruction": 2e-3, "discriminator": 4e-4, "generator": 1e-3}
+    assert kind.check("lr", 2e-3) == pytest.approx(expected)
+    assert kind.check("lr", {"generator": 3e-4}) == {"generator": 3e-4}
