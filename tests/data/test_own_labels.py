@@ -246,9 +246,7 @@ def test_as_own(y, own):
 
 
 def test_columns_of_pandas():
-    pandas = pytest.importorskip(
-        "pandas", reason="needs pandas, which the extra sklearn's tests use: pip install pandas"
-    )
+    pandas = pytest.importorskip("pandas", reason="labels from pandas: pip install pandas")
     words = pandas.Series(["b", "a", None])
     assert labels.as_own(words.fillna(""), "y").tolist() == ["b", "a", ""]
     assert labels.as_own(words.astype("category").cat.codes, "y").tolist() == [1, 0, -1]
