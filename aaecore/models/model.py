@@ -173,6 +173,13 @@ class Model(ABC):
         """Scalars of a step by name, each a pure function of the steps made before it; see `Batch.dial`."""
         return {}
 
+    def as_classes(self, y: Any, name: str, *, first: bool = False) -> Any:
+        """The classes that a user's labels stand for, to be checked; see `labelled.Labelled`."""
+        return y
+
+    def keep_labels(self, y: Any, *, first: bool) -> None:  # noqa: B027 (a hook)
+        """Calls the classes as in `y`, checked labels that it learns from; in a `first` look there may be new ones."""
+
     def begin(self, x: Rows, moving: Collection[str]) -> None:
         """Takes from the first rows to train on what the model must know of data.
 
