@@ -248,18 +248,20 @@ class Autoencoder(Model, _Declared):
                 self.sampler.advance()
             return self._back(self.code(chunk, self.sampler, sample=sample, train=False))
 
-        rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range: outliers have codes too
-        return map_chunks(self.backend, code, rows, self.latent_dim)
+        return map_chunks(self.backend, code, self.rows_of(x), self.latent_dim)
+
+    def rows_of(self, x: Any) -> Rows:
+        """Rows to encode: of any range, since outliers have codes too."""
+        return as_rows(self.backend, x, "x", self.input_dim)
 
     def decode(self, z: Any) -> Any:
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
         rows = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
-        output = OUTPUTS[str(self.output)]
+        return map_chunks(self.backend, lambda z: self.shown(self.in_units(z)), rows, self.input_dim)
 
-        def decode(z: Tensor) -> Tensor:
-            return self._shown(self.final("decoder")(self.in_units(z), output))
-
-        return map_chunks(self.backend, decode, rows, self.input_dim)
+    def shown(self, z: Tensor) -> Tensor:
+        """What the decoder makes of what it takes, as it is evaluated, looking like the data."""
+        return self._shown(self.final("decoder")(z, OUTPUTS[str(self.output)]))
 
     def reconstruct(self, x: Any) -> Any:
         """decode(encode(x)): on the scale of floats. uint8 rows stand for 0..1, so compare with ``x / 255``."""
@@ -315,8 +317,7 @@ class Autoencoder(Model, _Declared):
         choice("by", by, ("reconstruction", "discriminator") if discriminator else ("reconstruction",))
         if by == "reconstruction":
             return -self.evaluate(x, "none")
-        rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range, as in `encode`
-        scores = [discriminator(z).numpy()[:, 0] for _, z in self._coded(rows)]
+        scores = [discriminator(z).numpy()[:, 0] for _, z in self._coded(self.rows_of(x))]
         return np.concatenate(scores).astype(np.float64)
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
@@ -327,14 +328,21 @@ class Autoencoder(Model, _Declared):
 
     def health(self, x: Rows) -> dict[str, float]:
         """How well draws of the codes of some rows keep to the prior; see `health.Health.measure`."""
-        index = spread(x, SAMPLE)
-        n = len(index)
+        looked_at = self.looked_at(x)
+        n = looked_at.shape[0]
         if n not in self.healths:
             rng = Generator(self.backend, self.seed, first=1 << 17)  # of its own: nobody else's numbers change
             self.healths[n] = Health(*(self._drawn(rng, n) for _ in range(5)))
         rng = Generator(self.backend, self.seed, first=1 << 18)  # the same numbers at every look
-        z = self._back(self.code(Tensor(picked(self.backend, x, index)), rng, train=False))
-        return self.healths[n].measure(z.numpy())
+        return self.healths[n].measure(self.measured(looked_at, rng).numpy())
+
+    def looked_at(self, x: Rows) -> Tensor:
+        """Some rows, spread over all."""
+        return Tensor(picked(self.backend, x, spread(x, SAMPLE)))
+
+    def measured(self, x: Tensor, rng: Generator) -> Tensor:
+        """The codes that are measured against the prior."""
+        return self._back(self.code(x, rng, train=False))
 
     def _drawn(self, rng: Generator, n: int) -> np.ndarray:
         """(n, latent_dim) samples of the prior on the host."""
