@@ -222,7 +222,29 @@ def _random_rows(
     return cases + rows(names, [(100, *tails[-1])], scalars, bench=True)
 
 
+def _translate() -> list[Case]:
+    names = "B N height width most stream"
+    shapes: list[tuple[int, ...]] = [
+        (1, 1, 1, 1, 0, 0), (2, 6, 2, 3, 0, 1), (9, 6, 2, 3, 5, 2), (17, 7, 1, 7, 2, 3), (17, 8, 8, 1, 2, 4),
+        (5, 60, 5, 4, 1, 5), (33, 35, 5, 7, 2, 6), (7, 64, 8, 8, 3, 2**32 - 1), (15, 63, 7, 9, 4, 8),
+    ]  # fmt: skip
+    cases = _rows(names, shapes) + _rows(names, [(1031, 300, 10, 10, 3, 9)], parallel=True)
+    cases += [Case(dict(zip(names.split(), shapes[5], strict=True)), fill=fill) for fill in ("zeros", "large", "nan")]
+    return cases + _rows(names, [(100, 784, 28, 28, 2, 0)], bench=True)
+
+
+def _add_direction() -> list[Case]:
+    lengths, few, scalars = [1, 2, *_around(4, 8, 16, 32, 64), 255, 1000], {"B": 4, "N": 3}, {"length": 2.5}
+    far_apart = [[1e-18, -2e-18, 0], [0, 0, 0], [3e25, 1e-25, -1e25], [0, -1e-30, 0]]
+    cases = [Case(few, scalars, note="zeros-tiny-large", given={"d": far_apart})]
+    cases += _rows("B N", [(3, n) for n in lengths], scalars) + _rows("B N", [(401, 509)], scalars, parallel=True)
+    cases += [Case({"B": 5, "N": 37}, scalars, fill=fill) for fill in ("zeros", "large", "nan")]
+    return [*cases, Case({"B": 100, "N": 784}, scalars, bench=True)]
+
+
+_STREAMS = [0, 7, 2**32 - 1]
 _TURNS = {"turns_from": 0.25, "turns_to": 2.25, "radius": 5.0, "noise": 0.1}
+_UNSURE = {"like": [[float("nan"), 1, 0], [0.5, 0.5, 0.6], [0.75, 1, 1], [0.5, 0, float("nan")]]}
 _UNUSED_COMPONENTS = {"cumulative": [0.0, 0.25, 0.25, 1.0, 1.0]}
 
 CASES: dict[str, list[Case]] = {
@@ -246,6 +268,8 @@ CASES: dict[str, list[Case]] = {
     "scale_by": _flat(100_000, "zeros large nan"),
     "to_real": [Case({}, {"factor": 0.3}), *(Case({}, {"factor": 0.3}, fill=f) for f in ("zeros", "large", "nan"))],
     "standardise": _standardise(),
+    "average": _flat(1_000_000, "zeros large nan"),
+    "add_direction": _add_direction(),
     "gather_rows_u8": _gather(1 / 255),
     "gather_rows": _gather(0.3, "nan"),
     "cursor_advance": [Case({"by": n}) for n in (100, 0, 7)],
@@ -275,6 +299,23 @@ CASES: dict[str, list[Case]] = {
         Case({"B": 99, "C": 5, "stream": 9}, note="unused-classes", given=_UNUSED_COMPONENTS),
         *_random_rows("B C stream", [(5, 1), (1, 0), (2, 1), (3, 2), (33, 3), (10, 7)]),
     ],
+    "random_mixture_of": [
+        Case({"B": 9, "Z": 2, "C": 3, "K": 0, "stream": 5}, note="unlabelled"),
+        Case({"B": 4, "Z": 2, "C": 2, "K": 3, "stream": 5}, note="unsure", given=_UNSURE),
+        *_random_rows("B Z C K stream", [(3, 2, 3, 1), (1, 1, 1, 0), (2, 10, 11, 1), (4, 3, 2, 2), (5, 4, 9, 3),
+                                         (7, 1, 2, 4), (9, 40, 40, 6), (2, 10, 11, 7)]),
+    ],
+    "random_swiss_roll_of": [
+        Case({"B": 9, "K": 0, "parts": 3, "stream": 5}, _TURNS, note="unlabelled"),
+        Case({"B": 4, "K": 3, "parts": 2, "stream": 5}, _TURNS, note="unsure", given=_UNSURE),
+        *_random_rows("B K parts stream", [(4, 3, 1), (1, 1, 0), (2, 7, 2), (9, 2, 3), (11, 10, 0)], _TURNS),
+    ],
+    "add_noise": _flat(78_400, "zeros large nan", {"std": 0.3}, stream=_STREAMS),
+    "dropout": [
+        *[Case({"N": 19, "stream": 2, "beta": b}, {"rate": r}, note=f"rate{r:g}") for r in (0, 0.5, 0.99) for b in _BETA],
+        *_flat(78_400, "zeros large nan", {"rate": 0.2}, stream=_STREAMS, beta=_BETA),
+    ],
+    "translate": _translate(),
     "rng_advance": [
         Case(note=k, given={"rng": [7, n]}) for k, n in {"middle": 41, "carry": 2**32 - 1, "wrap": 2**64 - 1}.items()
     ],
@@ -311,6 +352,11 @@ def _cumulative(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     return np.asarray(sums / sums[-1])  # the last is exactly 1
 
 
+def _one_hot(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Rows of zeros with a 1 in one column, or in none."""
+    return (rng.integers(-1, shape[1], (shape[0], 1)) == np.arange(shape[1])).astype(float)
+
+
 _Maker = Callable[[tuple[int, ...], Mapping[str, int], np.random.Generator], Array]
 _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard normal
     "weight": lambda shape, dims, rng: rng.standard_normal(shape) / np.sqrt(shape[-1]),
@@ -324,6 +370,7 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     "moments": lambda shape, dims, rng: np.stack([rng.standard_normal(shape[1:]), rng.uniform(0.2, 3, shape[1:])]),
     "log_scales": lambda shape, dims, rng: rng.standard_normal(shape) - 4,  # so that no density is near 1, its log 0
     "rng": lambda shape, dims, rng: rng.integers(0, 2**64, shape, np.uint64),
+    "like": lambda shape, dims, rng: _one_hot(shape, rng),
     "index": lambda shape, dims, rng: rng.integers(0, dims["M"], shape),
     "cursor": lambda shape, dims, rng: np.full(shape, rng.integers(0, dims.get("P", 50) - dims.get("B", 0) + 1)),
     "at": lambda shape, dims, rng: rng.integers(dims["M"] // 2, 2 * dims["M"], shape),  # some beyond the end
