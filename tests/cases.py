@@ -228,16 +228,16 @@ def _translate() -> list[Case]:
         (1, 1, 1, 1, 0, 0), (2, 6, 2, 3, 0, 1), (9, 6, 2, 3, 5, 2), (17, 7, 1, 7, 2, 3), (17, 8, 8, 1, 2, 4),
         (5, 60, 5, 4, 1, 5), (33, 35, 5, 7, 2, 6), (7, 64, 8, 8, 3, 2**32 - 1), (15, 63, 7, 9, 4, 8),
     ]  # fmt: skip
-    cases = _rows(names, shapes) + _rows(names, [(1031, 300, 10, 10, 3, 9)], parallel=True)
+    cases = rows(names, shapes) + rows(names, [(1031, 300, 10, 10, 3, 9)], parallel=True)
     cases += [Case(dict(zip(names.split(), shapes[5], strict=True)), fill=fill) for fill in ("zeros", "large", "nan")]
-    return cases + _rows(names, [(100, 784, 28, 28, 2, 0)], bench=True)
+    return cases + rows(names, [(100, 784, 28, 28, 2, 0)], bench=True)
 
 
 def _add_direction() -> list[Case]:
-    lengths, few, scalars = [1, 2, *_around(4, 8, 16, 32, 64), 255, 1000], {"B": 4, "N": 3}, {"length": 2.5}
+    lengths, few, scalars = [1, 2, *around(4, 8, 16, 32, 64), 255, 1000], {"B": 4, "N": 3}, {"length": 2.5}
     far_apart = [[1e-18, -2e-18, 0], [0, 0, 0], [3e25, 1e-25, -1e25], [0, -1e-30, 0]]
     cases = [Case(few, scalars, note="zeros-tiny-large", given={"d": far_apart})]
-    cases += _rows("B N", [(3, n) for n in lengths], scalars) + _rows("B N", [(401, 509)], scalars, parallel=True)
+    cases += rows("B N", [(3, n) for n in lengths], scalars) + rows("B N", [(401, 509)], scalars, parallel=True)
     cases += [Case({"B": 5, "N": 37}, scalars, fill=fill) for fill in ("zeros", "large", "nan")]
     return [*cases, Case({"B": 100, "N": 784}, scalars, bench=True)]
 
@@ -312,8 +312,9 @@ CASES: dict[str, list[Case]] = {
     ],
     "add_noise": _flat(78_400, "zeros large nan", {"std": 0.3}, stream=_STREAMS),
     "dropout": [
-        *[Case({"N": 19, "stream": 2, "beta": b}, {"rate": r}, note=f"rate{r:g}") for r in (0, 0.5, 0.99) for b in _BETA],
-        *_flat(78_400, "zeros large nan", {"rate": 0.2}, stream=_STREAMS, beta=_BETA),
+        *[Case({"N": 19, "stream": 2, "beta": b}, {"rate": r}, note=f"rate{r:g}") for r in (0, 0.5, 0.99)
+          for b in BETA],
+        *_flat(78_400, "zeros large nan", {"rate": 0.2}, stream=_STREAMS, beta=BETA),
     ],
     "translate": _translate(),
     "rng_advance": [
