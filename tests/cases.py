@@ -364,7 +364,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "add_noise": _flat(78_400, "zeros large nan", {"std": 0.3}, stream=_STREAMS),
     "dropout": [
-        *[Case({"N": 19, "stream": 2, "beta": b}, {"rate": r}, note=f"rate{r:g}") for r in (0, 0.5, 0.99) for b in _BETA],
+        *[Case({"N": 19, "stream": 2, "beta": b}, {"rate": r}, f"rate{r:g}") for r in (0, 0.5, 0.99) for b in _BETA],
         *_flat(78_400, "zeros large nan", {"rate": 0.2}, stream=_STREAMS, beta=_BETA),
     ],
     "translate": _translate(),

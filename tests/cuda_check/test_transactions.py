@@ -37,6 +37,10 @@ SIZES = {
     "gather_rows_u8": {"M": 50, "N": 256, "P": 40, "B": 32},
     "random_normal": {"N": 4096},
     "random_uniform": {"N": 4096},
+    "add_noise": {"N": 4096},
+    "dropout": {"N": 4096},
+    "average": {"N": 2048},
+    "add_direction": {"B": 16, "N": 256},
 }
 SKEWED = ("linear_forward", "linear_backward_input")
 ONCE = ("adam_step", "sgd_step", "copy", "activation_backward")  # what they are given is read and written once

@@ -95,6 +95,7 @@ _BUDGETS: Final = {
 _MORE_REGISTERS: Final = {
     "adam_step": 50, "bce_logits": 42, "half_squared_error": 42, "gaussian_kl": 52, "mixture_nll": 84,
     "random_mixture": 57, "random_hypersphere": 42, "random_swiss_roll": 31,
+    "random_mixture_of": 57, "dropout": 34, "add_direction": 40,
 }  # fmt: skip
 
 
@@ -126,10 +127,10 @@ def _simple_kernels() -> dict[str, Kernel]:
         "loss.cu": "activation_backward half_squared_error bce_logits gaussian_kl mixture_nll gaussian_sample "
         "gaussian_sample_backward sum_squares",
         "data.cu": "copy_columns copy fill scale scale_by to_real standardise gather_rows_u8 gather_rows "
-        "cursor_advance log_value take_rate",
+        "cursor_advance log_value take_rate average add_direction",
         "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
         "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
-        "random_categorical rng_advance",
+        "random_categorical rng_advance random_mixture_of random_swiss_roll_of add_noise dropout translate",
     }
     made = {
         name: Kernel(source, _threads(name), registers=_MORE_REGISTERS.get(name, Kernel.registers))
@@ -157,9 +158,14 @@ _ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
     **dict.fromkeys(("standardise", "gather_rows_u8", "gather_rows"), lambda d: d["B"] * d["N"]),
     **dict.fromkeys(("gaussian_sample", "gaussian_sample_backward"), lambda d: d["B"] * d["Z"]),
     "copy_columns": lambda d: d["B"] * d["cols"],
+    **dict.fromkeys(("add_noise", "dropout"), lambda d: -(-d["N"] // 4)),
+    "average": lambda d: d["N"],
+    "translate": lambda d: d["B"] * d["N"],
+    "add_direction": lambda d: 32 * d["B"],  # a warp for each row
 }
 _BY_ROW: Final = (
     "mixture_nll", "random_mixture", "random_swiss_roll", "random_hypersphere", "random_categorical",
+    "random_mixture_of", "random_swiss_roll_of",
 )  # fmt: skip
 
 KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType(_linear_kernels() | _simple_kernels())
