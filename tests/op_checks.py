@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from cases import CASES, Case, make_buffers
+from case_kit import Case
+from cases import CASES, make_buffers
 from numpy.typing import NDArray
 
 from aaecore.backends import reference

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, Case, case_id, make_buffers
+from case_kit import Case, case_id
+from cases import CASES, make_buffers
 from numpy.typing import NDArray
 
 from aaecore.backends import cpu

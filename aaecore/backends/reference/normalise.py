@@ -17,9 +17,9 @@ def batch_norm_forward(
     x: Array, gamma: Array, shift: Array, y: Array, moments: Array, B: int, F: int, act: int, slope: float, eps: float
 ) -> None:
     """moments = mean and variance of every column, that of B rows divided by B; y as `batch_norm_apply`."""
-    moments[0] = x.mean(axis=0)
+    moments[0] = x.sum(axis=0) / B  # x.mean() would divide in float64
     away = x - moments[0]
-    moments[1] = np.mean(away * away, axis=0)
+    moments[1] = np.sum(away * away, axis=0) / B
     batch_norm_apply(x, gamma, shift, moments, y, B, F, act, slope, eps)
 
 
