@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_reference import agrees, away_from_kinks, empty
+from finite_differences import agrees, away_from_kinks, empty
 
 from aaecore.backends import reference
 from aaecore.backends.reference import random
