@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 from .. import datasets
 from ..arguments import number
 from ..backends.cores import MAX_THREADS
+from ..data.table import LABEL
+from ..files import labels
 from ..models import DEFAULT
 from ..models.model import Model, Phase, named
 from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, option
@@ -30,13 +32,17 @@ class RunConfig:
 
     trains: ClassVar[type[Model]]
 
-    data: str = option(
-        TEXT, "mnist-sample, mnist, fashion-mnist, or a .h5, .npy, .csv or IDX file", default="mnist-sample"
-    )
+    data: str = option(TEXT, f"{', '.join(datasets.NAMES)}, or a .h5, .npy, .csv or IDX file", default=datasets.SAMPLE)
     data_folder: str | None = option(
-        TEXT, "where the files of mnist and fashion-mnist are; the variable AAECORE_DATA by default", default=None
+        TEXT, "where the files of named data are; the variable AAECORE_DATA by default", default=None
     )
     dataset: str = option(TEXT, "name of the dataset inside a .h5 file", default="x")
+    labels: str | None = option(
+        TEXT, "of a file: a dataset in the .h5, a column of the .csv, or another file .npy, .csv or IDX", default=None
+    )
+    labelled: int | None = option(
+        COUNT, "how many rows keep their label, spread over the classes by seed; all by default", default=None
+    )
     image_shape: tuple[int, ...] | None = option(
         COUNTS, "height and width of the images in a file; known for named sets", default=None
     )
@@ -126,7 +132,7 @@ def _rates(phases: tuple[Phase, ...]) -> Kind:
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
     """The keys of a configuration by name, in the order of a file."""
     found = declared(config)
-    data = ("data", "dataset", "data_folder", "image_shape", "model")
+    data = ("data", "dataset", "data_folder", "image_shape", "labels", "labelled", "model")
     first = [*data, *_in_files(config.trains)]
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 
@@ -180,6 +186,7 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
     """ValueError for a flag, by the name of its key, that changes nothing in such a run. A file may have every key."""
     model, file = config.trains, config.data not in datasets.NAMES
     games, labelled = any(p.game for p in model.phases), any(s.labelled for s in model.streams.values())
+    learns = any(LABEL in s.columns for s in model.streams.values())
     second = (config.two_dimensional, "--two-dimensional besides, got none")
     needs = {
         "two_dimensional_epochs": second,
@@ -187,8 +194,10 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
         "adversarial_beta1": (games, f"a model with a game, got {config.model}"),
         "labelled_batch_size": (labelled, f"a model that takes labelled rows besides, got {config.model}"),
         "image_shape": (file, f"data of a file, got {config.data}"),
+        "labels": (file and learns, f"data of a file and a model that takes labels, got {config.data}, {config.model}"),
+        "labelled": (learns, f"a model that takes labels, got {config.model}"),
         "dataset": (file and is_hdf5(config.data), f"data of a .h5 file, got {config.data}"),
-        "data_folder": (not file and config.data != datasets.SAMPLE, f"mnist or fashion-mnist, got {config.data}"),
+        "data_folder": (not file and config.data != datasets.SAMPLE, f"data that have files, got {config.data}"),
     }
     for name, (used, wanted) in needs.items():
         if name in flags and not used:
@@ -206,6 +215,8 @@ def with_absolute_data(config: RunConfig) -> RunConfig:
     Raises:
         ValueError: a file name that a TOML file cannot hold.
     """
+    if config.labels is not None and labels.is_alone(config.labels):
+        config = replace(config, labels=_kept("labels", config.labels))
     if config.data not in datasets.NAMES:
         return replace(config, data=_kept("data", config.data))
     folder = config.data_folder or os.environ.get(datasets.DATA_VARIABLE)

@@ -24,7 +24,7 @@ from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer
 from . import config, spelling
 from .config import RunConfig
-from .sources import Source
+from .sources import HOW, Source
 
 CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
@@ -63,6 +63,8 @@ def parts(options: RunConfig, source: Source) -> list[Part]:
 def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
     """A trainer at the beginning, after a look at the data."""
     model = new_model(options, part, source)
+    if source.train_labels is None and any(LABEL in stream.columns for stream in model.streams.values()):
+        raise ValueError(f"data: expected labels, since {type(model).__name__} learns from some, got none; {HOW}")
     for rows in (source.train, source.test):
         model.check_data(rows, "data", whole=True)
     steps = -(-len(source.train) // options.batch_size)

@@ -39,8 +39,10 @@ def load_array(path: str, dataset: str = "x", *, name: str = "input", expected: 
     raise ValueError(f"{name}: expected {expected}, got {path!r}")
 
 
-def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
+def load_npy(path: str | os.PathLike[str], *, texts: bool = False) -> np.ndarray:
     """The array of real numbers in a .npy file, which is not trusted: its header must fit what it holds.
+
+    With `texts` strings are taken as well.
 
     Raises:
         DataError: the file is missing, damaged or something else. The message names the file.
@@ -53,8 +55,8 @@ def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
             shape, by_columns, dtype = _HEADERS[version](file)
         except Exception as error:  # Python's parser reads it, and may raise anything
             raise DataError(f"not a readable NumPy file: its header is damaged: {str(error)[:200]}") from error
-        if dtype.kind not in "buif":
-            raise DataError(f"expected real numbers, got dtype {dtype}")
+        if dtype.kind not in ("buifSU" if texts else "buif"):
+            raise DataError(f"expected real numbers{' or strings' if texts else ''}, got dtype {dtype}")
         needed, left = math.prod(shape) * dtype.itemsize, os.path.getsize(name) - file.tell()
         if min(shape, default=0) < 0 or needed != left:
             raise DataError(f"declares shape {shown(shape)} of {dtype}, {shown(needed)} bytes, but holds {left}")

@@ -35,6 +35,8 @@ def test_every_key_is_written_unless_it_is_none():
     unset = [
         "data_folder",
         "image_shape",
+        "labels",
+        "labelled",
         "output",
         "discriminator_hidden",
         "noise_dim",

@@ -44,8 +44,10 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, ar
         (["--image-shape", "4,5"], "--image-shape: expected data of a file, got mnist-sample"),
         (["--dataset", "x"], "--dataset: expected data of a .h5 file, got mnist-sample"),
         (["--data", "x.npy", "--dataset", "x"], "--dataset: expected data of a .h5 file, got x.npy"),
-        (["--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got mnist-sample"),
-        (["--data", "x.npy", "--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got x.npy"),
+        (["--labels", "y"], "--labels: expected data of a file and a model that takes labels, got mnist-sample, AAE"),
+        (["--labelled", "100"], "--labelled: expected a model that takes labels, got AAE"),
+        (["--data-folder", "."], "--data-folder: expected data that have files, got mnist-sample"),
+        (["--data", "x.npy", "--data-folder", "."], "--data-folder: expected data that have files, got x.npy"),
     ],
 )
 def test_flags_that_would_change_nothing_are_refused(tmp_path, capsys, monkeypatch, arguments, message):
