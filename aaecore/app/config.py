@@ -7,19 +7,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, make_dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
 from .. import datasets
-from ..arguments import number
 from ..backends.cores import MAX_THREADS
 from ..data.table import LABEL
 from ..files import labels
 from ..models import DEFAULT
 from ..models.model import Model, Phase, named
-from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, option
+from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, one_of, option
 from ..options import number as numbers
 from ..priors import PRIOR
 from ..training.recipe import GAME_BETA1, rates_of
@@ -51,6 +50,8 @@ class RunConfig:
     batch_size: int = option(COUNT, "rows of a mini-batch", default=100)
     labelled_batch_size: int = option(COUNT, "rows with a label that a step takes besides, if it does", default=100)
     lr: dict[str, float] = field(default_factory=dict)
+    optimizer: str = option(one_of("adam", "sgd"), "adam or sgd", default="adam")
+    momentum: dict[str, float] | None = None
     adversarial_beta1: float = option(
         numbers(0.0, 1.0), "decay of Adam's first moment in the adversarial phases", default=GAME_BETA1
     )
@@ -75,7 +76,7 @@ class RunConfig:
 
 
 # Names that `train` has for all models.
-RESERVED = {*dir(RunConfig), *declared(RunConfig), "lr", "trains", "help", "toml", "folder", "overwrite"}
+RESERVED = {*dir(RunConfig), *declared(RunConfig), "lr", "momentum", "trains", "help", "toml", "folder", "overwrite"}
 
 
 @cache
@@ -92,7 +93,10 @@ def of(model: type[Model]) -> type[RunConfig]:
         "help": f"learning rate of the first phase, which scales the others, or one per phase: {names}",
         "run": rates,
     }
-    own: list[Any] = [("lr", dict[str, float], field(default_factory=rates.copy, metadata=lr))]
+    own: list[Any] = [
+        ("lr", dict[str, float], field(default_factory=rates.copy, metadata=lr)),
+        ("momentum", Any, option(_momenta(model.phases), "of sgd, or one per phase; 0.9, in a game 0.1", default=None)),
+    ]
     for name, key in _in_files(model).items():
         is_prior, default = key.metadata["kind"] is PRIOR, key.metadata["run"]
         kind, help = (TEXT, spelling.PRIOR) if is_prior else (key.metadata["kind"], key.metadata["help"])
@@ -117,16 +121,25 @@ def _in_files(model: type[Model]) -> dict[str, Field[Any]]:
 
 
 def _rates(phases: tuple[Phase, ...]) -> Kind:
+    return _by_phase(phases, numbers(0.0), lambda rate: rates_of(phases, rate))
+
+
+def _momenta(phases: tuple[Phase, ...]) -> Kind:
+    return _by_phase(phases, numbers(0.0, 1.0), lambda momentum: {phase.name: momentum for phase in phases})
+
+
+def _by_phase(phases: tuple[Phase, ...], one: Kind, of_all: Callable[[float], dict[str, float]]) -> Kind:
+    """Numbers by phase; a number alone stands for those that `of_all` gives."""
     names = [phase.name for phase in phases]
 
     def check(name: str, value: Any) -> dict[str, float]:
         if not isinstance(value, dict):
-            return rates_of(phases, number(name, value, 0.0))
+            return of_all(one.check(name, value))
         if unknown := sorted(set(value) - set(names)):
             raise ValueError(f"{name}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
-        return {phase: number(name, rate, 0.0) for phase, rate in value.items()}
+        return {phase: one.check(name, each) for phase, each in value.items()}
 
-    return Kind(f"a number >= 0, or such numbers by phase ({', '.join(names)})", check, "X", brackets="{}")
+    return Kind(f"{one.expected}, or such numbers by phase ({', '.join(names)})", check, "X", brackets="{}")
 
 
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
@@ -187,11 +200,16 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
     model, file = config.trains, config.data not in datasets.NAMES
     games, labelled = any(p.game for p in model.phases), any(s.labelled for s in model.streams.values())
     learns = any(LABEL in s.columns for s in model.streams.values())
+    sgd = config.optimizer == "sgd"
     second = (config.two_dimensional, "--two-dimensional besides, got none")
     needs = {
         "two_dimensional_epochs": second,
         "two_dimensional_prior": second,
-        "adversarial_beta1": (games, f"a model with a game, got {config.model}"),
+        "momentum": (sgd, "--optimizer sgd besides, got adam"),
+        "adversarial_beta1": (
+            games and not sgd,
+            "--optimizer adam, got sgd" if games else f"a model with a game, got {config.model}",
+        ),
         "labelled_batch_size": (labelled, f"a model that takes labelled rows besides, got {config.model}"),
         "image_shape": (file, f"data of a file, got {config.data}"),
         "labels": (file and learns, f"data of a file and a model that takes labels, got {config.data}, {config.model}"),

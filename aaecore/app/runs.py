@@ -69,7 +69,10 @@ def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
         model.check_data(rows, "data", whole=True)
     steps = -(-len(source.train) // options.batch_size)
     schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
-    optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
+    if options.optimizer == "sgd":
+        optimizers = recipe.sgd_makers(model.phases, options.lr, options.momentum or {})
+    else:
+        optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
     return Trainer(
         model, options.batch_size, options.lr, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
         schedule=schedule, clip_norm=options.clip_norm,
