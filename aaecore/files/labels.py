@@ -6,10 +6,10 @@ import os
 
 import numpy as np
 
-from .arrays import load_npy
 from .csv import load_csv, load_labelled_csv
 from .hdf5 import load_hdf5
 from .idx import read_idx
+from .npy import load_npy
 from .reading import reading
 
 KINDS = "a file of labels .npy, .csv or ...-ubyte[.gz]"
