@@ -31,7 +31,9 @@ class RunConfig:
 
     trains: ClassVar[type[Model]]
 
-    data: str = option(TEXT, f"{', '.join(datasets.NAMES)}, or a .h5, .npy, .csv or IDX file", default=datasets.SAMPLE)
+    data: str = option(
+        TEXT, f"{', '.join(datasets.NAMES)}, or a .h5, .npy, .npz, .csv or IDX file", default=datasets.SAMPLE
+    )
     data_folder: str | None = option(
         TEXT, "where the files of named data are; the variable AAECORE_DATA by default", default=None
     )
@@ -211,7 +213,7 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
             "--optimizer adam, got sgd" if games else f"a model with a game, got {config.model}",
         ),
         "labelled_batch_size": (labelled, f"a model that takes labelled rows besides, got {config.model}"),
-        "image_shape": (file, f"data of a file, got {config.data}"),
+        "image_shape": (file and not is_npz(config.data), f"data of a file without a shape, got {config.data}"),
         "labels": (file and learns, f"data of a file and a model that takes labels, got {config.data}, {config.model}"),
         "labelled": (learns, f"a model that takes labels, got {config.model}"),
         "dataset": (file and is_hdf5(config.data), f"data of a .h5 file, got {config.data}"),
@@ -225,6 +227,11 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
 def is_hdf5(path: str) -> bool:
     """Whether the file has datasets with names, by its own name."""
     return path.lower().endswith((".h5", ".hdf5"))
+
+
+def is_npz(path: str) -> bool:
+    """Whether the file has images and their labels in arrays with names, by its own name."""
+    return path.lower().endswith(".npz")
 
 
 def with_absolute_data(config: RunConfig) -> RunConfig:

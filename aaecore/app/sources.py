@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import data, datasets
-from ..data.labels import Labels, as_own, distinct
+from ..data.labels import Labels, as_own, distinct, is_labelled
 from ..errors import DataError
 from ..evaluation import label_split
 from ..files import labels
 from ..files.arrays import KINDS, flattened, load_array
 from . import toml
-from .config import RunConfig
+from .config import RunConfig, is_npz
 from .images import check_image_shape, is_image
 
 HOW = "give --labels for those of a file"
@@ -83,6 +83,8 @@ def load(config: RunConfig) -> Source:
 
 
 def _of_file(config: RunConfig) -> Source:
+    if is_npz(config.data):
+        return _of_images(config)
     rows, y = _read_labelled(config)
     shape = config.image_shape
     if shape is None and is_image(rows.shape[1:]):
@@ -92,17 +94,32 @@ def _of_file(config: RunConfig) -> Source:
         raise ValueError(f"data: expected at least 2 rows, got {len(x)}")
     if shape is not None:
         check_image_shape(shape, x.shape[1])
-    order = data.epoch_order(len(x), config.of_model()["seed"], 0)
+    return _divided(x, None if y is None else as_own(y, "labels", len(x)), shape, config.of_model()["seed"])
+
+
+def _of_images(config: RunConfig) -> Source:
+    """The images of an archive, which says itself which of them are for testing and where their labels are."""
+    if config.labels is not None:
+        raise ValueError(f"labels: expected none, since a .npz file has them in an array y, got {config.labels!r}")
+    found = datasets.load_images(toml.to_path(config.data), dtype="uint8")
+    train, test = found.train, found.test
+    have_labels = is_labelled(train.y).any() or is_labelled(test.y).any()
+    if not len(test.x):
+        return _divided(train.x, train.y if have_labels else None, found.image_shape, config.of_model()["seed"])
+    labels = (train.y, test.y) if have_labels else (None, None)
+    return Source(train.x, test.x, labels[1], found.image_shape, labels[0])
+
+
+def _divided(x: np.ndarray, y: np.ndarray | None, shape: tuple[int, ...] | None, seed: int) -> Source:
+    """A tenth of the rows, drawn by the seed, is for testing."""
+    order = data.epoch_order(len(x), seed, 0)
     train, test = (np.sort(part) for part in np.split(order, [max(1, len(x) // 10)])[::-1])
-    if y is None:
-        return Source(x[train], x[test], None, shape)
-    own = as_own(y, "labels", len(x))
-    return Source(x[train], x[test], own[test], shape, own[train])
+    return Source(x[train], x[test], None if y is None else y[test], shape, None if y is None else y[train])
 
 
 def _read_labelled(config: RunConfig) -> tuple[np.ndarray, np.ndarray | None]:
     """The rows of a file and their labels, if the run says where they are."""
-    expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
+    expected = f"one of {', '.join(datasets.NAMES)}, a file .npz of images, or {KINDS}"
     alone = config.labels is not None and labels.is_alone(config.labels)
     if config.labels is None or alone:
         rows = read(config.data, config.dataset, name="data", expected=expected)

@@ -41,7 +41,7 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, ar
             "--adversarial-beta1: expected a model with a game, got VAE",
         ),
         (["--labelled-batch-size", "9"], "--labelled-batch-size: expected a model that takes labelled rows besides"),
-        (["--image-shape", "4,5"], "--image-shape: expected data of a file, got mnist-sample"),
+        (["--image-shape", "4,5"], "--image-shape: expected data of a file without a shape, got mnist-sample"),
         (["--dataset", "x"], "--dataset: expected data of a .h5 file, got mnist-sample"),
         (["--data", "x.npy", "--dataset", "x"], "--dataset: expected data of a .h5 file, got x.npy"),
         (["--momentum", "0.5"], "--momentum: expected --optimizer sgd besides, got adam"),
