@@ -41,7 +41,7 @@ class RunConfig:
     labels: str | None = option(
         TEXT, "of a file: a dataset in the .h5, a column of the .csv, or another file .npy, .csv or IDX", default=None
     )
-    labelled: int | None = option(
+    labelled_rows: int | None = option(
         COUNT, "how many rows keep their label, spread over the classes by seed; all by default", default=None
     )
     image_shape: tuple[int, ...] | None = option(
@@ -147,7 +147,7 @@ def _by_phase(phases: tuple[Phase, ...], one: Kind, of_all: Callable[[float], di
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
     """The keys of a configuration by name, in the order of a file."""
     found = declared(config)
-    data = ("data", "dataset", "data_folder", "image_shape", "labels", "labelled", "model")
+    data = ("data", "dataset", "data_folder", "image_shape", "labels", "labelled_rows", "model")
     first = [*data, *_in_files(config.trains)]
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 
@@ -215,7 +215,7 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
         "labelled_batch_size": (labelled, f"a model that takes labelled rows besides, got {config.model}"),
         "image_shape": (file and not is_npz(config.data), f"data of a file without a shape, got {config.data}"),
         "labels": (file and learns, f"data of a file and a model that takes labels, got {config.data}, {config.model}"),
-        "labelled": (learns, f"a model that takes labels, got {config.model}"),
+        "labelled_rows": (learns, f"a model that takes labels, got {config.model}"),
         "dataset": (file and is_hdf5(config.data), f"data of a .h5 file, got {config.data}"),
         "data_folder": (not file and config.data != datasets.SAMPLE, f"data that have files, got {config.data}"),
     }

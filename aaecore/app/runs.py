@@ -63,8 +63,10 @@ def parts(options: RunConfig, source: Source) -> list[Part]:
 def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
     """A trainer at the beginning, after a look at the data."""
     model = new_model(options, part, source)
-    if source.train_labels is None and any(LABEL in stream.columns for stream in model.streams.values()):
-        raise ValueError(f"data: expected labels, since {type(model).__name__} learns from some, got none; {HOW}")
+    if any(LABEL in stream.columns for stream in model.streams.values()):
+        if source.train_labels is None:
+            raise ValueError(f"data: expected labels, since {type(model).__name__} learns from some, got none; {HOW}")
+        model.keep_labels(source.labels, first=True)
     for rows in (source.train, source.test):
         model.check_data(rows, "data", whole=True)
     steps = -(-len(source.train) // options.batch_size)

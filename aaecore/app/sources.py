@@ -37,21 +37,26 @@ class Source(NamedTuple):
     class_names: tuple[str, ...] | None = None  # of the labels 0, 1, ... where they stand for something
 
     def tells(self, option: str) -> Any:
-        """The value of an option that the data have: features, different labels, or how many of these there are.
+        """The value of an option that the data have; None where it may be unknown.
+
+        What the classes are called is told to a model that learns from labels only, see `runs.new_trainer`.
 
         Raises:
             ValueError: these do not have it.
         """
         if option == "input_dim":
             return self.train.shape[1]
+        if option == "image_shape":
+            return self.image_shape and self.image_shape[:2]  # without the colours of a pixel
         if option == "labels":
-            return self._labels() or None
-        if option == "classes" and self._labels():
-            return len(self._labels())
+            return None
+        if option == "classes" and self.labels:
+            return len(self.labels)
         came = "rows without labels" if self.train_labels is None else "rows and labels"
         raise ValueError(f"data: expected data that tell {option}, got {came}")
 
-    def _labels(self) -> Labels:
+    @property
+    def labels(self) -> Labels:
         """The different ones of all rows: those that only test data have get a class as well."""
         parts = [y for y in (self.train_labels, self.test_labels) if y is not None]
         return distinct(np.concatenate(parts)) if parts else ()
@@ -71,14 +76,14 @@ def load(config: RunConfig) -> Source:
         source = Source(train.x, test.x, test.y, found.image_shape, train.y, CLASS_NAMES.get(config.data))
     else:
         source = _of_file(config)
-    if config.labelled is None:
+    if config.labelled_rows is None:
         return source
     if source.train_labels is None:
-        raise ValueError(f"labelled: expected data with labels, got none; {HOW}")
+        raise ValueError(f"labelled_rows: expected data with labels, got none; {HOW}")
     try:
-        kept = label_split(source.train_labels, config.labelled, config.of_model()["seed"])
+        kept = label_split(source.train_labels, config.labelled_rows, config.of_model()["seed"])
     except ValueError as error:
-        raise ValueError(f"labelled: {str(error).removeprefix('count: ')}") from None
+        raise ValueError(f"labelled_rows: {str(error).removeprefix('count: ')}") from None
     return source._replace(train_labels=kept)
 
 

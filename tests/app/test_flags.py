@@ -50,7 +50,7 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, ar
             "--adversarial-beta1: expected --optimizer adam, got sgd",
         ),
         (["--labels", "y"], "--labels: expected data of a file and a model that takes labels, got mnist-sample, AAE"),
-        (["--labelled", "100"], "--labelled: expected a model that takes labels, got AAE"),
+        (["--labelled-rows", "100"], "--labelled-rows: expected a model that takes labels, got AAE"),
         (["--data-folder", "."], "--data-folder: expected data that have files, got mnist-sample"),
         (["--data", "x.npy", "--data-folder", "."], "--data-folder: expected data that have files, got x.npy"),
     ],
@@ -101,7 +101,7 @@ def test_the_model_is_found_in_any_file_and_in_the_last_flag(tmp_path, images, c
     assert config.read(tmp_path / "run" / "config.toml").warm_up == 5
     capsys.readouterr()
     run.write_text('model = "CNN"\n')
-    fails(capsys, ["train", run], f"{run}: model: expected one of AAE, VAE, ")
+    fails(capsys, ["train", run], f"{run}: model: expected one of AAE, ")
     run.write_text("model = 5\n")
     fails(capsys, ["train", run], f"{run}: model: expected a string, got 5")
 

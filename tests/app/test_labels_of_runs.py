@@ -61,7 +61,7 @@ def test_labels_are_found_wherever_they_are(files, kind):
         for rows, y in ((source.train, source.train_labels), (source.test, source.test_labels)):
             assert [label[row.tobytes()] for row in rows] == y.tolist(), (data, labels)
         assert (len(source.train), len(source.test)) == (54, 6)
-        assert source.tells("labels") == known
+        assert source.labels == known
         assert source.tells("classes") == 3
 
 
@@ -73,14 +73,14 @@ def test_idx_pairs(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(head + values.tobytes())
     source = sources.load(RunConfig(data="x-idx3-ubyte", labels="y-idx1-ubyte"))
     assert source.image_shape == (28, 28)
-    assert (source.tells("labels"), source.tells("classes")) == (tuple(range(10)), 10)
+    assert (source.labels, source.tells("classes")) == (tuple(range(10)), 10)
     label = {x.tobytes(): y for x, y in zip(digits.x, digits.y, strict=True)}
     assert [label[x.tobytes()] for x in source.train] == source.train_labels.tolist()
 
 
 def test_some_rows_keep_their_label(files):
     many, few, other = (
-        sources.load(RunConfig(data="x.npy", labels="words.npy", labelled=n, seed=seed)) for n, seed in
+        sources.load(RunConfig(data="x.npy", labels="words.npy", labelled_rows=n, seed=seed)) for n, seed in
         ((None, 0), (6, 0), (6, 1))
     )  # fmt: skip
     kept = few.train_labels != ""
@@ -89,14 +89,14 @@ def test_some_rows_keep_their_label(files):
     assert [int((few.train_labels == name).sum()) for name in ("cat", "ox", "äpfel")] == [2, 2, 2]
     assert np.array_equal(few.test_labels, many.test_labels)
     assert not np.array_equal(few.train_labels != "", other.train_labels != "")
-    digits = sources.load(RunConfig(data="mnist-sample", labelled=100))
+    digits = sources.load(RunConfig(data="mnist-sample", labelled_rows=100))
     assert np.bincount(digits.train_labels[digits.train_labels >= 0]).tolist() == [10] * 10
-    assert digits.tells("labels") == tuple(range(10))
+    assert digits.labels == tuple(range(10))
 
 
 def test_a_run_learns_names_and_goes_on_with_them(files, tmp_path):
     run = ["train", "--model", "small_models:NamedLabels", "--data", "both.h5", "--labels", "about/words"]
-    small = ["--labelled", "9", "--batch-size", "20", "--labelled-batch-size", "12", "--no-plots"]
+    small = ["--labelled-rows", "9", "--batch-size", "20", "--labelled-batch-size", "12", "--no-plots"]
     assert cli.run([*run, *small, "--epochs", "3", "--folder", "whole"]) == 0
     assert cli.run([*run, *small, "--epochs", "2", "--folder", "part"]) == 0
     assert Trainer.resume("part/checkpoint.h5").model.labels == ("cat", "ox", "äpfel")
@@ -129,9 +129,9 @@ def test_a_file_of_labels_is_found_from_anywhere(files, tmp_path, monkeypatch):
         (("x.npy", "half.npy"), ValueError, r"^labels: expected whole numbers within int64, -1 for no label; 60 of 60"),
         (("both.h5", "loose"), DataError, r"'loose': expected numbers or strings of fixed length"),
         (("x.npy", "latin.npy"), DataError, r"latin.npy: not a readable file of UTF-8 text"),
-        (("x.npy", None, 5), ValueError, "^labelled: expected data with labels, got none; give --labels for those"),
-        (("x.npy", "words.npy", 2), ValueError, "^labelled: expected an integer >= 3, the different labels of y"),
-        (("x.npy", "words.npy", 57), ValueError, "^labelled: y: expected 19 rows or more of every label, got .* of '"),
+        (("x.npy", None, 5), ValueError, "^labelled_rows: expected data with labels, got none; give --labels for"),
+        (("x.npy", "words.npy", 2), ValueError, "^labelled_rows: expected an integer >= 3, the different labels of y"),
+        (("x.npy", "words.npy", 57), ValueError, "^labelled_rows: y: expected 19 rows or more of every label, got"),
     ],
 )  # fmt: skip
 def test_labels_that_cannot_be_had(files, options, error, message):
@@ -140,7 +140,7 @@ def test_labels_that_cannot_be_had(files, options, error, message):
     np.save("latin.npy", np.char.encode(np.full(60, "ä"), "latin-1"))
     with h5py.File("both.h5", "a") as file:
         file.create_dataset("loose", data=WORDS.tolist(), dtype=h5py.string_dtype())
-    given = dict(zip(("data", "labels", "labelled"), options, strict=False))
+    given = dict(zip(("data", "labels", "labelled_rows"), options, strict=False))
     with pytest.raises(error, match=message):
         sources.load(RunConfig(**given))
 
@@ -148,5 +148,9 @@ def test_labels_that_cannot_be_had(files, options, error, message):
 def test_a_model_that_learns_from_labels_needs_some(files, capsys):
     run = ["train", "--model", "small_models:NamedLabels", "--data", "x.npy", "--folder", "run"]
     fails(capsys, run, "data: expected labels, since NamedLabels learns from some, got none; give --labels for those")
-    fails(capsys, [*run, "--labels", "numbers.npy", "--classes", "2"], "labels: expected at most 2 (classes), got 3")
+    fails(
+        capsys,
+        [*run, "--labels", "numbers.npy", "--classes", "2"],
+        "y: expected at most 2 different labels, one for each class, got 3: [3, 7, 50]",
+    )
     assert not os.path.exists("run")
