@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from cases import CASES, Case, case_id, make_buffers
+from case_kit import Case, case_id
+from cases import CASES, make_buffers
 from op_checks import ops_of
 from pytest_benchmark.fixture import BenchmarkFixture
 from rates import Rate

@@ -9,16 +9,17 @@ and 112 rows, eight panels, and chunks of 8192 elements.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
 import numpy as np
+from case_kit import ACT, BETA, CHUNK, MANY, Case, around, cycled, rows, times
+from class_cases import CLASS_CASES
 from numpy.typing import NDArray
 
 from aaecore.backends.reference import FUNCTIONS
 from aaecore.core.ops import (
-    ACTIVATIONS,
     BETA1,
     BETA2,
     EPS,
@@ -35,55 +36,19 @@ from aaecore.core.ops import (
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Case:
-    """One launch: its dims and scalars, and what its buffers hold.
-
-    fill: "normal", "zeros", "large" (inputs around +-1e4), "nan" (one NaN in every floating input), or "fresh" (the
-    moments of an optimizer at zero).
-    given: contents of some buffers, by name. parallel: enough work that every kernel shares it among threads.
-    bench: a shape of the real networks, timed as well.
-    """
-
-    dims: Mapping[str, int] = field(default_factory=dict)
-    scalars: Mapping[str, float] = field(default_factory=dict)
-    note: str = ""
-    fill: str = "normal"
-    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    parallel: bool = False
-    bench: bool = False
-
-
-def case_id(case: Case) -> str:
-    """For example ``B3-I5-O17-relu-beta1-nan``: unique within an op."""
-    names = list(ACTIVATIONS)
-    parts = [names[n] if k == "act" else f"{k}{n}" for k, n in case.dims.items()]
-    parts += [case.fill] * (case.fill != "normal") + [case.note] * bool(case.note)
-    return "-".join(parts) or "plain"
-
-
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
-
-def _around(*sizes: int) -> list[int]:
-    return sorted({n + d for n in sizes for d in (-1, 0, 1)})
-
-
-CHUNK = 8192
-MANY = 32 * CHUNK + 3  # elements: enough chunks and work for threads, and a tail for every vector
 NETWORK = [  # (batch, inputs, outputs) of the networks that are benchmarked
     (100, 784, 1000), (100, 1000, 1000), (100, 1000, 8), (100, 8, 1000), (100, 1000, 784), (100, 1000, 1),
     (64, 128, 128), (32, 32, 32),
 ]  # fmt: skip
 
-_LENGTHS = [1, 2, *_around(4, 8, 16, 32), *_around(CHUNK), 2 * CHUNK + 1]
-_EDGES = _around(4, 6, 8, 14, 16, 28, 32, 56, 64, 112)
-_EIGHT_PANELS = [n for columns in (8, 16, 32) for n in _around(7 * columns)]
+_LENGTHS = [1, 2, *around(4, 8, 16, 32), *around(CHUNK), 2 * CHUNK + 1]
+_EDGES = around(4, 6, 8, 14, 16, 28, 32, 56, 64, 112)
+_EIGHT_PANELS = [n for columns in (8, 16, 32) for n in around(7 * columns)]
 _SHARED = [  # work for threads; the last one is beyond every boundary in all three sizes
     (113, 33, 65), (29, 257, 65), (57, 65, 257), (225, 130, 129), (230, 59, 14), (117, 231, 259),
 ]  # fmt: skip
-_ACT = list(ACTIVATIONS.values())
-_BETA = [0, 1]
 
 
 def _matrix_shapes() -> Iterator[tuple[int, int, int]]:
@@ -107,44 +72,26 @@ def _matrix_shapes() -> Iterator[tuple[int, int, int]]:
 # --- lists of cases ---------------------------------------------------------------------------------------------------
 
 
-def _cycled(cases: Sequence[Case], **choices: list[int]) -> list[Case]:
-    """Gives the cases the listed dims in turn: 5 activations and 2 betas share no factor, so all pairs turn up."""
-    turns = {k: cycle(v) for k, v in choices.items()}
-    return [replace(c, dims={**c.dims, **{k: next(t) for k, t in turns.items()}}) for c in cases]
-
-
-def _rows(
-    names: str, shapes: Sequence[tuple[int, ...]], scalars: Mapping[str, float] | None = None, **settings: Any
-) -> list[Case]:
-    """One case per row of dims, the columns named in one string."""
-    return [Case(dict(zip(names.split(), s, strict=True)), scalars or {}, **settings) for s in shapes]
-
-
-def _times(case: Case, count: int) -> list[Case]:
-    """The case once per combination that `_cycled` will give it."""
-    return [replace(case, note=f"{'parallel' if case.parallel else 'turn'}{i}") for i in range(count)]
-
-
 def _matrix(fills: str, **choices: list[int]) -> list[Case]:
     """The shapes above, the special values, work for threads, and the real networks."""
     turns = int(np.prod([len(v) for v in choices.values()]))
-    cases = _rows("B I O", list(_matrix_shapes())) + _times(Case({"B": 19, "I": 21, "O": 23}), turns)
+    cases = rows("B I O", list(_matrix_shapes())) + times(Case({"B": 19, "I": 21, "O": 23}), turns)
     for fill in fills.split():
-        cases += _times(Case({"B": 15, "I": 9, "O": 33}, fill=fill), turns)
-    cases += _times(Case({"B": 113, "I": 33, "O": 65}, parallel=True), turns)
-    cases = _cycled([*cases, *_rows("B I O", _SHARED, parallel=True)], **choices)
+        cases += times(Case({"B": 15, "I": 9, "O": 33}, fill=fill), turns)
+    cases += times(Case({"B": 113, "I": 33, "O": 65}, parallel=True), turns)
+    cases = cycled([*cases, *rows("B I O", _SHARED, parallel=True)], **choices)
     usual = {k: v for k, v in {"act": RELU, "beta": 0}.items() if k in choices}
-    cases += [replace(c, dims={**c.dims, **usual}) for c in _rows("B I O", NETWORK, bench=True)]
+    cases += [replace(c, dims={**c.dims, **usual}) for c in rows("B I O", NETWORK, bench=True)]
     return [replace(c, scalars={"slope": 0.2} if "act" in choices else {}) for c in cases]
 
 
 def _flat(bench: int, fills: str = "", scalars: Mapping[str, float] | None = None, **choices: list[int]) -> list[Case]:
     """Cases of an element-wise op of N elements."""
     turns = int(np.prod([len(v) for v in choices.values()]))
-    cases = [Case({"N": n}) for n in _LENGTHS] + _times(Case({"N": MANY}, parallel=True), min(turns, 5))
+    cases = [Case({"N": n}) for n in _LENGTHS] + times(Case({"N": MANY}, parallel=True), min(turns, 5))
     for fill in fills.split():
-        cases += _times(Case({"N": 37}, fill=fill), turns)
-    cases = _cycled([*cases, Case({"N": bench}, bench=True)], **choices)
+        cases += times(Case({"N": 37}, fill=fill), turns)
+    cases = cycled([*cases, Case({"N": bench}, bench=True)], **choices)
     return [replace(c, scalars=scalars or {}) for c in cases]
 
 
@@ -153,12 +100,12 @@ def _loss(scalars: Mapping[str, float], **choices: list[int]) -> list[Case]:
         (1, 1), (1, 7), (3, 5), (7, 1), (2, 8), (5, 15), (3, 17), (9, 33), (1, CHUNK - 1), (1, CHUNK), (2, CHUNK // 2),
         (1, CHUNK + 1), (3, 5462), (100, 83),
     ]  # fmt: skip
-    turns = len(_ACT) if choices else 1
-    cases = _rows("B N", shapes, scalars) + _times(Case({"B": 131, "N": 2003}, scalars, parallel=True), turns)
-    cases += _rows("B N", [(131, 8011)], scalars, parallel=True)  # more than all threads of a GPU take in one turn
+    turns = len(ACT) if choices else 1
+    cases = rows("B N", shapes, scalars) + times(Case({"B": 131, "N": 2003}, scalars, parallel=True), turns)
+    cases += rows("B N", [(131, 8011)], scalars, parallel=True)  # more than all threads of a GPU take in one turn
     for fill in ("zeros", "large", "nan"):
-        cases += _times(Case({"B": 5, "N": 19}, scalars, fill=fill), turns)
-    return _cycled([*cases, Case({"B": 100, "N": 784}, scalars, bench=True)], **choices)
+        cases += times(Case({"B": 5, "N": 19}, scalars, fill=fill), turns)
+    return cycled([*cases, Case({"B": 100, "N": 784}, scalars, bench=True)], **choices)
 
 
 def _adversarial() -> list[Case]:
@@ -166,20 +113,20 @@ def _adversarial() -> list[Case]:
         (1, 0), (1, 1), (2, 1), (5, 0), (5, 5), (7, 3), (8, 4), (9, 8), (16, 1), (17, 9), (33, 16),
         (CHUNK - 1, 5000), (CHUNK, 4096), (CHUNK + 1, CHUNK),
     ]  # fmt: skip
-    cases = _rows("B real", shapes, {"weight": 0.75})
+    cases = rows("B real", shapes, {"weight": 0.75})
     cases += [Case({"B": 20, "real": 9}, {"weight": 1.0}, fill=f) for f in ("zeros", "large", "nan")]
-    cases += _rows("B real", [(100_003, 50_000)], {"weight": 1.0}, parallel=True)
-    return cases + _rows("B real", [(200, 100), (100, 100)], {"weight": 1.0}, bench=True)
+    cases += rows("B real", [(100_003, 50_000)], {"weight": 1.0}, parallel=True)
+    return cases + rows("B real", [(200, 100), (100, 100)], {"weight": 1.0}, bench=True)
 
 
 def _gaussian(**choices: list[int]) -> list[Case]:
     shapes: list[tuple[int, ...]] = [
         (1, 1), (1, 2), (3, 1), (5, 3), (4, 4), (7, 5), (9, 7), (3, 8), (2, 9), (5, 15), (6, 16), (3, 17), (257, 33),
     ]  # fmt: skip
-    cases = _rows("B Z", shapes) + _times(Case({"B": 4099, "Z": 9}, parallel=True), 2)
+    cases = rows("B Z", shapes) + times(Case({"B": 4099, "Z": 9}, parallel=True), 2)
     for fill in ("zeros", "nan"):
-        cases += _times(Case({"B": 5, "Z": 7}, fill=fill), 2)
-    return _cycled([*cases, Case({"B": 100, "Z": 8}, bench=True)], **choices)
+        cases += times(Case({"B": 5, "Z": 7}, fill=fill), 2)
+    return cycled([*cases, Case({"B": 100, "Z": 8}, bench=True)], **choices)
 
 
 _KL = {"mean": 0.5, "precision": 0.8, "offset": 0.1, "weight": 0.75}
@@ -191,13 +138,13 @@ _INFINITE_VARIANCE = [[[1, -1, 0], [1e3, 0.5, 1]], [[1, 2, 3], [0.1, 0.2, 0.3]]]
 def _gaussian_kl() -> list[Case]:
     shapes: list[tuple[int, ...]] = [
         (1, 1), (1, 2), (3, 1), (4, 1), (5, 1), (5, 3), (7, 5), (9, 7), (3, 8), (2, 9), (5, 15), (6, 16), (3, 17),
-        *((2, n) for n in _around(512)), (1, 1023), (1, 1024), (1, 1025), *((b, 7) for b in _around(1025)), (257, 33),
+        *((2, n) for n in around(512)), (1, 1023), (1, 1024), (1, 1025), *((b, 7) for b in around(1025)), (257, 33),
     ]  # fmt: skip
     wide = [(1031, 1021)]  # more than all threads of a GPU take in one turn
     cases = [Case({"B": 2, "Z": 3}, _KL, note="finite", fill="large", given={"params": _LARGE_POSTERIOR})]
     cases += [Case({"B": 2, "Z": 3}, _KL, note="infinite", fill="large", given={"params": _INFINITE_VARIANCE})]
-    cases += _rows("B Z", shapes, _KL) + _rows("B Z", [(4099, 9), *wide], _KL, parallel=True)
-    cases += _rows("B Z", [(1, 1), (5, 7), (3, 33)], _NEGATIVE_ENTROPY, note="entropy")
+    cases += rows("B Z", shapes, _KL) + rows("B Z", [(4099, 9), *wide], _KL, parallel=True)
+    cases += rows("B Z", [(1, 1), (5, 7), (3, 33)], _NEGATIVE_ENTROPY, note="entropy")
     for scalars, note in ((_KL, ""), (_NEGATIVE_ENTROPY, "entropy")):
         cases += [Case({"B": 5, "Z": 7}, scalars, note=note, fill=f) for f in ("zeros", "nan")]
     return [*cases, Case({"B": 100, "Z": 8}, _KL, bench=True)]
@@ -207,15 +154,15 @@ def _mixture_nll() -> list[Case]:
     names, scalars, few = "B Z C", {"weight": 0.75}, {"B": 4, "Z": 2, "C": 3}
     nan_row = [[0.5, 1], [float("nan"), 2], [-1, 0.5], [1, 1]]
     far = [[3e9, 1e9], [-1, 2e8], [1e5, -1e4], [1, 1]]
-    shapes = [(1, 1, 1), (1, 1, 2), (2, 3, 1), (3, 2, 5), *((n, 2, 3) for n in _around(8, 16, 32, 64))]
-    shapes += [(5, n, 4) for n in _around(4, 8, 16, 32, 64)] + [(35, 3, n) for n in (8, 31, 64, 65)] + [(131, 7, 10)]
+    shapes = [(1, 1, 1), (1, 1, 2), (2, 3, 1), (3, 2, 5), *((n, 2, 3) for n in around(8, 16, 32, 64))]
+    shapes += [(5, n, 4) for n in around(4, 8, 16, 32, 64)] + [(35, 3, n) for n in (8, 31, 64, 65)] + [(131, 7, 10)]
     cases = [
         Case(few, scalars, note="unused-components", given={"log_scales": [float("-inf"), -2, float("-inf")]}),
         Case(few, scalars, note="far", given={"z": far}),
         Case(few, scalars, note="nan-row", given={"z": nan_row}),
-        *_rows(names, shapes, scalars),
-        *_rows(names, [(CHUNK + 1, 3, 2), (331, 16, 24)], scalars, parallel=True),
-        *_rows(names, [(65537, 1, 2)], scalars, parallel=True),  # more than all threads of a GPU take in one turn
+        *rows(names, shapes, scalars),
+        *rows(names, [(CHUNK + 1, 3, 2), (331, 16, 24)], scalars, parallel=True),
+        *rows(names, [(65537, 1, 2)], scalars, parallel=True),  # more than all threads of a GPU take in one turn
     ]
     cases += [Case({"B": 37, "Z": 5, "C": 3}, scalars, fill=f) for f in ("zeros", "large", "nan")]
     return [*cases, Case({"B": 100, "Z": 8, "C": 10}, scalars, bench=True)]
@@ -228,16 +175,16 @@ def _columns() -> list[Case]:
         (4, 7, 7, 0, 9, 1, 1), (5, 8, 17, 9, 8, 0, 0), (6, 9, 9, 0, 33, 24, 1), (7, 16, 20, 3, 16, 0, 1),
         (2, 17, 18, 1, 40, 22, 0), (3, 33, 33, 0, 34, 0, 1),
     ]  # fmt: skip
-    cases = _rows(names, shapes) + _rows(names, [(401, 509, 511, 1, 520, 3, b) for b in _BETA], parallel=True)
-    cases += _rows(names, [(5, 6, 9, 1, 8, 2, b) for b in _BETA], fill="nan")
-    return cases + _rows(names, [(100, 784, 784, 0, 794, 0, 0)], bench=True)
+    cases = rows(names, shapes) + rows(names, [(401, 509, 511, 1, 520, 3, b) for b in BETA], parallel=True)
+    cases += rows(names, [(5, 6, 9, 1, 8, 2, b) for b in BETA], fill="nan")
+    return cases + rows(names, [(100, 784, 784, 0, 794, 0, 0)], bench=True)
 
 
 def _standardise() -> list[Case]:
     shapes = [(1, 1), (1, 7), (3, 5), (7, 1), (2, 8), (5, 15), (3, 17), (9, 33), (33, 8), (1, CHUNK + 1)]
-    cases = _rows("B N", shapes) + _rows("B N", [(401, 509)], parallel=True)
+    cases = rows("B N", shapes) + rows("B N", [(401, 509)], parallel=True)
     cases += [Case({"B": 5, "N": 19}, fill=fill) for fill in ("zeros", "large", "nan")]
-    return cases + _rows("B N", [(100, 784)], bench=True)
+    return cases + rows("B N", [(100, 784)], bench=True)
 
 
 def _gather(scale: float, fills: str = "") -> list[Case]:
@@ -246,15 +193,15 @@ def _gather(scale: float, fills: str = "") -> list[Case]:
         (1, 1, 1, 1), (3, 1, 3, 2), (5, 3, 4, 4), (7, 4, 9, 1), (9, 5, 9, 9), (4, 7, 20, 13), (6, 8, 6, 3),
         (11, 9, 7, 7), (8, 15, 8, 5), (8, 16, 8, 6), (8, 17, 8, 7), (5, 33, 6, 6),
     ]  # fmt: skip
-    cases = _rows(names, shapes, scalars) + _rows(names, [(60, 2003, 150, 149)], scalars, parallel=True)
+    cases = rows(names, shapes, scalars) + rows(names, [(60, 2003, 150, 149)], scalars, parallel=True)
     cases += [Case({"M": 5, "N": 9, "P": 6, "B": 4}, scalars, fill=f) for f in fills.split()]
-    return cases + _rows(names, [(500, 784, 500, 100)], scalars, bench=True)
+    return cases + rows(names, [(500, 784, 500, 100)], scalars, bench=True)
 
 
 def _table_rows() -> list[Case]:
     shapes: list[tuple[int, ...]] = [(1, 1, 0), (1, 3, 2), (7, 1, 0), (5, 3, 0), (200, 3, 1), (6, 4, 3)]
     names = "M N column"
-    return [*_rows(names, shapes), Case({"M": 5, "N": 3, "column": 1}, fill="nan")]
+    return [*rows(names, shapes), Case({"M": 5, "N": 3, "column": 1}, fill="nan")]
 
 
 def _random_flat(*scalars: Mapping[str, float]) -> list[Case]:
@@ -270,34 +217,59 @@ def _random_rows(
 ) -> list[Case]:
     """The first tail of dims with many row counts, the others with nine, the last with work for threads."""
     shapes = [(b, *tails[0]) for b in (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 33)] + [(9, *t) for t in tails]
-    cases = _rows(names, shapes, scalars)
-    cases += _rows(names, [(CHUNK + 1, *tails[0]), (20011, *tails[-1])], scalars, parallel=True)
-    return cases + _rows(names, [(100, *tails[-1])], scalars, bench=True)
+    cases = rows(names, shapes, scalars)
+    cases += rows(names, [(CHUNK + 1, *tails[0]), (20011, *tails[-1])], scalars, parallel=True)
+    return cases + rows(names, [(100, *tails[-1])], scalars, bench=True)
 
 
+def _translate() -> list[Case]:
+    names = "B N height width most stream"
+    shapes: list[tuple[int, ...]] = [
+        (1, 1, 1, 1, 0, 0), (2, 6, 2, 3, 0, 1), (9, 6, 2, 3, 5, 2), (17, 7, 1, 7, 2, 3), (17, 8, 8, 1, 2, 4),
+        (5, 60, 5, 4, 1, 5), (33, 35, 5, 7, 2, 6), (7, 64, 8, 8, 3, 2**32 - 1), (15, 63, 7, 9, 4, 8),
+    ]  # fmt: skip
+    cases = _rows(names, shapes) + _rows(names, [(1031, 300, 10, 10, 3, 9)], parallel=True)
+    cases += [Case(dict(zip(names.split(), shapes[5], strict=True)), fill=fill) for fill in ("zeros", "large", "nan")]
+    return cases + _rows(names, [(100, 784, 28, 28, 2, 0)], bench=True)
+
+
+def _add_direction() -> list[Case]:
+    lengths, few, scalars = [1, 2, *_around(4, 8, 16, 32, 64), 255, 1000], {"B": 4, "N": 3}, {"length": 2.5}
+    far_apart = [[1e-18, -2e-18, 0], [0, 0, 0], [3e25, 1e-25, -1e25], [0, -1e-30, 0]]
+    cases = [Case(few, scalars, note="zeros-tiny-large", given={"d": far_apart})]
+    cases += _rows("B N", [(3, n) for n in lengths], scalars) + _rows("B N", [(401, 509)], scalars, parallel=True)
+    cases += [Case({"B": 5, "N": 37}, scalars, fill=fill) for fill in ("zeros", "large", "nan")]
+    return [*cases, Case({"B": 100, "N": 784}, scalars, bench=True)]
+
+
+_STREAMS = [0, 7, 2**32 - 1]
 _TURNS = {"turns_from": 0.25, "turns_to": 2.25, "radius": 5.0, "noise": 0.1}
+_UNSURE = {"like": [[float("nan"), 1, 0], [0.5, 0.5, 0.6], [0.75, 1, 1], [0.5, 0, float("nan")]]}
 _UNUSED_COMPONENTS = {"cumulative": [0.0, 0.25, 0.25, 1.0, 1.0]}
 
 CASES: dict[str, list[Case]] = {
-    **{f"linear_forward{p}": _matrix("zeros large nan", act=_ACT) for p in PRECISIONS.values()},
-    **{f"linear_backward_input{p}": _matrix("zeros large nan", act=_ACT, beta=_BETA) for p in PRECISIONS.values()},
-    **{f"linear_backward_weight{p}": _matrix("zeros large nan", beta=_BETA) for p in PRECISIONS.values()},
+    **{f"linear_forward{p}": _matrix("zeros large nan", act=ACT) for p in PRECISIONS.values()},
+    **{f"linear_backward_input{p}": _matrix("zeros large nan", act=ACT, beta=BETA) for p in PRECISIONS.values()},
+    **{f"linear_backward_weight{p}": _matrix("zeros large nan", beta=BETA) for p in PRECISIONS.values()},
     **{f"linear_backward_weight_adam{p}": _matrix("zeros large nan fresh") for p in PRECISIONS.values()},
-    "activation_backward": _flat(100_000, "zeros large nan", {"slope": 0.2}, act=_ACT, beta=_BETA),
-    "half_squared_error": _loss({"slope": 0.2, "weight": 0.75}, act=_ACT),
+    "activation_backward": _flat(100_000, "zeros large nan", {"slope": 0.2}, act=ACT, beta=BETA),
+    "half_squared_error": _loss({"slope": 0.2, "weight": 0.75}, act=ACT),
     "bce_logits": _loss({"weight": 0.75}),
     "adversarial_bce": _adversarial(),
     "gaussian_kl": _gaussian_kl(),
     "mixture_nll": _mixture_nll(),
     "gaussian_sample": _gaussian(),
-    "gaussian_sample_backward": _gaussian(beta=_BETA),
+    "gaussian_sample_backward": _gaussian(beta=BETA),
+    **CLASS_CASES,
     "copy_columns": _columns(),
-    "copy": _flat(100_000, "zeros nan", beta=_BETA),
+    "copy": _flat(100_000, "zeros nan", beta=BETA),
     "fill": _flat(100_000, scalars={"value": -1.5}),
     "scale": _flat(100_000, "zeros nan", {"factor": 0.3}),
     "scale_by": _flat(100_000, "zeros large nan"),
     "to_real": [Case({}, {"factor": 0.3}), *(Case({}, {"factor": 0.3}, fill=f) for f in ("zeros", "large", "nan"))],
     "standardise": _standardise(),
+    "average": _flat(1_000_000, "zeros large nan"),
+    "add_direction": _add_direction(),
     "gather_rows_u8": _gather(1 / 255),
     "gather_rows": _gather(0.3, "nan"),
     "cursor_advance": [Case({"by": n}) for n in (100, 0, 7)],
@@ -309,7 +281,7 @@ CASES: dict[str, list[Case]] = {
     "adam_step": _flat(1_000_000, "zeros large nan fresh"),
     "sgd_advance": [Case()],
     "sgd_step": _flat(1_000_000, "zeros large nan fresh"),
-    "sum_squares": _flat(1_048_579, "zeros large nan", beta=_BETA),
+    "sum_squares": _flat(1_048_579, "zeros large nan", beta=BETA),
     "clip_scale": [Case({}, {"max_norm": n}, note=f"max{n:g}") for n in (1e-3, 1.0, 1e3)]
     + [Case({}, {"max_norm": 1.0}, fill=f) for f in ("zeros", "nan")],
     "random_uniform": _random_flat({"low": 0.0, "high": 1.0}, {"low": -3.0, "high": 2.0}),
@@ -327,6 +299,23 @@ CASES: dict[str, list[Case]] = {
         Case({"B": 99, "C": 5, "stream": 9}, note="unused-classes", given=_UNUSED_COMPONENTS),
         *_random_rows("B C stream", [(5, 1), (1, 0), (2, 1), (3, 2), (33, 3), (10, 7)]),
     ],
+    "random_mixture_of": [
+        Case({"B": 9, "Z": 2, "C": 3, "K": 0, "stream": 5}, note="unlabelled"),
+        Case({"B": 4, "Z": 2, "C": 2, "K": 3, "stream": 5}, note="unsure", given=_UNSURE),
+        *_random_rows("B Z C K stream", [(3, 2, 3, 1), (1, 1, 1, 0), (2, 10, 11, 1), (4, 3, 2, 2), (5, 4, 9, 3),
+                                         (7, 1, 2, 4), (9, 40, 40, 6), (2, 10, 11, 7)]),
+    ],
+    "random_swiss_roll_of": [
+        Case({"B": 9, "K": 0, "parts": 3, "stream": 5}, _TURNS, note="unlabelled"),
+        Case({"B": 4, "K": 3, "parts": 2, "stream": 5}, _TURNS, note="unsure", given=_UNSURE),
+        *_random_rows("B K parts stream", [(4, 3, 1), (1, 1, 0), (2, 7, 2), (9, 2, 3), (11, 10, 0)], _TURNS),
+    ],
+    "add_noise": _flat(78_400, "zeros large nan", {"std": 0.3}, stream=_STREAMS),
+    "dropout": [
+        *[Case({"N": 19, "stream": 2, "beta": b}, {"rate": r}, note=f"rate{r:g}") for r in (0, 0.5, 0.99) for b in _BETA],
+        *_flat(78_400, "zeros large nan", {"rate": 0.2}, stream=_STREAMS, beta=_BETA),
+    ],
+    "translate": _translate(),
     "rng_advance": [
         Case(note=k, given={"rng": [7, n]}) for k, n in {"middle": 41, "carry": 2**32 - 1, "wrap": 2**64 - 1}.items()
     ],
@@ -343,6 +332,13 @@ def _activated(x: Array, act: int) -> Array:
     return y.reshape(x.shape)
 
 
+def _shares(x: Array) -> Array:
+    """Of a softmax: a row of zeros gives equal shares, large numbers one of 1."""
+    p = np.empty(x.shape)
+    FUNCTIONS["softmax"](x, p, *x.shape)
+    return p
+
+
 def _state() -> Array:
     """Adam's state after three steps. The rate is large, so that a wrong update shows beside the parameter."""
     state = np.zeros(STATE_SIZE)
@@ -356,6 +352,11 @@ def _cumulative(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     return np.asarray(sums / sums[-1])  # the last is exactly 1
 
 
+def _one_hot(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Rows of zeros with a 1 in one column, or in none."""
+    return (rng.integers(-1, shape[1], (shape[0], 1)) == np.arange(shape[1])).astype(float)
+
+
 _Maker = Callable[[tuple[int, ...], Mapping[str, int], np.random.Generator], Array]
 _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard normal
     "weight": lambda shape, dims, rng: rng.standard_normal(shape) / np.sqrt(shape[-1]),
@@ -366,8 +367,10 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     "cumulative": lambda shape, dims, rng: _cumulative(shape, rng),
     "factors": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)),
     "whitening": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)) / np.sqrt(shape[-1]),
+    "moments": lambda shape, dims, rng: np.stack([rng.standard_normal(shape[1:]), rng.uniform(0.2, 3, shape[1:])]),
     "log_scales": lambda shape, dims, rng: rng.standard_normal(shape) - 4,  # so that no density is near 1, its log 0
     "rng": lambda shape, dims, rng: rng.integers(0, 2**64, shape, np.uint64),
+    "like": lambda shape, dims, rng: _one_hot(shape, rng),
     "index": lambda shape, dims, rng: rng.integers(0, dims["M"], shape),
     "cursor": lambda shape, dims, rng: np.full(shape, rng.integers(0, dims.get("P", 50) - dims.get("B", 0) + 1)),
     "at": lambda shape, dims, rng: rng.integers(dims["M"] // 2, 2 * dims["M"], shape),  # some beyond the end
@@ -398,6 +401,8 @@ def _make(op: str, arg: Arg, case: Case, rng: np.random.Generator) -> Array:
         array *= 1e4
     if (op, arg.name) in _ACTIVATED:
         array = _activated(array, case.dims["act"])
+    if (op, arg.name) == ("softmax_backward", "p"):
+        array = _shares(array)
     if floating and case.fill == "nan" and reads:
         array.reshape(-1)[rng.integers(array.size)] = np.nan
     return array.astype(np.float32).astype(np.float64) if arg.kind in ("real", "weight") else array.astype(arg.kind)

@@ -5,7 +5,8 @@ takes (in this order), what it does with each, and how many elements of which ki
 checks that, the kernels check nothing. The same name is the NumPy function in `backends/reference/`, the CPU kernel
 in ``kernels/cpu/*.hpp``, the row of shapes in ``tests/cases.py`` and the benchmark.
 
-Shape letters: B batch rows, I inputs, O outputs, Z latent size, N elements, C components or classes, M rows stored.
+Shape letters: B batch rows, I inputs, O outputs, Z latent size, N elements, C components or classes, F features of a
+layer, K columns of labels, M rows stored.
 
 Roles: ``in`` is read, ``out`` is overwritten and never read, ``inout`` is both, and ``beta`` is ``out`` when the
 integer argument ``beta`` is 0 and ``inout`` (accumulate) when it is 1.
@@ -186,6 +187,42 @@ _TABLE = (
     Op("gaussian_sample_backward",
        (_in("dz", "B", "Z"), _in("params", "B", 2, "Z"), _in("eps", "B", "Z"), _beta("dparams", "B", 2, "Z")),
        ("B", "Z", "beta"), flops=lambda d: 20 * d["B"] * d["Z"]),
+    # --- classes: a softmax over the C numbers of a row -------------------------------------------
+    Op("softmax", (_in("logits", "B", "C"), _out("p", "B", "C")), ("B", "C"), flops=lambda d: 30 * d["B"] * d["C"]),
+    # dlogits = beta dlogits + p (dp - sum over the row of p dp).
+    Op("softmax_backward", (_in("dp", "B", "C"), _in("p", "B", "C"), _beta("dlogits", "B", "C")), ("B", "C", "beta"),
+       flops=lambda d: 5 * d["B"] * d["C"]),
+    # loss = weight / B sum target (lse(logits) - logits), gradient weight / B (softmax(logits) sum of the row's target
+    # - target), where lse is the logarithm of the row's sum of exponentials. A row of zeros as target adds nothing.
+    Op("softmax_cross_entropy",
+       (_in("logits", "B", "C"), _in("target", "B", "C"), _out("dlogits", "B", "C"), _out("loss", 1)), ("B", "C"),
+       ("weight",), flops=lambda d: 40 * d["B"] * d["C"]),
+    # --- batch norm: y = act(gamma (x - mean) / sqrt(variance + eps) + shift), moments = [mean | variance] ------------
+    # Moments of the batch itself; the variance divides by B.
+    Op("batch_norm_forward",
+       (_in("x", "B", "F"), _in("gamma", "F"), _in("shift", "F"), _out("y", "B", "F"), _out("moments", 2, "F")),
+       ("B", "F", "act"), ("slope", "eps"), flops=lambda d: 9 * d["B"] * d["F"]),
+    # Moments of other rows.
+    Op("batch_norm_apply",
+       (_in("x", "B", "F"), _in("gamma", "F"), _in("shift", "F"), _in("moments", 2, "F"), _out("y", "B", "F")),
+       ("B", "F", "act"), ("slope", "eps"), flops=lambda d: 4 * d["B"] * d["F"]),
+    # dy is the gradient before `act`; n = (x - mean) / sqrt(variance + eps), dgamma = sum dy n, dshift = sum dy,
+    # dx = gamma / sqrt(variance + eps) (dy - dshift / B - n dgamma / B).
+    Op("batch_norm_backward",
+       (_in("dy", "B", "F"), _in("x", "B", "F"), _in("gamma", "F"), _in("moments", 2, "F"), _out("dx", "B", "F"),
+        _out("dgamma", "F"), _out("dshift", "F")), ("B", "F"), ("eps",), flops=lambda d: 12 * d["B"] * d["F"]),
+    # --- heads of clusters: out = z + y heads -----------------------------------------------------
+    Op("add_product", (_in("y", "B", "C"), _in("heads", "C", "Z"), _in("z", "B", "Z"), _out("out", "B", "Z")),
+       ("B", "C", "Z"), flops=lambda d: 2 * d["B"] * d["C"] * d["Z"]),
+    # dy = beta dy + dout heads^T
+    Op("add_product_backward", (_in("dout", "B", "Z"), _in("heads", "C", "Z"), _beta("dy", "B", "C")),
+       ("B", "C", "Z", "beta"), flops=lambda d: 2 * d["B"] * d["C"] * d["Z"]),
+    # dheads = beta dheads + y^T dout
+    Op("add_product_backward_heads", (_in("y", "B", "C"), _in("dout", "B", "Z"), _beta("dheads", "C", "Z")),
+       ("B", "C", "Z", "beta"), flops=lambda d: 2 * d["B"] * d["C"] * d["Z"]),
+    # loss = weight sum over i < j of max(0, least - |heads_i - heads_j|); heads that coincide have no direction: 0.
+    Op("head_hinge", (_in("heads", "C", "Z"), _out("dheads", "C", "Z"), _out("loss", 1)), ("C", "Z"),
+       ("least", "weight"), flops=lambda d: 3 * d["C"] ** 2 * d["Z"]),
     # --- moving data ------------------------------------------------------------------------------
     # dst[:, dst_at : dst_at + cols] = beta dst[...] + src[:, src_at : src_at + cols]; only those columns are touched.
     Op("copy_columns", (_in("src", "B", "src_cols"), _inout("dst", "B", "dst_cols")),
@@ -201,6 +238,11 @@ _TABLE = (
     # y = (x - mean) * scale: columns without their mean, in a common unit.
     Op("standardise", (_in("x", "B", "N"), _in("mean", "N"), _in("scale", 1), _out("y", "B", "N")), ("B", "N"),
        flops=lambda d: 2 * d["B"] * d["N"]),
+    # average += rate (x - average), rate a number of the device.
+    Op("average", (_in("x", "N"), _in("rate", 1), _inout("average", "N")), ("N",), flops=_per("N", 3)),
+    # y = x + length d / |d|, row by row; a row d of zeros has no direction and adds nothing.
+    Op("add_direction", (_in("x", "B", "N"), _in("d", "B", "N"), _out("y", "B", "N")), ("B", "N"), ("length",),
+       flops=lambda d: 4 * d["B"] * d["N"]),
     # out[r] = source[index[cursor + r]] * scale for r < B; `P` is the length of index, `M` the rows of source.
     Op("gather_rows_u8",
        (_in("source", "M", "N", kind="uint8"), _in("index", "P", kind="int64"), _in("cursor", 1, kind="int64"),
@@ -240,6 +282,24 @@ _TABLE = (
        flops=lambda d: 84 * d["B"] * d["Z"]),
     Op("random_categorical", (_RNG, _in("cumulative", "C"), _out("out", "B", "C")), ("B", "C", "stream"),
        flops=lambda d: d["B"] * (40 + d["C"])),
+    # As random_mixture and random_swiss_roll, for rows with a label: the class of a row is the first column of `like`
+    # with a number above 1/2. Class c < C has component c of a mixture; class c < parts has u -> (c + u) / parts of a
+    # roll, its part in order. Other rows are drawn of the whole.
+    Op("random_mixture_of",
+       (_RNG, _in("cumulative", "C"), _in("means", "C", "Z"), _in("factors", "C", "Z", "Z"), _in("like", "B", "K"),
+        _out("out", "B", "Z")), ("B", "Z", "C", "K", "stream"),
+       flops=lambda d: d["B"] * d["Z"] * (80 + 2 * d["Z"])),
+    Op("random_swiss_roll_of", (_RNG, _in("like", "B", "K"), _out("out", "B", 2)), ("B", "K", "parts", "stream"),
+       ("turns_from", "turns_to", "radius", "noise"), flops=_per("B", 200)),
+    # y = x + std n; element i takes normal i, as in random_normal.
+    Op("add_noise", (_RNG, _in("x", "N"), _out("y", "N")), ("N", "stream"), ("std",), flops=_per("N", 80)),
+    # y = beta y + x / (1 - rate) where u >= rate, 0 elsewhere; element i takes uniform i, as in random_uniform. The
+    # same launch on a gradient is the backward pass: the mask is made again, and never stored.
+    Op("dropout", (_RNG, _in("x", "N"), _beta("y", "N")), ("N", "stream", "beta"), ("rate",), flops=_per("N", 42)),
+    # Rows are images of height x width pixels with N / (height width) numbers each. Row r moves down and right by
+    # floor((2 most + 1) u) - most pixels, u of words 0 and 1 of block r; what comes in is 0.
+    Op("translate", (_RNG, _in("x", "B", "N"), _out("y", "B", "N")), ("B", "N", "height", "width", "most", "stream"),
+       valid=lambda d: min(d["height"], d["width"]) > 0 <= d["most"] and d["N"] % (d["height"] * d["width"]) == 0),
     # counter += 1: after it, the same launches give new numbers.
     Op("rng_advance", (_inout("rng", 2, kind="uint64"),), ()),
 )

@@ -43,6 +43,8 @@ class Standardise(Module):
         features: columns of x.
     """
 
+    optional = True
+
     def __init__(self, backend: Backend, features: int) -> None:
         self.backend, self.features = backend, features
         self.rows = backend.zeros((1,))  # of which mean and std were made; 0 before that

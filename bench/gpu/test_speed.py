@@ -11,7 +11,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from cases import CASES, Case, case_id, make_buffers
+from case_kit import Case, case_id
+from cases import CASES, make_buffers
 from pytest_benchmark.fixture import BenchmarkFixture
 from steps import make_step, plan_bytes
 

@@ -186,6 +186,13 @@ AAE_FN GaussianKl gaussian_kl_of(float m, float log_v, float mean, float precisi
 // ln p from the largest of its terms and the sum of the exponentials of all terms less that one, 1 to the number of terms; NaN stays NaN.
 AAE_FN float log_sum_exp(float largest, float sum) { return sum == sum ? largest + log_f(sum) : sum; }
 
+// max(0, least - distance) of two points. Minus its gradient by the first one is hinge_pull times their difference, and 0 where they coincide.
+AAE_FN float hinge(float distance, float least) { return least - distance < 0.0f ? 0.0f : least - distance; }  // NaN stays
+AAE_FN float hinge_pull(float distance, float least) {
+  if (distance != distance) return distance;
+  return distance < least && distance > 0.0f ? 1.0f / distance : 0.0f;
+}
+
 // Philox4x32-10 (Salmon et al. 2011): counter (block, stream, step low, step high), key = seed.
 struct Random4 { u32 v[4]; };
 AAE_FN Random4 philox(u64 seed, u64 step, u32 stream, u32 block) {

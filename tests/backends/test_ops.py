@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, case_id, make_buffers
+from case_kit import case_id
+from cases import CASES, make_buffers
 from op_checks import Array, Guarded, check, ops_of, poison, written
 
 from aaecore.backends import cpu, reference

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, Case, case_id, make_buffers
+from case_kit import Case, case_id
+from cases import CASES, make_buffers
 from numpy.typing import NDArray
 
 from aaecore.backends import cpu
@@ -25,7 +26,7 @@ Array = NDArray[Any]
 
 CPUS: dict[str, Backend] = {isa: cpu.CpuBackend(isa) for isa in cpu.compiled.supported()}
 BACKENDS: dict[str, Backend] = {"reference": get_backend("reference"), **CPUS}
-RANDOM = [name for name in OPS if name.startswith("random_")]
+RANDOM = [name for name, op in OPS.items() if any(arg.name == "rng" and arg.role == "in" for arg in op.args)]
 backends = pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS)
 cpus = pytest.mark.parametrize("backend", CPUS.values(), ids=CPUS)
 BEST = next(iter(CPUS.values()))

@@ -6,13 +6,13 @@ Nothing here knows a kernel; test_ops.py compares the kernels with the reference
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import CASES, make_buffers
+from finite_differences import agrees, away_from_kinks, empty
 from numpy.typing import NDArray
 
 from aaecore.backends import reference
@@ -39,16 +39,6 @@ activations = pytest.mark.parametrize("act", ACTIVATIONS.values(), ids=ACTIVATIO
 formulas = SimpleNamespace(**reference.FUNCTIONS)
 
 
-def away_from_kinks(shape: tuple[int, ...], seed: int = 0) -> Array:
-    """Normal numbers, none closer to 0 than 0.05."""
-    x = np.random.default_rng(seed).standard_normal(shape)
-    return x + np.copysign(0.05, x)
-
-
-def empty(*shape: int) -> Array:
-    return np.full(shape, np.nan)
-
-
 def forward(x: Array, weight: Array, bias: Array, act: int) -> Array:
     y = empty(len(x), len(weight))
     formulas.linear_forward(x, weight, bias, y, *x.shape, len(weight), act, SLOPE)
@@ -58,21 +48,6 @@ def forward(x: Array, weight: Array, bias: Array, act: int) -> Array:
 def activate(x: Array, act: int) -> Array:
     """The activation alone, by its textbook formula."""
     return [x, np.maximum(x, 0), np.where(x > 0, x, SLOPE * x), 1 / (1 + np.exp(-x)), np.tanh(x)][act]
-
-
-def agrees(gradient: Array, f: Callable[[Array], float], x: Array) -> None:
-    """Asserts that `gradient` is the gradient of `f` at `x`, by central differences.
-
-    With steps of 1e-6 they are good to about 1e-9, so 1e-4 of the value is safe and still sees an error of 0.1 %.
-    """
-    numeric = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        up, down = x.copy(), x.copy()
-        up[i] += 1e-6
-        down[i] -= 1e-6
-        numeric[i] = (f(up) - f(down)) / 2e-6
-    assert np.abs(numeric).max() > 0.01, "a test of a gradient that vanishes shows nothing"
-    np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-7)
 
 
 # --- linear layers ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from cases import CASES, Case, make_buffers
+from case_kit import Case
+from cases import CASES, make_buffers
 from emulator.emulator import EmulatorError
 from fused_steps import Sizes, Step
 

@@ -12,7 +12,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from cases import Case, make_buffers
+from case_kit import Case
+from cases import make_buffers
 from emulator.emulator import EmulatedDriver, Line, unavailable
 from fused_steps import Sizes, Step
 

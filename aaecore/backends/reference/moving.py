@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...core.ops import LR
 from .common import Array, store
 
@@ -41,6 +43,17 @@ def to_real(x: Array, y: Array, factor: float) -> None:
 def standardise(x: Array, mean: Array, scale: Array, y: Array, B: int, N: int) -> None:
     """y = (x - mean) scale, where scale is an array of one number."""
     y[...] = (x - mean) * scale
+
+
+def average(x: Array, rate: Array, average: Array, N: int) -> None:
+    """average += rate (x - average), where rate is an array of one number."""
+    average += rate * (x - average)
+
+
+def add_direction(x: Array, d: Array, y: Array, B: int, N: int, length: float) -> None:
+    """y = x + length d / |d|, row by row, the norm in double; a row d of zeros adds nothing."""
+    norm = np.sqrt(np.sum(d.astype(np.float64) ** 2, axis=1, keepdims=True))
+    y[...] = x + d * (length / np.where(norm == 0, 1, norm)).astype(d.dtype)
 
 
 def gather_rows(

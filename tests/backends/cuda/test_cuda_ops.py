@@ -10,7 +10,8 @@ from typing import Any
 import cuda_devices
 import numpy as np
 import pytest
-from cases import CASES, case_id, make_buffers
+from case_kit import case_id
+from cases import CASES, make_buffers
 from op_checks import check, poison
 
 from aaecore.backends import cpu
