@@ -155,12 +155,11 @@ def test_cpu_and_reference_agree(kind, x, y):
     ours, exact = (fit(make(kind, device), x[:128], y[:128]) for device in ("cpu", "reference"))
     for name in ours.names:
         np.testing.assert_allclose(ours.history[name], exact.history[name], rtol=1e-4, err_msg=name)
-    normed = {f"{net}.{i}.bias" for net, m in ours.model.networks.items() for i in range(len(getattr(m, "norms", ())))}
-    for name, value in ours.model.state_dict().items():
-        if name in normed:
-            continue  # batch norm takes it away again: its gradient is rounding, which Adam makes steps of
-        error = np.linalg.norm(value - exact.model.state_dict()[name])
-        assert error < 2e-3 * (np.linalg.norm(value) + 0.1), name
+    np.testing.assert_allclose(ours.model.predict_proba(x), exact.model.predict_proba(x), atol=2e-3)
+    if ours.model.batch_norm == "none":  # it takes biases away again, so that Adam makes steps of their rounding
+        for name, value in ours.model.state_dict().items():
+            error = np.linalg.norm(value - exact.model.state_dict()[name])
+            assert error < 2e-3 * (np.linalg.norm(value) + 0.1), name
 
 
 @every_kind
