@@ -84,6 +84,16 @@ def test_the_class_of_a_code(prior, right):
     assert ((far >= 0) & (far < 10)).all()
 
 
+def test_a_code_outside_of_the_roll_belongs_to_the_winding_beside_it():
+    """Not to where another winding would be."""
+    y = np.arange(3000) % 10
+    z = priors.SwissRoll(ROLL.turns, ROLL.radius).sample_like(y)
+    radius = np.hypot(*z.T)
+    outermost = radius > 6.5  # of 10; the windings are 4 apart
+    outside = z * (1 + 3 / radius[:, None])
+    assert (ROLL.part_of(outside[outermost], 10) == y[outermost]).mean() > 0.9
+
+
 def test_the_class_of_a_code_weighs_components():
     """A code between two equal bells is the frequent one's."""
     mixture = priors.GaussianMixture([[-1.0], [1.0], [0.0]], [[[1.0]]] * 3, [1, 9, 100])
