@@ -39,6 +39,8 @@ class AAE(Autoencoder):
         discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
         standardise: the networks take x without its mean, and codes too, both in a common unit: of the data that
             training begins with, and of the prior. So a wide prior trains as a narrow one does.
+        standardise_each: each feature of the data has a unit of its own, and the loss is in these units, as in the
+            paper for faces and house numbers. For a linear output; what goes in and comes out is as the data are.
         generator_weight: > 0 minimises reconstruction + weight * left * generator in one update, where `left` is what
             the batch leaves to reconstruct, a number; the generator's rate beside the reconstruction's scales it. 0
             gives the generator a phase of its own after the discriminator's, as in the paper.

@@ -60,6 +60,9 @@ class Autoencoder(Model, _Declared):
         one_of(*OUTPUTS), "of the decoder: sigmoid or linear; fits reconstruction", default=None
     )
     standardise: bool = option(SWITCH, STANDARDISE, default=False)
+    standardise_each: bool = option(
+        SWITCH, "the unit of the data is of each feature, and so are losses; for a linear output", default=False
+    )
     input_noise: float = option(
         number(0.0), "standard deviation of noise on what the encoder takes while training", default=0.0
     )
@@ -86,16 +89,24 @@ class Autoencoder(Model, _Declared):
             raise ValueError(
                 "output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'"
             )
+        if self.standardise_each and (self.output != "linear" or not self.standardise):
+            came = f"standardise={self.standardise}, output={self.output!r}"
+            raise ValueError(f"standardise_each: expected standardise=True, output='linear' besides, got {came}")
 
     def build_autoencoder(self, q: Posterior) -> None:
         """Makes the two networks for a posterior q(z|x)."""
         self.q = q
         self.healths: dict[int, Health] = {}  # by how many codes are looked at
-        self.inputs = nn.Standardise(self.backend, self.input_dim) if self.standardise else None
-        self.codes: nn.Standardise | None = None  # of models that work in units of the prior
+        self.inputs = self.units_of_data()
+        self.codes: nn.Units | None = None  # of models that work in units of the prior
         self.encoder = self.mlp(q.inputs(self.input_dim), *self.hidden, q.outputs(), **self.of_encoder())
         self.build_decoder(self.latent_dim)
         self.keep_averages("encoder", "decoder")
+
+    def units_of_data(self) -> nn.Units | None:
+        """What the networks take instead of data as they are."""
+        units = nn.StandardiseEach if self.standardise_each else nn.Standardise
+        return units(self.backend, self.input_dim) if self.standardise else None
 
     def of_encoder(self) -> dict[str, Any]:
         """The settings of a network that takes data."""
@@ -130,7 +141,7 @@ class Autoencoder(Model, _Declared):
             if self.writes.count != self.untouched:
                 self.forget()
                 return
-            mean, std, rows = moments(self.backend, x)
+            mean, std, rows = moments(self.backend, x, each=self.standardise_each)
             of_prior = self.priors()["z"][0].moments(self.latent_dim)
             with self.owner.whole:  # they belong together
                 try:
@@ -233,7 +244,11 @@ class Autoencoder(Model, _Declared):
         if type(self).distance is not Autoencoder.distance:  # a formula of its own: row by row
             rows = ((Tensor(t.buffer.rows(i, i + 1)) for t in (decoded, x)) for i in range(len(x.buffer)))
             return np.array([float(self.distance(*row)) for row in rows])
-        y, target = self._shown(decoded).numpy().astype(np.float64), x.numpy().astype(np.float64)
+        if self.standardise_each and self.inputs is not None:
+            shown, seen = decoded, self.inputs(x)
+        else:
+            shown, seen = self._shown(decoded), x
+        y, target = shown.numpy().astype(np.float64), seen.numpy().astype(np.float64)
         each = np.logaddexp(0, y) - target * y if self.reconstruction == "bce" else (y - target) ** 2 / 2
         return each.sum(axis=1)
 

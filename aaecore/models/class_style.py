@@ -92,7 +92,7 @@ class ClassAndStyle(Autoencoder, _Declared):
 
     def build(self) -> None:
         self.healths = {}
-        self.inputs = Standardise(self.backend, self.input_dim) if self.standardise else None
+        self.inputs = self.units_of_data()
         self.codes = Standardise(self.backend, self.latent_dim) if self.standardise else None
         norm = "all" if NORMED[self.batch_norm][0] == "all" else "none"
         self.trunk = self.mlp(

@@ -3,7 +3,10 @@
 from .batchnorm import BatchNorm
 from .layers import INITS, MLP, NORMS, Linear
 from .module import Module
-from .standardise import Standardise
+from .standardise import Standardise, StandardiseEach, Units
 from .state import load_state_dict, state_dict
 
-__all__ = ["INITS", "MLP", "NORMS", "BatchNorm", "Linear", "Module", "Standardise", "load_state_dict", "state_dict"]
+__all__ = [
+    "INITS", "MLP", "NORMS", "BatchNorm", "Linear", "Module", "Standardise", "StandardiseEach", "Units",
+    "load_state_dict", "state_dict",
+]  # fmt: skip

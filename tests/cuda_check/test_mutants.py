@@ -164,6 +164,12 @@ FAULTS = {
         "skinny.cuh", "return y[(long long)row", "return y[(long long)(row + 1)", "skinny.cu",
         "forward_(ffma_fan_in|forward|copy|loss)", "out-of-b",
     ),
+    "a column too many": Fault(
+        "normalise.cu", "at = is_there ? column : F - 1", "at = column", "normalise.cu", "forward|backward", "out-of-b"
+    ),
+    "a head too many": Fault(
+        "classes.cu", "at = min(i, C * Z - 1)", "at = i", "classes.cu", "backward_heads", READ
+    ),
     "a stage too few": Fault(
         "tile.cuh", "chunk < T::STAGES - 1; chunk++", "chunk < T::STAGES - 2; chunk++", "linear_bf16.cu", PANELS,
         "uninitialised|race in",

@@ -266,7 +266,7 @@ def test_labelled_data_on_the_command_line(x, tmp_path, capsys):
         assert float(next(csv.DictReader(file))["labelled"]) == 1000, "all labels of the test images"
     capsys.readouterr()
     assert cli.run([*run, str(tmp_path / "b"), "--data", images]) == 1
-    assert "y: expected a label for at least one row, since FewLabels learns from labels" in capsys.readouterr().err
+    assert "data: expected labels, since FewLabels learns from some, got none; give --labels" in capsys.readouterr().err
     source = aaecore.app.sources.load(aaecore.app.config.of(aaecore.AAE)(data=images))
     for option_of_data, labels, got in (("classes", None, "rows without labels"), ("depth", [1], "rows and labels")):
         with pytest.raises(ValueError, match=f"^data: expected data that tell {option_of_data}, got {got}$"):
