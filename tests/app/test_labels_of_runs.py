@@ -154,3 +154,34 @@ def test_a_model_that_learns_from_labels_needs_some(files, capsys):
         "y: expected at most 2 different labels, one for each class, got 3: [3, 7, 50]",
     )
     assert not os.path.exists("run")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "labels"),
+    [
+        ("SemiSupervisedAAE", ["--labelled-rows", "12"], ("cat", "ox", "äpfel")),
+        ("SemiSupervisedAAE", ["--no-joint", "--optimizer", "sgd", "--lr", "1e-3"], ("cat", "ox", "äpfel")),
+        ("ReductionAAE", ["--classes", "3"], ("cat", "ox", "äpfel")),
+        ("ReductionAAE", ["--no-labelled", "--classes", "2"], None),
+    ],
+)
+def test_models_of_the_package_take_them(files, name, options, labels):
+    run = ["train", "--model", name, "--data", "both.h5", "--labels", "about/words", "--folder", "run", "--no-plots"]
+    unit = ["--reconstruction", "mse", "--hidden", "8", "--batch-size", "20", "--epochs", "2"]
+    assert cli.run([*run, *unit, *options]) == 0
+    model = Trainer.resume("run/checkpoint.h5").model
+    assert model.labels == labels
+    expected = {*WORDS.tolist()} - {""} if labels else {0, 1}
+    assert set(model.predict(X).tolist()) <= expected
+    assert cli.run(["resume", "run", "--epochs", "3"]) == 0
+
+
+def test_the_shape_of_images_is_told(files):
+    np.savez("images.npz", x=np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8), y=WORDS)
+    run = ["train", "--model", "SemiSupervisedAAE", "--data", "images.npz", "--folder", "run", "--no-plots"]
+    assert cli.run([*run, "--hidden", "8", "--epochs", "1", "--consistency", "translation"]) == 0
+    model = Trainer.resume("run/checkpoint.h5").model
+    assert (tuple(model.image_shape), model.labels) == ((4, 5), ("cat", "ox", "äpfel"))
+    source = sources.load(config.of(small_models.NamedLabels)(data="images.npz"))
+    assert source._replace(image_shape=(4, 5, 3)).tells("image_shape") == (4, 5)
+    assert source._replace(image_shape=None).tells("image_shape") is None
