@@ -88,7 +88,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 # The kernel files that this machine does not build, and all others with another compiler than its own. clang knows no `GCC ivdep`.
-CLANG := $(BIN)/python -m ziglang c++ -std=c++17 -O3 -Wall -Wextra -Werror -Wno-unknown-pragmas -c -o build/cross.o
+CLANG := $(BIN)/python -m ziglang c++ -std=c++17 -O3 -Wall -Wextra -Werror -Wno-unknown-pragmas -Ikernels/shared -c -o build/cross.o
 X86 := -target x86_64-linux-gnu -mcpu=x86_64
 ARM64 := -target aarch64-linux-gnu
 

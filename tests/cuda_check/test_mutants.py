@@ -157,12 +157,18 @@ FAULTS = {
     "one sum too many": Fault("tile.cuh", "if (m0 + row >= M)", "if (m0 + row > M)", "linear.cu", "linear", "out-of-b"),
     "a quad for a tail": Fault("optim.cu", "N - i >= 4 &&", "", "optim.cu", "adam_step", READ),
     "a quad for the last random numbers": Fault(
-        "random.cu", "left >= 4 &&", "", "random.cu", "random_(normal|uniform)", WRITE
+        "random.cu", "left >= 4 &&", "", "random.cu", "random_(normal|uniform)|add_noise|dropout", f"{READ}|{WRITE}"
     ),
     "odd rows taken for wide ones": Fault("quad.cuh", "stride % 4 == 0 &&", "", "linear_tf32.cu", "linear", "misalig"),
     "a row too many": Fault(
         "skinny.cuh", "return y[(long long)row", "return y[(long long)(row + 1)", "skinny.cu",
         "forward_(ffma_fan_in|forward|copy|loss)", "out-of-b",
+    ),
+    "a column too many": Fault(
+        "normalise.cu", "at = is_there ? column : F - 1", "at = column", "normalise.cu", "forward|backward", "out-of-b"
+    ),
+    "a head too many": Fault(
+        "classes.cu", "at = min(i, C * Z - 1)", "at = i", "classes.cu", "backward_heads", READ
     ),
     "a stage too few": Fault(
         "tile.cuh", "chunk < T::STAGES - 1; chunk++", "chunk < T::STAGES - 2; chunk++", "linear_bf16.cu", PANELS,

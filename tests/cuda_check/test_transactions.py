@@ -36,8 +36,15 @@ SIZES = {
     "copy_columns": {"B": 16, "cols": 64, "src_cols": 64, "src_at": 0, "dst_cols": 128, "dst_at": 64},
     "gather_rows": {"M": 50, "N": 256, "P": 40, "B": 32},
     "gather_rows_u8": {"M": 50, "N": 256, "P": 40, "B": 32},
+    "batch_norm_forward": {"B": 16, "F": 128},
+    "batch_norm_apply": {"B": 16, "F": 128},
+    "batch_norm_backward": {"B": 16, "F": 128},
     "random_normal": {"N": 4096},
     "random_uniform": {"N": 4096},
+    "add_noise": {"N": 4096},
+    "dropout": {"N": 4096},
+    "average": {"N": 2048},
+    "add_direction": {"B": 16, "N": 256},
 }
 SKEWED = ("linear_forward", "linear_backward_input")
 ONCE = ("adam_step", "sgd_step", "copy", "activation_backward")  # what they are given is read and written once

@@ -95,6 +95,9 @@ _BUDGETS: Final = {
 _MORE_REGISTERS: Final = {
     "adam_step": 50, "bce_logits": 42, "half_squared_error": 42, "gaussian_kl": 52, "mixture_nll": 84,
     "random_mixture": 57, "random_hypersphere": 42, "random_swiss_roll": 31,
+    "softmax": 44, "softmax_backward": 55, "batch_norm_forward": 42, "batch_norm_backward": 51,
+    "add_product": 57, "add_product_backward": 50, "add_product_backward_heads": 59,
+    "random_mixture_of": 57, "dropout": 34, "add_direction": 40,
 }  # fmt: skip
 
 
@@ -125,11 +128,13 @@ def _simple_kernels() -> dict[str, Kernel]:
     sources = {
         "loss.cu": "activation_backward half_squared_error bce_logits gaussian_kl mixture_nll gaussian_sample "
         "gaussian_sample_backward sum_squares",
+        "classes.cu": "softmax softmax_backward add_product add_product_backward add_product_backward_heads",
+        "normalise.cu": "batch_norm_forward batch_norm_apply batch_norm_backward",
         "data.cu": "copy_columns copy fill scale scale_by to_real standardise gather_rows_u8 gather_rows "
-        "cursor_advance log_value take_rate",
+        "cursor_advance log_value take_rate average add_direction",
         "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
         "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
-        "random_categorical rng_advance",
+        "random_categorical rng_advance random_mixture_of random_swiss_roll_of add_noise dropout translate",
     }
     made = {
         name: Kernel(source, _threads(name), registers=_MORE_REGISTERS.get(name, Kernel.registers))
@@ -137,6 +142,8 @@ def _simple_kernels() -> dict[str, Kernel]:
         for name in names.split()
     }
     made["adversarial_bce"] = Kernel("loss.cu", 1024, registers=35, blocks=1)  # one block makes all of it
+    one_block = ("softmax_cross_entropy", "head_hinge")
+    made |= {name: Kernel("classes.cu", 1024, registers=61, blocks=1) for name in one_block}
     made |= {f"{name}_sum": Kernel("loss.cu", 32, registers=46) for name in PARTIAL}
     sums = [f"{op}_sum{2**n}" for op in WEIGHT_GRADIENTS for n in (1, 2, 3)]
     return made | {name: Kernel("linear_sum.cu", 256, registers=54) for name in sums}
@@ -157,9 +164,20 @@ _ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
     **dict.fromkeys(("standardise", "gather_rows_u8", "gather_rows"), lambda d: d["B"] * d["N"]),
     **dict.fromkeys(("gaussian_sample", "gaussian_sample_backward"), lambda d: d["B"] * d["Z"]),
     "copy_columns": lambda d: d["B"] * d["cols"],
+    **dict.fromkeys(("softmax", "softmax_backward"), lambda d: 8 * d["B"]),  # eight lanes for each row,
+    "add_product_backward_heads": lambda d: 8 * d["C"] * d["Z"],  # for each element,
+    **dict.fromkeys(("batch_norm_forward", "batch_norm_backward"), lambda d: 8 * d["F"]),  # and a thread of eight warps
+    "batch_norm_apply": lambda d: d["B"] * d["F"],
+    "add_product": lambda d: d["B"] * d["Z"],
+    "add_product_backward": lambda d: d["B"] * d["C"],
+    **dict.fromkeys(("add_noise", "dropout"), lambda d: -(-d["N"] // 4)),
+    "average": lambda d: d["N"],
+    "translate": lambda d: d["B"] * d["N"],
+    "add_direction": lambda d: 32 * d["B"],  # a warp for each row
 }
 _BY_ROW: Final = (
     "mixture_nll", "random_mixture", "random_swiss_roll", "random_hypersphere", "random_categorical",
+    "random_mixture_of", "random_swiss_roll_of",
 )  # fmt: skip
 
 KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType(_linear_kernels() | _simple_kernels())
