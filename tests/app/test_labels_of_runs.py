@@ -185,3 +185,27 @@ def test_the_shape_of_images_is_told(files):
     source = sources.load(config.of(small_models.NamedLabels)(data="images.npz"))
     assert source._replace(image_shape=(4, 5, 3)).tells("image_shape") == (4, 5)
     assert source._replace(image_shape=None).tells("image_shape") is None
+
+
+def test_labels_are_predicted(files, capsys):
+    run = ["train", "--model", "SemiSupervisedAAE", "--data", "both.h5", "--folder", "run", "--no-plots"]
+    assert cli.run([*run, "--hidden", "8", "--epochs", "2", "--labels", "about/words"]) == 0
+    expected = Trainer.resume("run/checkpoint.h5").model.predict(X)
+    assert cli.run(["predict", "run", "x.npy", "y.npy"]) == 0
+    assert np.array_equal(np.load("y.npy"), expected)
+    assert cli.run(["predict", "run/checkpoint.h5", "both.h5", "y.csv", "--dataset", "x"]) == 0
+    with open("y.csv", encoding="utf-8") as file:
+        assert file.read().split("\n") == ["label", *expected, ""]
+    assert f"y.csv: 60 labels, {len(set(expected))} of them different" in capsys.readouterr().out
+    fails(
+        capsys, ["predict", "run", "x.npy", "y.h5"], "out: expected a file name that ends in .csv or .npy, got 'y.h5'"
+    )
+    fails(capsys, ["predict", "run", "x.npy", "x.npy"], "out: expected another file than what is read, got 'x.npy'")
+    fails(capsys, ["predict", "run", "x.npy", "z.csv", "--dataset", "x"], "--dataset: expected a .h5 file as input")
+    plain = ["train", "--data", "x.npy", "--latent-dim", "2", "--hidden", "8", "--epochs", "1", "--no-plots"]
+    assert cli.run([*plain, "--folder", "plain"]) == 0
+    capsys.readouterr()
+    fails(
+        capsys, ["predict", "plain", "x.npy", "z.csv"], "plain: expected a model that predicts labels, got one of AAE"
+    )
+    assert not os.path.exists("z.csv")
