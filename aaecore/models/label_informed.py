@@ -18,7 +18,7 @@ from ..data.table import LABEL, Column, Stream, Table
 from ..functions import concat
 from ..functions.tensor import Tensor
 from ..options import COUNT, number, option
-from ..priors import GaussianMixture
+from ..priors import PRIOR, GaussianMixture, HostSampler, Prior
 from .aae import AAE
 from .batch import Batch
 from .labelled import Labelled, beside_labels
@@ -46,6 +46,9 @@ class LabelInformedAAE(Labelled, AAE):
     """
 
     latent_dim: int = option(COUNT, "features of the code", default=2)
+    prior: Prior | HostSampler | None = option(
+        PRIOR, "p(z), with a part for each class; a ring of as many components as classes", default=None
+    )
     _: KW_ONLY
     classes: int = option(COUNT, "different labels", of_data=True)
     generator_weight: float = option(number(0.0), "beside the reconstruction; 0 for a phase of its own", default=20.0)
@@ -85,7 +88,7 @@ class LabelInformedAAE(Labelled, AAE):
         return self.own_labels(self._parts(x))
 
     def score(self, x: Any, y: Any) -> float:
-        """How often `predict` is right, of the rows that have a label in y (N,); in [0, 1].
+        """The share of rows x (N, input_dim) with a label in y (N,) for which `predict` says it.
 
         Raises:
             ValueError, TypeError: bad data, or no row with a label.
@@ -93,15 +96,24 @@ class LabelInformedAAE(Labelled, AAE):
         table = self.table(x, y)
         if not len(table.labelled):
             raise ValueError("y: expected a label for at least one row, got none")
-        return self._accuracy(table)
+        return 1 - self._error(table)
 
-    def _accuracy(self, table: Table) -> float:
-        right = self._parts(table.columns["x"]) == np.asarray(table.columns[LABEL]).argmax(axis=1)
-        return float(right[table.labelled].mean())
+    def walks(self, n: int) -> np.ndarray:
+        """(classes, n, latent_dim) codes in order through the part of each class, to decode: figure 4 of the paper.
+
+        They lie along the main axis of the components of a mixture, or from one end of the roll to the other.
+        """
+        return self.priors()["z"][0].walks(self.classes, n)
+
+    def _error(self, table: Table) -> float:
+        """How many of the labelled rows have a code in the part of another class."""
+        wrong = self._parts(table.columns["x"]) != np.asarray(table.columns[LABEL]).argmax(axis=1)
+        return float(wrong[table.labelled].mean())
 
     def _parts(self, x: Rows) -> np.ndarray:
         z = self.encode(x)
         return self.priors()["z"][0].part_of(z if isinstance(z, np.ndarray) else z.get(), self.classes)
 
     def validate(self, table: Table) -> dict[str, float]:
-        return super().validate(table) | ({"accuracy": self._accuracy(table)} if len(table.labelled) else {})
+        """The reconstruction loss, and the share of labelled rows whose code lies in the part of another class."""
+        return super().validate(table) | ({"error": self._error(table)} if len(table.labelled) else {})

@@ -52,6 +52,11 @@ class SupervisedAAE(Labelled, AAE):
 
     streams: ClassVar[Mapping[str, Stream]] = {"": Stream(("x", LABEL))}
 
+    @property
+    def categories(self) -> int:
+        """How many classes the decoder takes."""
+        return self.classes
+
     def complete(self) -> None:
         super().complete()
         if self.batch_statistics == "recomputed" and NORMED[self.batch_norm][1] != "none":
