@@ -256,7 +256,7 @@ def test_labels_in_a_file_are_not_read_before_their_size_is_known(tmp_path):
 
 
 def test_masked_strings_are_refused():
-    with pytest.raises(TypeError, match="^y: expected a plain array, got a masked one"):
+    with pytest.raises(TypeError, match=r"^y: expected a plain array, got a masked one"):
         labels.as_own(np.ma.masked_array(["a", "b"], [True, False]), "y")
 
 
