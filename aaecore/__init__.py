@@ -5,19 +5,20 @@ Parameter, Function, backward, the losses), `nn`, `optim`, `random` and `get_bac
 what fits into other libraries; it is imported by name.
 """
 
-from . import callbacks, data, datasets, functions, models, nn, optim, posteriors, priors, random, schedules
+from . import callbacks, data, datasets, evaluation, functions, models, nn, optim, posteriors, priors, random, schedules
 from ._info import show_config
 from ._version import __version__
 from .backends.cpu import get_num_threads, set_num_threads
 from .backends.devices import get_backend
 from .errors import CaptureError, CheckpointError, DataError, DeviceError
 from .functions import Tensor
-from .models import AAE, VAE
+from .models import AAE, VAE, ClusteringAAE, ReductionAAE, SemiSupervisedAAE
 from .training.history import History
 from .training.trainer import Trainer, load
 
 __all__ = [
-    "AAE", "VAE", "CaptureError", "CheckpointError", "DataError", "DeviceError", "History", "Tensor", "Trainer",
-    "__version__", "callbacks", "data", "datasets", "functions", "get_backend", "get_num_threads", "load", "models",
-    "nn", "optim", "posteriors", "priors", "random", "schedules", "set_num_threads", "show_config",
+    "AAE", "VAE", "CaptureError", "CheckpointError", "ClusteringAAE", "DataError", "DeviceError", "History",
+    "ReductionAAE", "SemiSupervisedAAE", "Tensor", "Trainer", "__version__", "callbacks", "data", "datasets",
+    "evaluation", "functions", "get_backend", "get_num_threads", "load", "models", "nn", "optim", "posteriors",
+    "priors", "random", "schedules", "set_num_threads", "show_config",
 ]  # fmt: skip

@@ -62,6 +62,22 @@ def counts(name: str, values: Any) -> tuple[int, ...]:
     return tuple(count(name, value) for value in values)
 
 
+def labels(name: str, values: Any) -> tuple[int, ...] | tuple[str, ...]:
+    """`values` as labels, integers without -1 or strings that are not empty, no two of them equal.
+
+    Raises:
+        ValueError: something else.
+    """
+    expected = f"{name}: expected different integers, none of them -1, or different strings, none of them empty"
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
+        raise ValueError(f"{expected}, got {shown(values)}")
+    made = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
+    are_integers = all(isinstance(v, int) and not isinstance(v, bool) and abs(v) <= INT64_MAX for v in made)
+    if not (are_integers or all(isinstance(v, str) for v in made)) or {-1, ""} & {*made} or len({*made}) < len(made):
+        raise ValueError(f"{expected}, got {shown(list(made))}")
+    return made
+
+
 def number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
     """`value` as a float that float32 can hold, in [low, high), or (low, high) with `open_low`.
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from alternate import Spec, command, say
-from protocol import PHASES, State, Stepped, batches, write_state
+from protocol import PHASES, State, Stepped, batches, read_stepped, write_state
 from sizes import Size
 from steps import make_model, make_trainer
 
@@ -56,7 +56,7 @@ def agrees(ours: Sequence[float], theirs: Sequence[float], limit: float, floor: 
 
 def errors(before: State, made: Stepped, exact: Stepped) -> Errors:
     updates = []
-    for network in ("encoder", "decoder", "discriminator"):
+    for network in dict.fromkeys(name.split(".", 1)[0] for name in exact.weights):
         names = [n for n in before.weights if n.split(".", 1)[0] == network]
         off = sum(float(np.sum((made.weights[n].astype(np.float64) - exact.weights[n]) ** 2)) for n in names)
         all_of_it = sum(float(np.sum((exact.weights[n] - before.weights[n].astype(np.float64)) ** 2)) for n in names)
@@ -73,7 +73,7 @@ def state_of(trainer: aaecore.Trainer, x: np.ndarray, z: np.ndarray) -> State:
         tables = [optimizer.moments[k] for k in ("m", "v")]
         moments[phase] = {n: tuple(trainer.backend.to_host(t[key]) for t in tables) for n, key in moved}
     steps = {phase: optimizer.steps for phase, optimizer in trainer.optimizers.items()}
-    return State(x, z, trainer.model.state_dict(), moments, steps)
+    return State({"x": x, "z": z}, trainer.model.state_dict(), moments, steps)
 
 
 def our_steps(model: aaecore.AAE, size: Size, folder: Path) -> list[tuple[State, Stepped]]:
@@ -91,12 +91,6 @@ def our_steps(model: aaecore.AAE, size: Size, folder: Path) -> list[tuple[State,
         after = trainer.model.state_dict()
         made.append((state, Stepped(after, [losses.reconstruction, losses.discriminator, losses.generator])))
     return made
-
-
-def _read(path: Path) -> Stepped:
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    return Stepped(arrays, [float(v) for v in arrays.pop("losses")])
 
 
 def _run(specs: Sequence[Spec], size: Size, threads: int, folder: Path) -> str:
@@ -134,9 +128,9 @@ def compare(spec: Spec, exact_variant: str, made: Sequence[tuple[State, Stepped]
     """Our errors and the peer's, by state, and whether they agree."""
     ours, theirs = [], []
     for count, (state, our_step) in zip(STATES, made, strict=True):
-        exact = _read(folder / f"{exact_variant}-fp64-{count}.npz")
+        exact = read_stepped(folder / f"{exact_variant}-fp64-{count}.npz")
         ours.append(errors(state, our_step, exact))
-        theirs.append(errors(state, _read(folder / f"{spec.variant}-{spec.precision}-{count}.npz"), exact))
+        theirs.append(errors(state, read_stepped(folder / f"{spec.variant}-{spec.precision}-{count}.npz"), exact))
     rules = zip(LIMITS[spec.precision], FLOORS[spec.precision], strict=True)
     kinds = [agrees([o[i] for o in ours], [t[i] for t in theirs], *rule) for i, rule in enumerate(rules)]
     return {"equal": all(kinds), "our errors": ours, "errors": theirs}

@@ -31,13 +31,15 @@ class Request(NamedTuple):
     probe: float = 0.0  # seconds of the peer's own probe of the machine, before and after
 
 
+Moments = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]  # of Adam, by phase and name
+
+
 class State(NamedTuple):
     """Where a single step starts: weights (out, in) and biases by aaecore's names, moments and step counts by phase."""
 
-    x: np.ndarray
-    z: np.ndarray
+    inputs: dict[str, np.ndarray]  # rows, and what is drawn: x and z, or more of other models
     weights: dict[str, np.ndarray]
-    moments: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+    moments: Moments
     steps: dict[str, int]
 
 
@@ -45,7 +47,8 @@ class Stepped(NamedTuple):
     """What a single step made."""
 
     weights: Mapping[str, np.ndarray]
-    losses: list[float]  # reconstruction, discriminator, generator
+    losses: list[float]  # of the phases, in their order
+    moments: Moments = {}  # noqa: RUF012 (never changed); where a peer gives them
 
 
 def batches(size: Size, count: int = BATCHES, seed: int = 0) -> Arrays:
@@ -54,31 +57,70 @@ def batches(size: Size, count: int = BATCHES, seed: int = 0) -> Arrays:
     return [rng.random((size.batch, size.inputs), np.float32) for _ in range(count)]
 
 
+def labelled_batches(classes: int, rows: int, inputs: int, count: int = BATCHES) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`count` different (rows, inputs) float32 arrays as of `batches`, with a class, int64, for each row."""
+    rng = np.random.default_rng(1)
+    return [(rng.random((rows, inputs), np.float32), rng.integers(0, classes, rows)) for _ in range(count)]
+
+
 def read_state(path: Path) -> State:
     """What `write_state` wrote."""
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    weights = {name.removeprefix("weight/"): a for name, a in arrays.items() if name.startswith("weight/")}
-    moments = {
-        phase: {
-            name: (arrays[f"m/{phase}/{name}"], arrays[f"v/{phase}/{name}"])
-            for name in weights
-            if name.split(".", 1)[0] in networks
-        }
-        for phase, networks in PHASES.items()
-    }
-    return State(arrays["x"], arrays["z"], weights, moments, {p: int(arrays[f"steps/{p}"]) for p in PHASES})
+    arrays = _read(path)
+    steps = {phase: int(n) for phase, n in _below("steps", arrays).items()}
+    return State(_below("input", arrays), _below("weight", arrays), _moments(arrays), steps)
+
+
+def unfold(inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+    """(the rows of a state by name, what is drawn: "code/noise" as ["code"]["noise"])."""
+    rows, drawn = {}, {}
+    for name, array in inputs.items():
+        if "/" in name:
+            where, what = name.split("/")
+            drawn.setdefault(where, {})[what] = array
+        else:
+            rows[name] = array
+    return rows, drawn
 
 
 def write_state(path: Path, state: State) -> None:
-    """Beside the weights, `m/<phase>/<name>` and `v/<phase>/<name>`, and `steps/<phase>`."""
-    moments = {}
-    for phase, table in state.moments.items():
-        for name, (m, v) in table.items():
-            moments |= {f"m/{phase}/{name}": m, f"v/{phase}/{name}": v}
-    weights = {f"weight/{n}": w for n, w in state.weights.items()}
     steps = {f"steps/{p}": np.array(n) for p, n in state.steps.items()}
-    np.savez(path, x=state.x, z=state.z, **weights, **moments, **steps)
+    inputs = {f"input/{n}": a for n, a in state.inputs.items()}
+    np.savez(path, **inputs, **_named(state.weights, state.moments), **steps)
+
+
+def read_stepped(path: Path) -> Stepped:
+    """What `write_stepped` wrote."""
+    arrays = _read(path)
+    return Stepped(_below("weight", arrays), [float(v) for v in arrays["losses"]], _moments(arrays))
+
+
+def write_stepped(path: Path, made: Stepped) -> None:
+    np.savez(path, losses=np.array(made.losses), **_named(made.weights, made.moments))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _named(weights: Mapping[str, np.ndarray], moments: Moments) -> dict[str, np.ndarray]:
+    """`weight/<name>`, and `m/<phase>/<name>` and `v/<phase>/<name>`."""
+    tables = {
+        f"{k}/{p}/{n}": a for p, t in moments.items() for n, both in t.items() for k, a in zip("mv", both, strict=True)
+    }
+    return {f"weight/{name}": value for name, value in weights.items()} | tables
+
+
+def _below(kind: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.split("/", 1)[1]: a for name, a in arrays.items() if name.startswith(f"{kind}/")}
+
+
+def _moments(arrays: Mapping[str, np.ndarray]) -> Moments:
+    made: Moments = {}
+    for place, first in _below("m", arrays).items():
+        phase, name = place.split("/", 1)
+        made.setdefault(phase, {})[name] = (first, arrays[f"v/{place}"])
+    return made
 
 
 def own_output() -> TextIO:

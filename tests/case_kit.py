@@ -5,6 +5,7 @@ The lists themselves stand in `cases.py` and the files that it imports.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -65,3 +66,16 @@ def rows(
 def times(case: Case, count: int) -> list[Case]:
     """The case once per combination that `cycled` will give it."""
     return [replace(case, note=f"{'parallel' if case.parallel else 'turn'}{i}") for i in range(count)]
+
+
+LENGTHS = [1, 2, *around(4, 8, 16, 32), *around(CHUNK), 2 * CHUNK + 1]  # of an element-wise op
+
+
+def flat(bench: int, fills: str = "", scalars: Mapping[str, float] | None = None, **choices: list[int]) -> list[Case]:
+    """Cases of an element-wise op of N elements."""
+    turns = math.prod(len(v) for v in choices.values())
+    cases = [Case({"N": n}) for n in LENGTHS] + times(Case({"N": MANY}, parallel=True), min(turns, 5))
+    for fill in fills.split():
+        cases += times(Case({"N": 37}, fill=fill), turns)
+    cases = cycled([*cases, Case({"N": bench}, bench=True)], **choices)
+    return [replace(c, scalars=scalars or {}) for c in cases]

@@ -8,15 +8,15 @@ and 112 rows, eight panels, and chunks of 8192 elements.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import cycle
 from typing import Any
 
 import numpy as np
-from case_kit import ACT, BETA, CHUNK, MANY, Case, around, cycled, rows, times
+from case_kit import ACT, BETA, CHUNK, Case, around, cycled, flat, rows, times
 from class_cases import CLASS_CASES
 from numpy.typing import NDArray
+from random_cases import RANDOM_CASES
 
 from aaecore.backends.reference import FUNCTIONS
 from aaecore.core.ops import (
@@ -43,7 +43,6 @@ NETWORK = [  # (batch, inputs, outputs) of the networks that are benchmarked
     (64, 128, 128), (32, 32, 32),
 ]  # fmt: skip
 
-_LENGTHS = [1, 2, *around(4, 8, 16, 32), *around(CHUNK), 2 * CHUNK + 1]
 _EDGES = around(4, 6, 8, 14, 16, 28, 32, 56, 64, 112)
 _EIGHT_PANELS = [n for columns in (8, 16, 32) for n in around(7 * columns)]
 _SHARED = [  # work for threads; the last one is beyond every boundary in all three sizes
@@ -83,16 +82,6 @@ def _matrix(fills: str, **choices: list[int]) -> list[Case]:
     usual = {k: v for k, v in {"act": RELU, "beta": 0}.items() if k in choices}
     cases += [replace(c, dims={**c.dims, **usual}) for c in rows("B I O", NETWORK, bench=True)]
     return [replace(c, scalars={"slope": 0.2} if "act" in choices else {}) for c in cases]
-
-
-def _flat(bench: int, fills: str = "", scalars: Mapping[str, float] | None = None, **choices: list[int]) -> list[Case]:
-    """Cases of an element-wise op of N elements."""
-    turns = int(np.prod([len(v) for v in choices.values()]))
-    cases = [Case({"N": n}) for n in _LENGTHS] + times(Case({"N": MANY}, parallel=True), min(turns, 5))
-    for fill in fills.split():
-        cases += times(Case({"N": 37}, fill=fill), turns)
-    cases = cycled([*cases, Case({"N": bench}, bench=True)], **choices)
-    return [replace(c, scalars=scalars or {}) for c in cases]
 
 
 def _loss(scalars: Mapping[str, float], **choices: list[int]) -> list[Case]:
@@ -204,33 +193,21 @@ def _table_rows() -> list[Case]:
     return [*rows(names, shapes), Case({"M": 5, "N": 3, "column": 1}, fill="nan")]
 
 
-def _random_flat(*scalars: Mapping[str, float]) -> list[Case]:
-    streams = cycle([0, 1, 7, 2**32 - 1])
-    cases = [Case({"N": n, "stream": s}, scalars[0]) for n, s in zip(_LENGTHS, streams, strict=False)]
-    cases += [Case({"N": 19, "stream": 2}, s, note=f"scalars{i}") for i, s in enumerate(scalars)]
-    cases += [Case({"N": MANY, "stream": 3}, scalars[0], parallel=True)]
-    return [*cases, Case({"N": 800, "stream": 0}, scalars[0], bench=True)]
+def _add_direction() -> list[Case]:
+    lengths, few, scalars = [1, 2, *around(4, 8, 16, 32, 64), 255, 1000], {"B": 4, "N": 3}, {"length": 2.5}
+    far_apart = [[1e-18, -2e-18, 0], [0, 0, 0], [3e25, 1e-25, -1e25], [0, -1e-30, 0]]
+    cases = [Case(few, scalars, note="zeros-tiny-large", given={"d": far_apart})]
+    cases += rows("B N", [(3, n) for n in lengths], scalars) + rows("B N", [(401, 509)], scalars, parallel=True)
+    cases += [Case({"B": 5, "N": 37}, scalars, fill=fill) for fill in ("zeros", "large", "nan")]
+    return [*cases, Case({"B": 100, "N": 784}, scalars, bench=True)]
 
-
-def _random_rows(
-    names: str, tails: Sequence[tuple[int, ...]], scalars: Mapping[str, float] | None = None
-) -> list[Case]:
-    """The first tail of dims with many row counts, the others with nine, the last with work for threads."""
-    shapes = [(b, *tails[0]) for b in (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 33)] + [(9, *t) for t in tails]
-    cases = rows(names, shapes, scalars)
-    cases += rows(names, [(CHUNK + 1, *tails[0]), (20011, *tails[-1])], scalars, parallel=True)
-    return cases + rows(names, [(100, *tails[-1])], scalars, bench=True)
-
-
-_TURNS = {"turns_from": 0.25, "turns_to": 2.25, "radius": 5.0, "noise": 0.1}
-_UNUSED_COMPONENTS = {"cumulative": [0.0, 0.25, 0.25, 1.0, 1.0]}
 
 CASES: dict[str, list[Case]] = {
     **{f"linear_forward{p}": _matrix("zeros large nan", act=ACT) for p in PRECISIONS.values()},
     **{f"linear_backward_input{p}": _matrix("zeros large nan", act=ACT, beta=BETA) for p in PRECISIONS.values()},
     **{f"linear_backward_weight{p}": _matrix("zeros large nan", beta=BETA) for p in PRECISIONS.values()},
     **{f"linear_backward_weight_adam{p}": _matrix("zeros large nan fresh") for p in PRECISIONS.values()},
-    "activation_backward": _flat(100_000, "zeros large nan", {"slope": 0.2}, act=ACT, beta=BETA),
+    "activation_backward": flat(100_000, "zeros large nan", {"slope": 0.2}, act=ACT, beta=BETA),
     "half_squared_error": _loss({"slope": 0.2, "weight": 0.75}, act=ACT),
     "bce_logits": _loss({"weight": 0.75}),
     "adversarial_bce": _adversarial(),
@@ -239,13 +216,16 @@ CASES: dict[str, list[Case]] = {
     "gaussian_sample": _gaussian(),
     "gaussian_sample_backward": _gaussian(beta=BETA),
     **CLASS_CASES,
+    **RANDOM_CASES,
     "copy_columns": _columns(),
-    "copy": _flat(100_000, "zeros nan", beta=BETA),
-    "fill": _flat(100_000, scalars={"value": -1.5}),
-    "scale": _flat(100_000, "zeros nan", {"factor": 0.3}),
-    "scale_by": _flat(100_000, "zeros large nan"),
+    "copy": flat(100_000, "zeros nan", beta=BETA),
+    "fill": flat(100_000, scalars={"value": -1.5}),
+    "scale": flat(100_000, "zeros nan", {"factor": 0.3}),
+    "scale_by": flat(100_000, "zeros large nan"),
     "to_real": [Case({}, {"factor": 0.3}), *(Case({}, {"factor": 0.3}, fill=f) for f in ("zeros", "large", "nan"))],
     "standardise": _standardise(),
+    "average": flat(1_000_000, "zeros large nan"),
+    "add_direction": _add_direction(),
     "gather_rows_u8": _gather(1 / 255),
     "gather_rows": _gather(0.3, "nan"),
     "cursor_advance": [Case({"by": n}) for n in (100, 0, 7)],
@@ -254,30 +234,12 @@ CASES: dict[str, list[Case]] = {
     "adam_advance": [
         Case(note=f"step{n}", given={"state": [n, 1e-3, 0.9, 0.999, 1e-8, 1, 7, 7]}) for n in (0, 1, 999, 10**6)
     ],
-    "adam_step": _flat(1_000_000, "zeros large nan fresh"),
+    "adam_step": flat(1_000_000, "zeros large nan fresh"),
     "sgd_advance": [Case()],
-    "sgd_step": _flat(1_000_000, "zeros large nan fresh"),
-    "sum_squares": _flat(1_048_579, "zeros large nan", beta=BETA),
+    "sgd_step": flat(1_000_000, "zeros large nan fresh"),
+    "sum_squares": flat(1_048_579, "zeros large nan", beta=BETA),
     "clip_scale": [Case({}, {"max_norm": n}, note=f"max{n:g}") for n in (1e-3, 1.0, 1e3)]
     + [Case({}, {"max_norm": 1.0}, fill=f) for f in ("zeros", "nan")],
-    "random_uniform": _random_flat({"low": 0.0, "high": 1.0}, {"low": -3.0, "high": 2.0}),
-    "random_normal": _random_flat({"mean": 0.0, "std": 1.0}, {"mean": 2.0, "std": 5.0}),
-    "random_mixture": [
-        Case({"B": 99, "Z": 2, "C": 5, "stream": 9}, note="unused-components", given=_UNUSED_COMPONENTS),
-        *_random_rows("B Z C stream", [(3, 2, 1), (1, 1, 0), (2, 10, 1), (4, 3, 2), (5, 4, 3), (7, 1, 4), (8, 5, 5),
-                                       (9, 40, 6), (2, 10, 7)]),
-    ],
-    "random_swiss_roll": _random_rows("B stream", [(1,), (0,)], _TURNS),
-    "random_hypersphere": _random_rows(
-        "B Z stream", [(3, 1), (1, 0), (2, 1), (4, 2), (5, 3), (9, 5), (33, 6), (8, 7)], {"radius": 2.5}
-    ),
-    "random_categorical": [
-        Case({"B": 99, "C": 5, "stream": 9}, note="unused-classes", given=_UNUSED_COMPONENTS),
-        *_random_rows("B C stream", [(5, 1), (1, 0), (2, 1), (3, 2), (33, 3), (10, 7)]),
-    ],
-    "rng_advance": [
-        Case(note=k, given={"rng": [7, n]}) for k, n in {"middle": 41, "carry": 2**32 - 1, "wrap": 2**64 - 1}.items()
-    ],
 }  # fmt: skip
 
 
@@ -311,6 +273,11 @@ def _cumulative(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     return np.asarray(sums / sums[-1])  # the last is exactly 1
 
 
+def _one_hot(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Rows of zeros with a 1 in one column, or in none."""
+    return (rng.integers(-1, shape[1], (shape[0], 1)) == np.arange(shape[1])).astype(float)
+
+
 _Maker = Callable[[tuple[int, ...], Mapping[str, int], np.random.Generator], Array]
 _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard normal
     "weight": lambda shape, dims, rng: rng.standard_normal(shape) / np.sqrt(shape[-1]),
@@ -324,6 +291,7 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     "moments": lambda shape, dims, rng: np.stack([rng.standard_normal(shape[1:]), rng.uniform(0.2, 3, shape[1:])]),
     "log_scales": lambda shape, dims, rng: rng.standard_normal(shape) - 4,  # so that no density is near 1, its log 0
     "rng": lambda shape, dims, rng: rng.integers(0, 2**64, shape, np.uint64),
+    "like": lambda shape, dims, rng: _one_hot(shape, rng),
     "index": lambda shape, dims, rng: rng.integers(0, dims["M"], shape),
     "cursor": lambda shape, dims, rng: np.full(shape, rng.integers(0, dims.get("P", 50) - dims.get("B", 0) + 1)),
     "at": lambda shape, dims, rng: rng.integers(dims["M"] // 2, 2 * dims["M"], shape),  # some beyond the end

@@ -33,7 +33,7 @@ def ops_of(backend: Backend) -> list[str]:
 # Results of one correctly rounded operation: they must equal NumPy's float32, not only come near.
 EXACT = {
     "copy_columns", "copy", "fill", "scale", "scale_by", "to_real", "gather_rows_u8", "gather_rows", "log_value",
-    "take_rate", "random_categorical",
+    "take_rate", "random_categorical", "translate",
 }  # fmt: skip
 FLOOR_REAL = 4 * float(np.finfo(np.float32).eps)
 # Buffers that are float64 on every device: powers by repeated squaring and sums of 10^6 terms lose up to three digits.

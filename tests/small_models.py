@@ -6,6 +6,7 @@ import numpy as np
 
 from aaecore.functions import Tensor, half_squared_error, weighted
 from aaecore.models import COUNT, SWITCH, Column, Model, Phase, Stream, model, option
+from aaecore.models.labelled import Labelled
 from aaecore.priors import Categorical, Normal
 
 CLASSES = 4
@@ -42,6 +43,34 @@ class FewLabels(Model):
     def validate(self, table):
         right = self.predict(table.columns["x"]) == table.columns["y"].argmax(1)
         return {"accuracy": float(right[table.labelled].mean()), "labelled": len(table.labelled)}
+
+
+@model
+class NamedLabels(Labelled, FewLabels):
+    """The same with labels of any kind."""
+
+    def names(self, x):
+        return self.own_labels(self.predict(x))
+
+
+@model
+class RestLabels(Labelled):
+    """Makes x of its label, of which the last feature says that there is none."""
+
+    input_dim: int = option(COUNT, "features of x", of_data=True)
+    classes: int = option(COUNT, "classes of y", default=CLASSES)
+
+    streams: ClassVar = {"": Stream(("x", "y"))}
+    phases = (Phase("all", moves=("net",)),)
+
+    def columns(self):
+        return {"x": Column(self.input_dim), "y": Column(self.classes + 1, "label", rest=True)}
+
+    def build(self):
+        self.net = self.mlp(self.classes + 1, self.input_dim)
+
+    def step(self, batch):
+        yield "all", half_squared_error(self.net(batch.y), batch.x)
 
 
 @model

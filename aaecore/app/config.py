@@ -7,17 +7,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, make_dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
 from .. import datasets
-from ..arguments import number
 from ..backends.cores import MAX_THREADS
+from ..data.table import LABEL
+from ..files import labels
 from ..models import DEFAULT
 from ..models.model import Model, Phase, named
-from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, option
+from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, one_of, option
 from ..options import number as numbers
 from ..priors import PRIOR
 from ..training.recipe import GAME_BETA1, rates_of
@@ -31,12 +32,18 @@ class RunConfig:
     trains: ClassVar[type[Model]]
 
     data: str = option(
-        TEXT, "mnist-sample, mnist, fashion-mnist, or a .h5, .npy, .csv or IDX file", default="mnist-sample"
+        TEXT, f"{', '.join(datasets.NAMES)}, or a .h5, .npy, .npz, .csv or IDX file", default=datasets.SAMPLE
     )
     data_folder: str | None = option(
-        TEXT, "where the files of mnist and fashion-mnist are; the variable AAECORE_DATA by default", default=None
+        TEXT, "where the files of named data are; the variable AAECORE_DATA by default", default=None
     )
     dataset: str = option(TEXT, "name of the dataset inside a .h5 file", default="x")
+    labels: str | None = option(
+        TEXT, "of a file: a dataset in the .h5, a column of the .csv, or another file .npy, .csv or IDX", default=None
+    )
+    labelled_rows: int | None = option(
+        COUNT, "how many rows keep their label, spread over the classes by seed; all by default", default=None
+    )
     image_shape: tuple[int, ...] | None = option(
         COUNTS, "height and width of the images in a file; known for named sets", default=None
     )
@@ -45,6 +52,8 @@ class RunConfig:
     batch_size: int = option(COUNT, "rows of a mini-batch", default=100)
     labelled_batch_size: int = option(COUNT, "rows with a label that a step takes besides, if it does", default=100)
     lr: dict[str, float] = field(default_factory=dict)
+    optimizer: str = option(one_of("adam", "sgd"), "adam or sgd", default="adam")
+    momentum: dict[str, float] | None = None
     adversarial_beta1: float = option(
         numbers(0.0, 1.0), "decay of Adam's first moment in the adversarial phases", default=GAME_BETA1
     )
@@ -69,7 +78,7 @@ class RunConfig:
 
 
 # Names that `train` has for all models.
-RESERVED = {*dir(RunConfig), *declared(RunConfig), "lr", "trains", "help", "toml", "folder", "overwrite"}
+RESERVED = {*dir(RunConfig), *declared(RunConfig), "lr", "momentum", "trains", "help", "toml", "folder", "overwrite"}
 
 
 @cache
@@ -86,7 +95,10 @@ def of(model: type[Model]) -> type[RunConfig]:
         "help": f"learning rate of the first phase, which scales the others, or one per phase: {names}",
         "run": rates,
     }
-    own: list[Any] = [("lr", dict[str, float], field(default_factory=rates.copy, metadata=lr))]
+    own: list[Any] = [
+        ("lr", dict[str, float], field(default_factory=rates.copy, metadata=lr)),
+        ("momentum", Any, option(_momenta(model.phases), "of sgd, or one per phase; 0.9, in a game 0.1", default=None)),
+    ]
     for name, key in _in_files(model).items():
         is_prior, default = key.metadata["kind"] is PRIOR, key.metadata["run"]
         kind, help = (TEXT, spelling.PRIOR) if is_prior else (key.metadata["kind"], key.metadata["help"])
@@ -111,22 +123,31 @@ def _in_files(model: type[Model]) -> dict[str, Field[Any]]:
 
 
 def _rates(phases: tuple[Phase, ...]) -> Kind:
+    return _by_phase(phases, numbers(0.0), lambda rate: rates_of(phases, rate))
+
+
+def _momenta(phases: tuple[Phase, ...]) -> Kind:
+    return _by_phase(phases, numbers(0.0, 1.0), lambda momentum: {phase.name: momentum for phase in phases})
+
+
+def _by_phase(phases: tuple[Phase, ...], one: Kind, of_all: Callable[[float], dict[str, float]]) -> Kind:
+    """Numbers by phase; a number alone stands for those that `of_all` gives."""
     names = [phase.name for phase in phases]
 
     def check(name: str, value: Any) -> dict[str, float]:
         if not isinstance(value, dict):
-            return rates_of(phases, number(name, value, 0.0))
+            return of_all(one.check(name, value))
         if unknown := sorted(set(value) - set(names)):
             raise ValueError(f"{name}: expected phases among {', '.join(names)}, got {', '.join(unknown)}")
-        return {phase: number(name, rate, 0.0) for phase, rate in value.items()}
+        return {phase: one.check(name, each) for phase, each in value.items()}
 
-    return Kind(f"a number >= 0, or such numbers by phase ({', '.join(names)})", check, "X", brackets="{}")
+    return Kind(f"{one.expected}, or such numbers by phase ({', '.join(names)})", check, "X", brackets="{}")
 
 
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
     """The keys of a configuration by name, in the order of a file."""
     found = declared(config)
-    data = ("data", "dataset", "data_folder", "image_shape", "model")
+    data = ("data", "dataset", "data_folder", "image_shape", "labels", "labelled_rows", "model")
     first = [*data, *_in_files(config.trains)]
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 
@@ -180,15 +201,23 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
     """ValueError for a flag, by the name of its key, that changes nothing in such a run. A file may have every key."""
     model, file = config.trains, config.data not in datasets.NAMES
     games, labelled = any(p.game for p in model.phases), any(s.labelled for s in model.streams.values())
+    learns = any(LABEL in s.columns for s in model.streams.values())
+    sgd = config.optimizer == "sgd"
     second = (config.two_dimensional, "--two-dimensional besides, got none")
     needs = {
         "two_dimensional_epochs": second,
         "two_dimensional_prior": second,
-        "adversarial_beta1": (games, f"a model with a game, got {config.model}"),
+        "momentum": (sgd, "--optimizer sgd besides, got adam"),
+        "adversarial_beta1": (
+            games and not sgd,
+            "--optimizer adam, got sgd" if games else f"a model with a game, got {config.model}",
+        ),
         "labelled_batch_size": (labelled, f"a model that takes labelled rows besides, got {config.model}"),
-        "image_shape": (file, f"data of a file, got {config.data}"),
+        "image_shape": (file and not is_npz(config.data), f"data of a file without a shape, got {config.data}"),
+        "labels": (file and learns, f"data of a file and a model that takes labels, got {config.data}, {config.model}"),
+        "labelled_rows": (learns, f"a model that takes labels, got {config.model}"),
         "dataset": (file and is_hdf5(config.data), f"data of a .h5 file, got {config.data}"),
-        "data_folder": (not file and config.data != datasets.SAMPLE, f"mnist or fashion-mnist, got {config.data}"),
+        "data_folder": (not file and config.data != datasets.SAMPLE, f"data that have files, got {config.data}"),
     }
     for name, (used, wanted) in needs.items():
         if name in flags and not used:
@@ -200,12 +229,19 @@ def is_hdf5(path: str) -> bool:
     return path.lower().endswith((".h5", ".hdf5"))
 
 
+def is_npz(path: str) -> bool:
+    """Whether the file has images and their labels in arrays with names, by its own name."""
+    return path.lower().endswith(".npz")
+
+
 def with_absolute_data(config: RunConfig) -> RunConfig:
     """The same configuration, independent of the current folder and of the environment.
 
     Raises:
         ValueError: a file name that a TOML file cannot hold.
     """
+    if config.labels is not None and labels.is_alone(config.labels):
+        config = replace(config, labels=_kept("labels", config.labels))
     if config.data not in datasets.NAMES:
         return replace(config, data=_kept("data", config.data))
     folder = config.data_folder or os.environ.get(datasets.DATA_VARIABLE)

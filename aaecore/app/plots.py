@@ -182,8 +182,8 @@ def _scatter(
 
 
 def _name(label: Any, names: Sequence[str] | None) -> str:
-    """Of a class, for people; -1 stands for no label, as in training."""
-    if label == -1:
+    """Of a class, for people; -1 and "" stand for no label, as in training."""
+    if label in (-1, ""):
         return "no label"
     return names[label] if names is not None and 0 <= label < len(names) else str(label)
 

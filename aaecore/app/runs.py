@@ -24,7 +24,7 @@ from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer
 from . import config, spelling
 from .config import RunConfig
-from .sources import Source
+from .sources import HOW, Source
 
 CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
@@ -63,11 +63,18 @@ def parts(options: RunConfig, source: Source) -> list[Part]:
 def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
     """A trainer at the beginning, after a look at the data."""
     model = new_model(options, part, source)
+    if any(LABEL in stream.columns for stream in model.streams.values()):
+        if source.train_labels is None:
+            raise ValueError(f"data: expected labels, since {type(model).__name__} learns from some, got none; {HOW}")
+        model.keep_labels(source.labels, first=True)
     for rows in (source.train, source.test):
         model.check_data(rows, "data", whole=True)
     steps = -(-len(source.train) // options.batch_size)
     schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
-    optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
+    if options.optimizer == "sgd":
+        optimizers = recipe.sgd_makers(model.phases, options.lr, options.momentum or {})
+    else:
+        optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
     return Trainer(
         model, options.batch_size, options.lr, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
         schedule=schedule, clip_norm=options.clip_norm,

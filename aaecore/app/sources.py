@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import data, datasets
+from ..data.labels import Labels, as_own, distinct, is_labelled
 from ..errors import DataError
+from ..evaluation import label_split
+from ..files import labels
 from ..files.arrays import KINDS, flattened, load_array
 from . import toml
-from .config import RunConfig
+from .config import RunConfig, is_npz
 from .images import check_image_shape, is_image
 
+HOW = "give --labels for those of a file"
 # What the labels of named sets stand for, where that is not the numbers themselves.
 CLASS_NAMES = {
     "fashion-mnist": (
@@ -32,22 +36,36 @@ class Source(NamedTuple):
     train_labels: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None  # of the labels 0, 1, ... where they stand for something
 
-    def tells(self, option: str) -> int:
-        """The value of an option that the data have.
+    def tells(self, option: str) -> Any:
+        """The value of an option that the data have; None where it may be unknown.
+
+        What the classes are called is told to a model that learns from labels only, see `runs.new_trainer`.
 
         Raises:
             ValueError: these do not have it.
         """
         if option == "input_dim":
             return self.train.shape[1]
-        if option == "classes" and self.train_labels is not None:
-            return int(self.train_labels.max()) + 1
+        if option == "image_shape":
+            return self.image_shape and self.image_shape[:2]  # without the colours of a pixel
+        if option == "labels":
+            return None
+        if option == "classes" and self.labels:
+            return len(self.labels)
         came = "rows without labels" if self.train_labels is None else "rows and labels"
         raise ValueError(f"data: expected data that tell {option}, got {came}")
+
+    @property
+    def labels(self) -> Labels:
+        """The different ones of all rows: those that only test data have get a class as well."""
+        parts = [y for y in (self.train_labels, self.test_labels) if y is not None]
+        return distinct(np.concatenate(parts)) if parts else ()
 
 
 def load(config: RunConfig) -> Source:
     """The data of a run; of a file a tenth of the rows, drawn with the run's seed, is kept for testing.
+
+    Of the labels to train on as many are kept as the run says, drawn with its seed too.
 
     Raises:
         ValueError, TypeError, DataError: there is no such data, or it cannot be used.
@@ -55,9 +73,24 @@ def load(config: RunConfig) -> Source:
     if config.data in datasets.NAMES:
         found = named(config.data, config.data_folder)
         train, test = found.train, found.test
-        return Source(train.x, test.x, test.y, found.image_shape, train.y, CLASS_NAMES.get(config.data))
-    expected = f"one of {', '.join(datasets.NAMES)}, or {KINDS}"
-    rows = read(config.data, config.dataset, name="data", expected=expected)
+        source = Source(train.x, test.x, test.y, found.image_shape, train.y, CLASS_NAMES.get(config.data))
+    else:
+        source = _of_file(config)
+    if config.labelled_rows is None:
+        return source
+    if source.train_labels is None:
+        raise ValueError(f"labelled_rows: expected data with labels, got none; {HOW}")
+    try:
+        kept = label_split(source.train_labels, config.labelled_rows, config.of_model()["seed"])
+    except ValueError as error:
+        raise ValueError(f"labelled_rows: {str(error).removeprefix('count: ')}") from None
+    return source._replace(train_labels=kept)
+
+
+def _of_file(config: RunConfig) -> Source:
+    if is_npz(config.data):
+        return _of_images(config)
+    rows, y = _read_labelled(config)
     shape = config.image_shape
     if shape is None and is_image(rows.shape[1:]):
         shape = rows.shape[1:]
@@ -66,9 +99,40 @@ def load(config: RunConfig) -> Source:
         raise ValueError(f"data: expected at least 2 rows, got {len(x)}")
     if shape is not None:
         check_image_shape(shape, x.shape[1])
-    order = data.epoch_order(len(x), config.of_model()["seed"], 0)
-    kept = max(1, len(x) // 10)
-    return Source(x[np.sort(order[kept:])], x[np.sort(order[:kept])], None, shape)
+    return _divided(x, None if y is None else as_own(y, "labels", len(x)), shape, config.of_model()["seed"])
+
+
+def _of_images(config: RunConfig) -> Source:
+    """The images of an archive, which says itself which of them are for testing and where their labels are."""
+    if config.labels is not None:
+        raise ValueError(f"labels: expected none, since a .npz file has them in an array y, got {config.labels!r}")
+    found = datasets.load_images(toml.to_path(config.data), dtype="uint8")
+    train, test = found.train, found.test
+    have_labels = is_labelled(train.y).any() or is_labelled(test.y).any()
+    if not len(test.x):
+        return _divided(train.x, train.y if have_labels else None, found.image_shape, config.of_model()["seed"])
+    labels = (train.y, test.y) if have_labels else (None, None)
+    return Source(train.x, test.x, labels[1], found.image_shape, labels[0])
+
+
+def _divided(x: np.ndarray, y: np.ndarray | None, shape: tuple[int, ...] | None, seed: int) -> Source:
+    """A tenth of the rows, drawn by the seed, is for testing."""
+    order = data.epoch_order(len(x), seed, 0)
+    train, test = (np.sort(part) for part in np.split(order, [max(1, len(x) // 10)])[::-1])
+    return Source(x[train], x[test], None if y is None else y[test], shape, None if y is None else y[train])
+
+
+def _read_labelled(config: RunConfig) -> tuple[np.ndarray, np.ndarray | None]:
+    """The rows of a file and their labels, if the run says where they are."""
+    expected = f"one of {', '.join(datasets.NAMES)}, a file .npz of images, or {KINDS}"
+    alone = config.labels is not None and labels.is_alone(config.labels)
+    if config.labels is None or alone:
+        rows = read(config.data, config.dataset, name="data", expected=expected)
+        return rows, labels.load_alone(toml.to_path(config.labels)) if config.labels is not None else None
+    if not labels.has_parts(config.data):
+        came = f"{config.labels!r} beside {config.data}"
+        raise ValueError(f"labels: expected {labels.KINDS}, or the name of a part of a .h5 or .csv file, got {came}")
+    return labels.load_with_labels(toml.to_path(config.data), config.dataset, config.labels)
 
 
 def read(path: str, dataset: str, *, name: str = "input", expected: str = KINDS) -> np.ndarray:

@@ -22,6 +22,7 @@ class Generator:
         self.backend = backend
         self.state = backend.from_host(np.array([arguments.seed(seed), 0], np.uint64), "uint64")
         self.first = self._stream = first
+        self.restarts = 0  # how often a step was begun
 
     @property
     def counter(self) -> int:
@@ -40,6 +41,7 @@ class Generator:
     def restart(self) -> None:
         """Begins a step: its first draw gets the first stream, whatever was drawn before."""
         self._stream = self.first
+        self.restarts += 1
 
     def advance(self) -> None:
         """Ends a step: the same draws give new numbers from here on."""

@@ -60,22 +60,24 @@ def is_bits(matrix: np.ndarray) -> bool:
     return bool(matrix.any())
 
 
-def as_labels(y: Any, name: str, n: int) -> np.ndarray:
-    """Labels as an int64 array (n,); floats are taken where every one is a whole number.
+def as_labels(y: Any, name: str, n: int | None) -> np.ndarray:
+    """Labels as an int64 array (n,), of any length if n is None; floats are taken where every one is a whole number.
 
     Raises:
         TypeError: `y` does not hold real numbers.
         ValueError: the shape is not (n,), or a value is not a whole number within int64.
     """
     given = reals(name, y)
-    if given.shape != (n,):
-        raise ValueError(f"{name}: expected shape ({n},), one label for each row, got shape {given.shape}")
+    if given.ndim != 1 or n not in (None, len(given)):
+        hint = f"; of one-hot rows give {name}.argmax(axis=1)" if given.ndim == 2 and given.shape[1] > 1 else ""
+        expected = f"{name}: expected shape ({'rows' if n is None else n},), one label for each row"
+        raise ValueError(f"{expected}, got shape {given.shape}{hint}")
     with np.errstate(all="ignore"):  # what does not survive the conversion is found by comparing
         labels = np.require(given, np.int64, ("C", "A"))
     wrong = np.flatnonzero(labels != given)
     if wrong.size:
         raise ValueError(
-            f"{name}: expected whole numbers within int64; {wrong.size} of {n} are not, "
+            f"{name}: expected whole numbers within int64, -1 for no label; {wrong.size} of {len(given)} are not, "
             f"the first is {given[wrong[0]]} at position {wrong[0]}"
         )
     return labels

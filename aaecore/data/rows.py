@@ -114,8 +114,11 @@ def picked(backend: Backend, rows: Rows, index: np.ndarray) -> Buffer:
     return out
 
 
-def moments(backend: Backend, rows: Rows) -> tuple[np.ndarray, float, int]:
-    """Mean (features,) and one standard deviation, of a feature on average, of rows spread over all, and how many."""
+def moments(backend: Backend, rows: Rows, *, each: bool = False) -> tuple[np.ndarray, np.ndarray | float, int]:
+    """Mean (features,) and standard deviation of rows spread over all, and how many these are.
+
+    One standard deviation, of a feature on average, or one of `each` feature.
+    """
     index = spread(rows, SAMPLE)
     chunks = [index[i : i + CHUNK] for i in range(0, len(index), CHUNK)]  # so that no copy grows with the data
 
@@ -123,5 +126,8 @@ def moments(backend: Backend, rows: Rows) -> tuple[np.ndarray, float, int]:
         return backend.to_host(picked(backend, rows, chunk)).astype(np.float64)
 
     mean = sum(part(chunk).sum(axis=0) for chunk in chunks) / len(index)
+    if each:
+        squares = sum(np.square(part(chunk) - mean).sum(axis=0) for chunk in chunks)
+        return np.asarray(mean), np.sqrt(squares / len(index)), len(index)
     square = sum(float(np.square(part(chunk) - mean).sum()) for chunk in chunks)
     return np.asarray(mean), float(np.sqrt(square / (len(index) * len(mean)))), len(index)

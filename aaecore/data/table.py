@@ -5,7 +5,7 @@ The columns lie on the device once. A stream is an order of the rows, a position
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,24 @@ class Column:
 
     `kind` is "numbers", "unit" (in [0, 1], or bytes that stand for 0..1) or "label" (one-hot, all zero without one).
     `otherwise` is what to do where numbers are out of that range, besides scaling them: it ends the message.
+    With `rest` the last feature of a label is no class: rows without a label have their one there.
     """
 
     features: int
     kind: str = "numbers"
     otherwise: str = ""
+    rest: bool = False
 
     def __post_init__(self) -> None:
         choice("kind", self.kind, KINDS)
+        if self.rest and (self.kind != "label" or self.features < 2):
+            expected = "rest: expected False but for labels of one class or more, and one feature besides"
+            raise ValueError(f"{expected}, got True for {self.features} features of kind {self.kind!r}")
+
+    @property
+    def classes(self) -> int:
+        """Of a label."""
+        return self.features - self.rest
 
     def demands(self) -> dict[str, Any]:
         """What `rows.as_rows` shall check of it."""
@@ -66,8 +76,9 @@ class Table:
 
 
 def as_table(
-    backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, name: str = "", who: str = "", whole: bool = False
-) -> Table:
+    backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, name: str = "", who: str = "", whole: bool = False,
+    as_classes: Callable[[Any, str], Any] = lambda y, name: y,
+) -> Table:  # fmt: skip
     """`x` (N, features) and labels `y` (N,) as a table; -1 is no label, and None none at all.
 
     Args:
@@ -78,6 +89,7 @@ def as_table(
         name: of the argument that both came in, if they came together.
         who: wants the table, for the message about labels that nobody takes.
         whole: whether it is a data set, and no batch of one; see `rows.as_rows`.
+        as_classes: gives the classes of `y`, whose name is its second argument, where users call them otherwise.
 
     Raises:
         ValueError, TypeError: bad data, or labels where no column takes them.
@@ -91,8 +103,11 @@ def as_table(
             came = f"labels of shape {np.shape(y)}"
             raise ValueError(f"{at_y}: expected None, since {who or 'this model'} takes no labels, got {came}")
         return Table({"x": rows}, NOBODY)
-    labels = np.full(len(rows), -1) if y is None else check_labels(y, at_y, len(rows), label.features)
-    one_hot = (labels[:, None] == np.arange(label.features)).view(np.uint8)
+    labels = np.full(len(rows), -1)
+    if y is not None:
+        labels = check_labels(as_classes(y, at_y), at_y, len(rows), label.classes)
+    ones = np.where(labels < 0, label.classes, labels) if label.rest else labels
+    one_hot = (ones[:, None] == np.arange(label.features)).view(np.uint8)
     return Table({"x": rows, LABEL: one_hot}, np.flatnonzero(labels >= 0))
 
 

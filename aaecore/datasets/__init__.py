@@ -1,9 +1,8 @@
-"""Named image sets: a sample of MNIST that comes with the package, and MNIST and Fashion-MNIST from IDX files."""
+"""Image sets: a sample of MNIST that comes with the package, MNIST, Fashion-MNIST and SVHN from files, and users'."""
 
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,13 +10,15 @@ from ..errors import DataError
 from ..files.hdf5 import fixed_attribute, load_hdf5, opened
 from ..files.idx import read_idx
 from ..files.reading import reading
+from . import svhn
+from .images import load_images
+from .sets import DATA_VARIABLE, HOW, Dataset, Split, check_dtype, places, split
 
-__all__ = ["Dataset", "Split", "load"]
+__all__ = ["DATA_VARIABLE", "Dataset", "Split", "load", "load_images"]
 
 SAMPLE = "mnist-sample"
 SAMPLE_FILE = "mnist_sample.h5"
 SAMPLE_ARRAYS = ("train/x", "train/y", "test/x", "test/y")
-DATA_VARIABLE = "AAECORE_DATA"
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 # Of the decompressed files, in the order of IDX_FILES: the gzip bytes differ from mirror to mirror.
@@ -32,52 +33,37 @@ IDX_MD5 = {
     ),
 }  # fmt: skip
 FOLDERS = {"mnist": ("MNIST/raw",), "fashion-mnist": ("FashionMNIST/raw",)}  # where torchvision keeps them
-NAMES = (SAMPLE, *IDX_MD5)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images `x` (N, pixels), float32 in [0, 1] or uint8, and their labels `y` (N,), int64."""
-
-    x: np.ndarray
-    y: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A named set of images with its training and test part; a row of `x` is an image of `image_shape`, row by row."""
-
-    name: str
-    train: Split
-    test: Split
-    image_shape: tuple[int, ...]
+NAMES = (SAMPLE, *IDX_MD5, *svhn.FILES)
 
 
 def load(name: str, folder: str | os.PathLike[str] | None = None, *, dtype: str = "float32") -> Dataset:
-    """Load a named set of 28 x 28 grey images with 10 classes.
+    """Load a named set of images with 10 classes: of 28 x 28 grey pixels, or of 32 x 32 coloured ones.
 
     Args:
         name: "mnist-sample" (comes with the package: 5000 + 1000 images of MNIST, each class equally often), or
-            "mnist" or "fashion-mnist" (60000 + 10000), read from their four IDX files, plain or .gz.
-        folder: where these files are, themselves or in a folder called `name`, or MNIST/raw or FashionMNIST/raw;
-            without it the environment variable AAECORE_DATA is used. The sample needs neither.
+            "mnist" or "fashion-mnist" (60000 + 10000), read from their four IDX files, plain or .gz; "svhn"
+            (73257 + 26032), read from train_32x32.mat and test_32x32.mat by SciPy, or "svhn-extra" (604388 + 26032),
+            with extra_32x32.mat besides, 1.9 GB as bytes and four times that as floats.
+        folder: where these files are, themselves or in a folder called `name`, or MNIST/raw, FashionMNIST/raw, svhn or
+            SVHN; without it the environment variable AAECORE_DATA is used. The sample needs neither.
         dtype: "float32" for pixels in [0, 1], the stored byte times float32(1/255), or "uint8" for 0..255.
 
     Raises:
         ValueError: the name or the dtype is not one of these.
         DataError: files are missing, damaged or not those of this set (their md5 is checked).
+        ImportError: SVHN without SciPy.
     """
     if name not in NAMES:
         raise ValueError(f"name: expected one of {', '.join(map(repr, NAMES))}, got {name!r}")
-    if dtype not in ("float32", "uint8"):
-        raise ValueError(f"dtype: expected 'float32' or 'uint8', got {dtype!r}")
-    train_x, train_y, test_x, test_y = _load_sample() if name == SAMPLE else _load_idx(name, folder)
-
-    def split(x: np.ndarray, y: np.ndarray) -> Split:
-        x = x.reshape(len(x), -1)
-        return Split(x if dtype == "uint8" else x.astype(np.float32) * np.float32(1 / 255), y.astype(np.int64))
-
-    return Dataset(name, split(train_x, train_y), split(test_x, test_y), image_shape=(28, 28))
+    check_dtype(dtype)
+    shape: tuple[int, ...] = (28, 28)
+    if name in svhn.FILES:
+        arrays, shape = svhn.load_svhn(name, folder), svhn.SHAPE
+    else:
+        arrays = _load_sample() if name == SAMPLE else _load_idx(name, folder)
+    train_x, train_y, test_x, test_y = arrays
+    train, test = split(train_x, train_y.astype(np.int64), dtype), split(test_x, test_y.astype(np.int64), dtype)
+    return Dataset(name, train, test, image_shape=shape)
 
 
 def sample_digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -114,15 +100,9 @@ def _load_sample() -> tuple[np.ndarray, ...]:
 
 
 def _load_idx(name: str, folder: str | os.PathLike[str] | None) -> tuple[np.ndarray, ...]:
-    root = os.fspath(folder) if folder is not None else os.environ.get(DATA_VARIABLE)
-    if not root:
-        raise DataError(
-            f"dataset {name!r} is read from the IDX files {', '.join(IDX_FILES)} (plain or .gz): "
-            f"give folder=... or set the environment variable {DATA_VARIABLE}"
-        )
-    places = [root, *(os.path.join(root, below) for below in (name, *FOLDERS[name]))]
+    looked_in = places(name, folder, f"IDX files {', '.join(IDX_FILES)} (plain or .gz)", FOLDERS[name])
     incomplete, error = [], None
-    for place in places:
+    for place in looked_in:
         files = [_find_idx(place, file) for file in IDX_FILES]
         if not all(files):
             names = ", ".join(wanted for wanted, found in zip(IDX_FILES, files, strict=True) if not found)
@@ -132,11 +112,8 @@ def _load_idx(name: str, folder: str | os.PathLike[str] | None) -> tuple[np.ndar
             return tuple(_read_checked(file, md5) for file, md5 in zip(files, IDX_MD5[name], strict=True) if file)
         except DataError as problem:  # MNIST and Fashion-MNIST share their file names: another place may be right
             error = error or problem
-    looked = "; ".join(incomplete) or f"none of {', '.join(IDX_FILES)} is in {', '.join(places)}"
-    raise error or DataError(
-        f"dataset {name!r} not found: {looked} (plain or .gz); "
-        f"give folder=... or set the environment variable {DATA_VARIABLE}"
-    )
+    looked = "; ".join(incomplete) or f"none of {', '.join(IDX_FILES)} is in {', '.join(looked_in)}"
+    raise error or DataError(f"dataset {name!r} not found: {looked} (plain or .gz); {HOW}")
 
 
 def _find_idx(place: str, file: str) -> str | None:

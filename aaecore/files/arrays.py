@@ -9,15 +9,13 @@ import os
 
 import numpy as np
 
-from ..arguments import shown
-from ..errors import DataError
 from . import atomic
 from .csv import load_csv
 from .hdf5 import load_hdf5, opened
 from .idx import read_idx
-from .reading import DAMAGED, reading
+from .npy import load_npy
+from .reading import DAMAGED
 
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 KINDS = "a file .h5, .npy, .csv or ...-ubyte[.gz]"
 
 
@@ -37,29 +35,6 @@ def load_array(path: str, dataset: str = "x", *, name: str = "input", expected: 
     if file.endswith(("ubyte", "ubyte.gz")):
         return read_idx(path)
     raise ValueError(f"{name}: expected {expected}, got {path!r}")
-
-
-def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
-    """The array of real numbers in a .npy file, which is not trusted: its header must fit what it holds.
-
-    Raises:
-        DataError: the file is missing, damaged or something else. The message names the file.
-    """
-    with reading(path, "NumPy file") as name, open(name, "rb") as file:
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
-            raise DataError(f"expected a NumPy file of version 1 or 2, got {'.'.join(map(str, version))}")
-        try:
-            shape, by_columns, dtype = _HEADERS[version](file)
-        except Exception as error:  # Python's parser reads it, and may raise anything
-            raise DataError(f"not a readable NumPy file: its header is damaged: {str(error)[:200]}") from error
-        if dtype.kind not in "buif":
-            raise DataError(f"expected real numbers, got dtype {dtype}")
-        needed, left = math.prod(shape) * dtype.itemsize, os.path.getsize(name) - file.tell()
-        if min(shape, default=0) < 0 or needed != left:
-            raise DataError(f"declares shape {shown(shape)} of {dtype}, {shown(needed)} bytes, but holds {left}")
-        values = np.fromfile(file, dtype, math.prod(shape))
-        return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
 
 
 def save_array(path: str | os.PathLike[str], array: np.ndarray, dataset: str) -> None:

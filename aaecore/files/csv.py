@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,7 +40,52 @@ def load_csv(path: str | os.PathLike[str], *, delimiter: str | None = None) -> n
             raise DataError(f"not a readable CSV file: {error}") from error
 
 
-def _read(name: str, delimiter: str | None) -> np.ndarray:
+def load_labelled_csv(path: str | os.PathLike[str], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a table of numbers and, of one more column, labels: (rows, columns) float64 and (rows,) int64 or strings.
+
+    The first line holds the names of the columns. Where all labels are whole numbers they are integers, and cells that
+    are empty are -1; else they are strings.
+
+    Raises:
+        DataError: as `load_csv`, or there is no column of that name, or no other, or two.
+    """
+    with reading(path, "CSV file") as name:
+        try:
+            head = _head(name, None)
+            names = [cell.strip() for cell in head.cells]
+            if names.count(column) != 1 or len(names) < 2:
+                raise DataError(f"expected one column {column!r} and others, got the first line {shown(head.cells)}")
+            if not head.more:
+                raise DataError("holds names of columns but no rows")
+            at = names.index(column)
+            return _table(name, head, head.cells, text=at), _as_labels(_texts(name, head, at))
+        except csv.Error as error:
+            raise DataError(f"not a readable CSV file: {error}") from error
+
+
+def _texts(name: str, head: _Head, column: int) -> list[str]:
+    """The cells of a column below its name."""
+    with open(name, encoding="utf-8-sig", newline="") as file:
+        rows = list(filter(_has_text, csv.reader(file, delimiter=head.delimiter)))[1:]
+    if any(len(row) != len(head.cells) for row in rows):
+        raise _located(name, head, head.cells, column)
+    return [row[column].strip() for row in rows]
+
+
+def _as_labels(cells: Sequence[str]) -> np.ndarray:
+    if any(cells) and all(_is_number(cell) and float(cell).is_integer() for cell in cells if cell):
+        return np.array([int(float(cell)) if cell else -1 for cell in cells], np.int64)
+    return np.array(cells, str)
+
+
+class _Head(NamedTuple):
+    delimiter: str
+    cells: list[str]  # of the first line
+    lines: int  # that it takes, with empty ones before it
+    more: bool  # whether there are others
+
+
+def _head(name: str, delimiter: str | None) -> _Head:
     with open(name, encoding="utf-8-sig", newline="") as file:  # a byte order mark is no part of the first name
         first = next((line for line in file if line.strip()), "")
         delimiter = next((d for d in _DELIMITERS if d in first), ",") if delimiter is None else delimiter
@@ -48,21 +95,35 @@ def _read(name: str, delimiter: str | None) -> np.ndarray:
         cells = next(rows, None)
         if cells is None:
             raise DataError("is empty: expected rows of numbers")
-        begun, named, more = lines.line_num, _are_names(cells), next(rows, None) is not None
-        if not cells[0].strip() and (named or _count_up(cells[1:])):
-            got = f"line {begun}, column 1: expected a name, got {shown(cells[0])}"
-            raise DataError(f"{got}; row numbers? write it with index=False")
-        if named and not more:
-            raise DataError("holds names of columns but no rows")
-        names = cells if named or (more and len(cells) > 2 and _count_up(cells)) else None
-        begun = 0 if names is None else begun
+        head = _Head(delimiter, cells, lines.line_num, next(rows, None) is not None)
+    if not cells[0].strip() and (_are_names(cells) or _count_up(cells[1:])):
+        got = f"line {head.lines}, column 1: expected a name, got {shown(cells[0])}"
+        raise DataError(f"{got}; row numbers? write it with index=False")
+    return head
+
+
+def _read(name: str, delimiter: str | None) -> np.ndarray:
+    head = _head(name, delimiter)
+    named = _are_names(head.cells)
+    if named and not head.more:
+        raise DataError("holds names of columns but no rows")
+    count_up = head.more and len(head.cells) > 2 and _count_up(head.cells)
+    return _table(name, head, head.cells if named or count_up else None)
+
+
+def _table(name: str, head: _Head, names: list[str] | None, text: int | None = None) -> np.ndarray:
+    """The numbers of all columns but that of `text`; with names the first line is none of them."""
     read = partial(np.loadtxt, quotechar='"', comments=None, encoding="utf-8-sig", ndmin=2)
+    columns = [i for i in range(len(head.cells)) if i != text]
+    used = None if text is None else columns  # of all columns it finds lines that have more by itself
     try:
-        table: np.ndarray = read(name, delimiter=delimiter, skiprows=begun)
+        table: np.ndarray = read(
+            name, delimiter=head.delimiter, skiprows=0 if names is None else head.lines, usecols=used
+        )
     except ValueError:
-        raise _located(name, delimiter, len(cells), names) from None
-    if table.shape[1] != len(cells):
-        raise _located(name, delimiter, len(cells), names)
+        raise _located(name, head, names, text) from None
+    if table.shape[1] != len(columns):
+        raise _located(name, head, names, text)
     return table
 
 
@@ -100,17 +161,18 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell  # which Python takes between digits
 
 
-def _located(name: str, delimiter: str, columns: int, names: list[str] | None) -> DataError:
-    """What is wrong with the first line that is no row of `columns` numbers."""
+def _located(name: str, head: _Head, names: list[str] | None, text: int | None) -> DataError:
+    """What is wrong with the first line that is no row of numbers, but in the column of `text`."""
+    columns = len(head.cells)
     with open(name, encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter)
+        lines = csv.reader(file, delimiter=head.delimiter)
         for n, row in enumerate(filter(_has_text, lines)):
             if n == 0 and names is not None:
                 continue
             if len(row) != columns:
                 return DataError(f"line {lines.line_num}: expected {columns} columns, got {len(row)}")
             for i, cell in enumerate(row):
-                if not _is_number(cell):
+                if i != text and not _is_number(cell):
                     where = f"column {i + 1}" + (f" ({names[i]})" if names is not None else "")
                     return DataError(f"line {lines.line_num}, {where}: expected a number, got {shown(cell)}")
     return DataError("expected rows of numbers, all of the same length")

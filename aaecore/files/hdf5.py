@@ -49,7 +49,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[h5py.File, int]]:
 
 def load_hdf5(
     path: str | os.PathLike[str], dataset: str = "x", *, allow_external: bool = False, allow_sparse: bool = False,
-    max_bytes: int = MAX_BYTES,
+    texts: bool = False, max_bytes: int = MAX_BYTES,
 ) -> np.ndarray:  # fmt: skip
     """Read one dataset of numbers whole into memory: (N, ...) becomes (N, product of the rest); (N,) stays 1-D.
 
@@ -64,6 +64,7 @@ def load_hdf5(
         allow_external: follow external links, virtual datasets and external storage into other files; for the last
             two only `max_bytes` bounds the size.
         allow_sparse: take a larger one as well, and one that was never written at all; only `max_bytes` bounds it then.
+        texts: take strings of fixed length as well, as bytes.
         max_bytes: refuse a dataset that is larger in memory.
 
     Returns:
@@ -85,7 +86,7 @@ def load_hdf5(
         else:
             f, size = stack.enter_context(opened(file))
         source = _find_dataset(f, dataset, allow_external)
-        _check_dataset(source, dataset, allow_external, max_bytes)
+        _check_dataset(source, dataset, allow_external, max_bytes, texts)
         if not (allow_sparse or source.is_virtual or source.external):
             _check_stored(source, dataset, size)
         values = np.empty(source.shape, source.dtype.newbyteorder("="))
@@ -169,11 +170,15 @@ def fixed_attribute(root: Any, name: str, dtype: str) -> Any:
     return value[()]
 
 
-def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_bytes: int) -> None:
+def _check_dataset(source: h5py.Dataset, name: str, allow_external: bool, max_bytes: int, texts: bool) -> None:
     """Refuse what cannot be read safely; only the header has been read so far."""
     if (source.is_virtual or bool(source.external)) and not allow_external:
         raise DataError(f"dataset {name!r} keeps its values in other files; pass allow_external=True if you trust it")
-    if source.dtype.kind not in "buif":
+    if texts and source.dtype.kind == "O":  # HDF5 runs for ever in a damaged heap
+        raise DataError(
+            f"dataset {name!r}: expected numbers or strings of fixed length (np.asarray(y, 'S')), got others"
+        )
+    if source.dtype.kind not in ("buifS" if texts else "buif"):
         raise DataError(f"dataset {name!r}: expected real numbers, got dtype {source.dtype}")
     if not source.shape or 0 in source.shape:
         raise DataError(f"dataset {name!r}: expected rows, got shape {source.shape}")

@@ -4,9 +4,10 @@ Tensors are (batch, features). Losses are scalars of shape (1,): a sum over feat
 `weight`; the loss and its gradient are made in one pass.
 """
 
+from .classes import add_heads, head_hinge, softmax, softmax_cross_entropy
 from .divergences import gaussian_kl, gaussian_negative_entropy, mixture_nll
 from .gaussian import gaussian_sample
-from .joining import concat
+from .joining import concat, rows
 from .linear import activation_code, linear
 from .losses import (
     above_entropy,
@@ -18,11 +19,13 @@ from .losses import (
     pull,
     weighted,
 )  # fmt: skip
-from .noise import noisy
+from .noise import dropout, noisy, towards, translate
+from .normalise import batch_norm, batch_norm_with
 from .tensor import Function, Parameter, Tensor, backward
 
 __all__ = [
-    "Function", "Parameter", "Tensor", "above_entropy", "activation_code", "adversarial_bce", "backward",
-    "bce_with_logits", "combined", "concat", "difference_penalty", "gaussian_kl", "gaussian_negative_entropy",
-    "gaussian_sample", "half_squared_error", "linear", "mixture_nll", "noisy", "pull", "weighted",
+    "Function", "Parameter", "Tensor", "above_entropy", "activation_code", "add_heads", "adversarial_bce", "backward",
+    "batch_norm", "batch_norm_with", "bce_with_logits", "combined", "concat", "difference_penalty", "dropout",
+    "gaussian_kl", "gaussian_negative_entropy", "gaussian_sample", "half_squared_error", "head_hinge", "linear",
+    "mixture_nll", "noisy", "pull", "rows", "softmax", "softmax_cross_entropy", "towards", "translate", "weighted",
 ]  # fmt: skip

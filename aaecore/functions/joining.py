@@ -1,4 +1,4 @@
-"""Joins tensors side by side, or one below the other."""
+"""Joins tensors side by side, or one below the other, and takes rows of them."""
 
 from __future__ import annotations
 
@@ -56,3 +56,38 @@ def concat(tensors: tuple[Tensor, ...] | list[Tensor], axis: int = 1) -> Tensor:
     if len({t.shape[1 - axis] for t in tensors}) != 1:
         raise ValueError(f"concat: sizes along axis {1 - axis} differ: {[t.shape for t in tensors]}")
     return _Concat(tuple(tensors), axis).forward()
+
+
+class _Rows(Function):
+    """Rows of a tensor: a view of its memory. Its gradient is added to those rows of the tensor's."""
+
+    def __init__(self, x: Tensor, begin: int, end: int) -> None:
+        super().__init__(x)
+        self.x, self.begin, self.end = x, begin, end
+
+    def forward(self) -> Tensor:
+        return self.result(self.x.buffer.rows(self.begin, self.end))
+
+    def backward(self, gradient: Buffer, gradients: Gradients) -> None:
+        launch = self.x.backend.launch
+
+        def rows_gradient(whole: Buffer, beta: int) -> None:
+            rows = whole.rows(self.begin, self.end)
+            for other in (whole.rows(0, self.begin), whole.rows(self.end, len(whole))) if not beta else ():
+                if other.size:
+                    launch("fill", (other,), (other.size,), (0.0,))
+            launch("copy", (gradient, rows), (rows.size, beta))
+
+        gradients.contribute(self.x, rows_gradient, before_activation=False)
+
+
+def rows(x: Tensor, begin: int, end: int) -> Tensor:
+    """Rows `begin` to `end` of x (B, N): the same memory.
+
+    Raises:
+        ValueError: rows that are not there. TypeError: no Tensor.
+    """
+    check_tensors(x=x)
+    if len(x.shape) != 2 or not 0 <= begin <= end <= x.shape[0]:
+        raise ValueError(f"rows: expected 0 <= begin <= end <= {x.shape[0]}, got {begin} and {end}")
+    return _Rows(x, begin, end).forward()

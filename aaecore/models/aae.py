@@ -11,7 +11,6 @@ from dataclasses import KW_ONLY, replace
 from typing import ClassVar
 
 from .. import priors
-from ..core.random import Generator
 from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull
 from ..nn import Standardise
 from ..options import COUNT, COUNTS, SWITCH, number, one_of, option
@@ -40,6 +39,8 @@ class AAE(Autoencoder):
         discriminator_hidden: features of the discriminator's hidden layers; those of the encoder by default.
         standardise: the networks take x without its mean, and codes too, both in a common unit: of the data that
             training begins with, and of the prior. So a wide prior trains as a narrow one does.
+        standardise_each: each feature of the data has a unit of its own, and the loss is in these units, as in the
+            paper for faces and house numbers. For a linear output; what goes in and comes out is as the data are.
         generator_weight: > 0 minimises reconstruction + weight * left * generator in one update, where `left` is what
             the batch leaves to reconstruct, a number; the generator's rate beside the reconstruction's scales it. 0
             gives the generator a phase of its own after the discriminator's, as in the paper.
@@ -94,16 +95,28 @@ class AAE(Autoencoder):
         return {"generator_weight": (weight, "generator", "reconstruction")} if weight else {}
 
     def step(self, batch: Batch) -> Iterator[Losses]:
-        real = self.in_units(batch.draw("z"))
+        real = self.in_units(self.real(batch))
         yield from (self._together if self.generator_weight else self._in_turn)(batch, real)
+
+    def real(self, batch: Batch) -> Tensor:
+        """Samples of the prior, (B, latent_dim), that the codes of a batch are told apart from."""
+        return batch.draw("z")
+
+    def decoded(self, z: Tensor, batch: Batch) -> Tensor:
+        """What the decoder makes of the codes of a batch, while training."""
+        return self.decoder(z, rng=batch.rng)
+
+    def judged(self, z: Tensor, batch: Batch) -> Tensor:
+        """The discriminator's logits of codes, (B, 1), or of samples of the prior and then codes, (2 B, 1)."""
+        return self.discriminator(z, rng=batch.rng)
 
     def _in_turn(self, batch: Batch, real: Tensor) -> Iterator[Losses]:
         """The phases of the paper."""
-        yield "reconstruction", self.distance(self.decoder(self.code(batch.x, batch.rng)), batch.x)
+        yield "reconstruction", self.distance(self.decoded(self.code(batch.x, batch.rng), batch), batch.x)
 
         z = self.code(batch.x, batch.rng)  # the encoder has moved; both sides of the game see this code
-        yield "discriminator", *self._told_apart(real, z.detach(), batch.rng)
-        yield "generator", adversarial_bce(self.discriminator(z), real=len(batch))
+        yield "discriminator", *self._told_apart(real, z.detach(), batch)
+        yield "generator", adversarial_bce(self.judged(z, batch), real=len(batch))
 
     def _together(self, batch: Batch, real: Tensor) -> Iterator[Losses]:
         """One update of the encoder for both of its losses, whose gradients so have a common measure.
@@ -113,19 +126,19 @@ class AAE(Autoencoder):
         scale of the data nor how many features they have changes how the two compare.
         """
         z = self.code(batch.x, batch.rng)
-        reconstruction = self.distance(self.decoder(z), batch.x)
-        generator = adversarial_bce(self.discriminator(z), real=len(batch))
+        reconstruction = self.distance(self.decoded(z, batch), batch.x)
+        generator = adversarial_bce(self.judged(z, batch), real=len(batch))
         pulled = pull(generator, self.left(reconstruction, len(batch)), batch.dial("generator_weight"))
         yield "reconstruction", reconstruction, pulled
-        yield "discriminator", *self._told_apart(real, z.detach(), batch.rng)
+        yield "discriminator", *self._told_apart(real, z.detach(), batch)
         yield "generator", generator
 
-    def _told_apart(self, real: Tensor, code: Tensor, rng: Generator) -> tuple[Tensor, ...]:
+    def _told_apart(self, real: Tensor, code: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """The discriminator's loss, and what keeps it smooth."""
         both = concat((real, code), axis=0)
-        logits = self.discriminator(both)
+        logits = self.judged(both, batch)
         loss = adversarial_bce(logits, real=real.shape[0])
         if not self.gradient_penalty:
             return (loss,)
-        beside = self.discriminator(noisy(both, rng, NEAR))
+        beside = self.judged(noisy(both, batch.rng, NEAR), batch)
         return loss, *difference_penalty(logits, beside, self.gradient_penalty / NEAR**2)

@@ -5,7 +5,7 @@ Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, overload
 
@@ -18,14 +18,19 @@ from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, picked, sprea
 from ..data.table import Column, Table
 from ..functions import above_entropy, bce_with_logits, combined, half_squared_error, weighted
 from ..functions.tensor import Tensor
-from ..options import COUNT, COUNTS, SWITCH, one_of, option
+from ..options import COUNT, COUNTS, SWITCH, number, one_of, option
 from ..priors import HostSampler, Normal, Prior, as_prior
+from .batch import Batch
 from .health import SAMPLE, Health, advice
 from .model import Model
 from .posteriors import Posterior
 
 STANDARDISE = "networks work with data and codes without their mean, in a common unit"
 OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
+NORMED = {  # batch norm of encoder and decoder, see `nn.MLP`
+    "none": ("none", "none"), "encoder": ("hidden", "none"), "hidden": ("hidden", "hidden"), "all": ("all", "all"),
+}  # fmt: skip
+REFRESHED = 10_000  # rows that recomputed moments are taken of
 
 
 def _logit(mean: np.ndarray) -> np.ndarray:
@@ -55,6 +60,26 @@ class Autoencoder(Model, _Declared):
         one_of(*OUTPUTS), "of the decoder: sigmoid or linear; fits reconstruction", default=None
     )
     standardise: bool = option(SWITCH, STANDARDISE, default=False)
+    standardise_each: bool = option(
+        SWITCH, "the unit of the data is of each feature, and so are losses; for a linear output", default=False
+    )
+    input_noise: float = option(
+        number(0.0), "standard deviation of noise on what the encoder takes while training", default=0.0
+    )
+    input_dropout: float = option(
+        number(0.0, 1.0), "probability with which a number that the encoder takes is 0 while training", default=0.0
+    )
+    batch_norm: str = option(
+        one_of(*NORMED), "none, or in hidden layers of the encoder, in all hidden layers, or in all layers",
+        default="none",
+    )  # fmt: skip
+    batch_statistics: str = option(
+        one_of("running", "recomputed"), "of batch norm for evaluation: a running average of batches, or those of rows "
+        "as they are, recomputed after every epoch", default="running",
+    )  # fmt: skip
+    average: float = option(
+        number(0.0, 1.0), "decay of a moving average of the weights, which evaluation uses; 0 for none", default=0.0
+    )
 
     def complete(self) -> None:
         self.prior = Normal() if self.prior is None else self.prior
@@ -64,17 +89,37 @@ class Autoencoder(Model, _Declared):
             raise ValueError(
                 "output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'"
             )
+        if self.standardise_each and (self.output != "linear" or not self.standardise):
+            came = f"standardise={self.standardise}, output={self.output!r}"
+            raise ValueError(f"standardise_each: expected standardise=True, output='linear' besides, got {came}")
 
     def build_autoencoder(self, q: Posterior) -> None:
         """Makes the two networks for a posterior q(z|x)."""
         self.q = q
         self.healths: dict[int, Health] = {}  # by how many codes are looked at
-        self.inputs = nn.Standardise(self.backend, self.input_dim) if self.standardise else None
-        self.codes: nn.Standardise | None = None  # of models that work in units of the prior
-        self.encoder = self.mlp(q.inputs(self.input_dim), *self.hidden, q.outputs())
+        self.inputs = self.units_of_data()
+        self.codes: nn.Units | None = None  # of models that work in units of the prior
+        self.encoder = self.mlp(q.inputs(self.input_dim), *self.hidden, q.outputs(), **self.of_encoder())
+        self.build_decoder(self.latent_dim)
+        self.keep_averages("encoder", "decoder")
+
+    def units_of_data(self) -> nn.Units | None:
+        """What the networks take instead of data as they are."""
+        units = nn.StandardiseEach if self.standardise_each else nn.Standardise
+        return units(self.backend, self.input_dim) if self.standardise else None
+
+    def of_encoder(self) -> dict[str, Any]:
+        """The settings of a network that takes data."""
+        return {
+            "batch_norm": NORMED[self.batch_norm][0], "noise": self.input_noise, "dropout": self.input_dropout,
+        }  # fmt: skip
+
+    def build_decoder(self, features: int) -> None:
+        """Makes the network that takes so many features."""
         # The cross-entropy works on logits, so its decoder has no output activation; `decode` applies the sigmoid.
         activation = OUTPUTS[str(self.output)] if self.reconstruction == "mse" else "identity"
-        self.decoder = self.mlp(self.latent_dim, *reversed(self.hidden), self.input_dim, output=activation)
+        sizes = (features, *reversed(self.hidden), self.input_dim)
+        self.decoder = self.mlp(*sizes, output=activation, batch_norm=NORMED[self.batch_norm][1])
 
     def columns(self) -> dict[str, Column]:
         if self.output == "linear":
@@ -96,14 +141,15 @@ class Autoencoder(Model, _Declared):
             if self.writes.count != self.untouched:
                 self.forget()
                 return
-            mean, std, rows = moments(self.backend, x)
+            mean, std, rows = moments(self.backend, x, each=self.standardise_each)
             of_prior = self.priors()["z"][0].moments(self.latent_dim)
             with self.owner.whole:  # they belong together
                 try:
                     if self.codes is not None:
                         self.codes.set("prior", *of_prior, rows)
                     if "decoder" in moving and self.output == "sigmoid":
-                        self.backend.upload(self.decoder.layers[-1].bias.buffer, _logit(mean))
+                        for decoder in {self.decoder, self.final("decoder")}:
+                            self.backend.upload(decoder.offset.buffer, _logit(mean))
                     self.inputs.set("x", mean, std, rows)  # in the end: after an interrupt all of it is done again
                 finally:
                     self.untouched = self.writes.count  # nobody else changed anything
@@ -127,9 +173,47 @@ class Autoencoder(Model, _Declared):
         """Codes as users have them."""
         return z if self.codes is None else self.codes.back(z)
 
-    def code(self, x: Tensor, rng: Generator, *, sample: bool = True) -> Tensor:
-        """A draw of q(z|x) in the networks' units on the device, with history; or without `sample` its centre."""
-        return self.q.code(self.encoder, self.seen(x), rng, sample=sample)
+    def code(self, x: Tensor, rng: Generator, *, sample: bool = True, train: bool = True) -> Tensor:
+        """A draw of q(z|x) in the networks' units on the device, with history; or without `sample` its centre.
+
+        Without `train` of the networks as they are evaluated.
+        """
+        encoder = self.encoder if train else self.final("encoder")
+        return self.q.code(encoder, self.seen(x), rng, sample=sample, train=train)
+
+    # --- what evaluation uses -----------------------------------------------------------------------
+
+    def keep_averages(self, *names: str) -> None:
+        """Makes networks that follow those of these names, if the model averages its weights."""
+        for name in names if self.average else ():
+            setattr(self, f"{name}_average", getattr(self, name).copied())
+
+    def final(self, name: str) -> nn.MLP:
+        """The network of a name as it is evaluated: of averaged weights, where the model has them."""
+        network: nn.MLP = getattr(self, f"{name}_average" if self.average else name)
+        return network
+
+    def dials(self) -> dict[str, Callable[[int], float]]:
+        # At first a mean of all weights so far: what the seed gave is forgotten at once.
+        return {"average": lambda step: max(1 - self.average, 1 / (step + 1))} if self.average else {}
+
+    def settle(self, batch: Batch) -> None:
+        networks = {name: net for name, net in self.networks.items() if isinstance(net, nn.MLP)}
+        for name, network in networks.items():
+            network.keep_moments()
+            if average := networks.get(f"{name}_average"):
+                average.follow(network, batch.dial("average"))
+
+    def refresh(self, x: Rows) -> None:
+        if self.batch_norm != "none" and self.batch_statistics == "recomputed":
+            index = spread(x, REFRESHED)
+            parts = [index[i : i + CHUNK] for i in range(0, len(index), CHUNK)]
+            self.set_moments([self.seen(Tensor(picked(self.backend, x, part))) for part in parts])
+
+    def set_moments(self, seen: list[Tensor]) -> None:
+        """Sets the moments of layers with batch norm to those that rows give, as the encoder takes them."""
+        codes = self.final("encoder").set_moments(seen)
+        self.final("decoder").set_moments(codes)
 
     def distance(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Between x and what the decoder made: summed over features, a mean over the batch."""
@@ -160,7 +244,11 @@ class Autoencoder(Model, _Declared):
         if type(self).distance is not Autoencoder.distance:  # a formula of its own: row by row
             rows = ((Tensor(t.buffer.rows(i, i + 1)) for t in (decoded, x)) for i in range(len(x.buffer)))
             return np.array([float(self.distance(*row)) for row in rows])
-        y, target = self._shown(decoded).numpy().astype(np.float64), x.numpy().astype(np.float64)
+        if self.standardise_each and self.inputs is not None:
+            shown, seen = decoded, self.inputs(x)
+        else:
+            shown, seen = self._shown(decoded), x
+        y, target = shown.numpy().astype(np.float64), seen.numpy().astype(np.float64)
         each = np.logaddexp(0, y) - target * y if self.reconstruction == "bce" else (y - target) ** 2 / 2
         return each.sum(axis=1)
 
@@ -173,20 +261,22 @@ class Autoencoder(Model, _Declared):
         def code(chunk: Tensor) -> Tensor:
             if sample:
                 self.sampler.advance()
-            return self._back(self.code(chunk, self.sampler, sample=sample))
+            return self._back(self.code(chunk, self.sampler, sample=sample, train=False))
 
-        rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range: outliers have codes too
-        return map_chunks(self.backend, code, rows, self.latent_dim)
+        return map_chunks(self.backend, code, self.rows_of(x), self.latent_dim)
+
+    def rows_of(self, x: Any) -> Rows:
+        """Rows to encode: of any range, since outliers have codes too."""
+        return as_rows(self.backend, x, "x", self.input_dim)
 
     def decode(self, z: Any) -> Any:
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
         rows = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
-        output = OUTPUTS[str(self.output)]
+        return map_chunks(self.backend, lambda z: self.shown(self.in_units(z)), rows, self.input_dim)
 
-        def decode(z: Tensor) -> Tensor:
-            return self._shown(self.decoder(self.in_units(z), output))
-
-        return map_chunks(self.backend, decode, rows, self.input_dim)
+    def shown(self, z: Tensor) -> Tensor:
+        """What the decoder makes of what it takes, as it is evaluated, looking like the data."""
+        return self._shown(self.final("decoder")(z, OUTPUTS[str(self.output)]))
 
     def reconstruct(self, x: Any) -> Any:
         """decode(encode(x)): on the scale of floats. uint8 rows stand for 0..1, so compare with ``x / 255``."""
@@ -220,10 +310,10 @@ class Autoencoder(Model, _Declared):
             ValueError, TypeError: bad data, or another reduction.
         """
         choice("reduction", reduction, ("mean", "none"))
-        rows = self.check_data(x, "x")
+        rows, decoder = self.check_data(x, "x"), self.final("decoder")
         if reduction == "none":
-            return np.concatenate([self.distances(self.decoder(z), x) for x, z in self._coded(rows)])
-        total = sum(float(self.distance(self.decoder(z), x)) * x.shape[0] for x, z in self._coded(rows))
+            return np.concatenate([self.distances(decoder(z), x) for x, z in self._coded(rows)])
+        total = sum(float(self.distance(decoder(z), x)) * x.shape[0] for x, z in self._coded(rows))
         return total / len(rows)
 
     def score_samples(self, x: Any, by: str = "reconstruction") -> np.ndarray:
@@ -242,26 +332,32 @@ class Autoencoder(Model, _Declared):
         choice("by", by, ("reconstruction", "discriminator") if discriminator else ("reconstruction",))
         if by == "reconstruction":
             return -self.evaluate(x, "none")
-        rows = as_rows(self.backend, x, "x", self.input_dim)  # of any range, as in `encode`
-        scores = [discriminator(z).numpy()[:, 0] for _, z in self._coded(rows)]
+        scores = [discriminator(z).numpy()[:, 0] for _, z in self._coded(self.rows_of(x))]
         return np.concatenate(scores).astype(np.float64)
 
     def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows, a chunk at a time, and their codes at the centre of the posterior."""
         for start in range(0, len(rows), CHUNK):
             chunk = Tensor(to_floats(self.backend, rows, start, min(start + CHUNK, len(rows))))
-            yield chunk, self.code(chunk, self.sampler, sample=False)
+            yield chunk, self.code(chunk, self.sampler, sample=False, train=False)
 
     def health(self, x: Rows) -> dict[str, float]:
         """How well draws of the codes of some rows keep to the prior; see `health.Health.measure`."""
-        index = spread(x, SAMPLE)
-        n = len(index)
+        looked_at = self.looked_at(x)
+        n = looked_at.shape[0]
         if n not in self.healths:
             rng = Generator(self.backend, self.seed, first=1 << 17)  # of its own: nobody else's numbers change
             self.healths[n] = Health(*(self._drawn(rng, n) for _ in range(5)))
         rng = Generator(self.backend, self.seed, first=1 << 18)  # the same numbers at every look
-        z = self._back(self.code(Tensor(picked(self.backend, x, index)), rng))
-        return self.healths[n].measure(z.numpy())
+        return self.healths[n].measure(self.measured(looked_at, rng).numpy())
+
+    def looked_at(self, x: Rows) -> Tensor:
+        """Some rows, spread over all."""
+        return Tensor(picked(self.backend, x, spread(x, SAMPLE)))
+
+    def measured(self, x: Tensor, rng: Generator) -> Tensor:
+        """The codes that are measured against the prior."""
+        return self._back(self.code(x, rng, train=False))
 
     def _drawn(self, rng: Generator, n: int) -> np.ndarray:
         """(n, latent_dim) samples of the prior on the host."""

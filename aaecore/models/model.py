@@ -108,6 +108,10 @@ class Model(ABC):
     _: KW_ONLY
     activation: str = option(one_of(*ACTIVATIONS), "of the hidden layers", default="relu")
     precision: str = option(TEXT, "of the matrix products: fp32, bf16, or tf32 on a GPU", default="fp32")
+    init: str = option(
+        one_of(*nn.INITS), "of the weights: uniform as in PyTorch, normal (std 0.01) as in the paper, or he",
+        default="uniform",
+    )  # fmt: skip
     device: str = option(TEXT, "cpu, cuda or cuda:<number> for a GPU, or reference for float64 NumPy", default="cpu")
     # Any: None is taken too, which draws a seed; a finished model has a number.
     seed: int | Any = option(SEED, "of weights, noise and the order of the data", default=0)  # noqa: RUF009
@@ -169,6 +173,13 @@ class Model(ABC):
         """Scalars of a step by name, each a pure function of the steps made before it; see `Batch.dial`."""
         return {}
 
+    def as_classes(self, y: Any, name: str, *, first: bool = False) -> Any:
+        """The classes that a user's labels stand for, to be checked; see `labelled.Labelled`."""
+        return y
+
+    def keep_labels(self, y: Any, *, first: bool) -> None:  # noqa: B027 (a hook)
+        """Calls the classes as in `y`, checked labels that it learns from; in a `first` look there may be new ones."""
+
     def begin(self, x: Rows, moving: Collection[str]) -> None:
         """Takes from the first rows to train on what the model must know of data.
 
@@ -182,6 +193,12 @@ class Model(ABC):
     def ratios(self) -> dict[str, tuple[float, str, str]]:
         """Dials that are a number times the rate of one phase by that of another: (number, phase, phase) by name."""
         return {}
+
+    def settle(self, batch: Batch) -> None:  # noqa: B027 (a hook)
+        """Launches what follows the last update of a step: averages of weights, moments of batches."""
+
+    def refresh(self, x: Rows) -> None:  # noqa: B027 (a hook)
+        """Renews statistics that only evaluation uses, at the end of an epoch; `x` are the rows that it trained on."""
 
     def validate(self, table: Table) -> dict[str, float]:
         """What the history says of data that are not trained on; nothing by default."""
@@ -220,9 +237,14 @@ class Model(ABC):
             for name in rows.columns:
                 choice(f"stream {stream!r}: columns", name, list(self.columns()))
 
-    def mlp(self, *sizes: int, output: str = "identity") -> nn.MLP:
-        """A network of the model's activation and precision; its weights are the next ones that the seed gives."""
-        return nn.MLP(self.backend, sizes, self.activation, output, self.precision, rng=self._initial)
+    def mlp(self, *sizes: int, output: str = "identity", **settings: Any) -> nn.MLP:
+        """A network of the model's activation, precision and init; its weights are the next ones that the seed gives.
+
+        `settings` are those of `nn.MLP`: batch_norm, noise, dropout, last.
+        """
+        return nn.MLP(
+            self.backend, sizes, self.activation, output, self.precision, rng=self._initial, init=self.init, **settings
+        )  # fmt: skip
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -286,8 +308,10 @@ class Model(ABC):
             RuntimeError: another thread trains the model, or it was called in the middle of a step.
         """
         with self.owner.setting("load_state_dict"):
-            missing = isinstance(values, Mapping) and not set(self.statistics) & set(values)
-            nn.load_state_dict(self.parameters if missing else self.tensors, values, self.check_statistics)
+            units = {n for k, net in self.networks.items() if net.optional for n in net.named_statistics(f"{k}.")}
+            missing = isinstance(values, Mapping) and not units & set(values)
+            wanted = {name: t for name, t in self.tensors.items() if not (missing and name in units)}
+            nn.load_state_dict(wanted, values, self.check_statistics)
             self.untouched, self.begun = self.writes.count, False
             if missing:
                 self.forget()

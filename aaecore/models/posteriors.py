@@ -30,15 +30,18 @@ class Posterior(ABC):
         return self.latent_dim
 
     @abstractmethod
-    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool) -> Tensor:
-        """(B, latent_dim) codes of x (B, input_dim): a draw, or without `sample` the centre of the posterior."""
+    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool, train: bool = False) -> Tensor:
+        """(B, latent_dim) codes of x (B, input_dim): a draw, or without `sample` the centre of the posterior.
+
+        With `train` the encoder does what it does while training, such as dropout.
+        """
 
 
 class Deterministic(Posterior):
     """z = f(x): the stochasticity of q(z) is that of the data."""
 
-    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool) -> Tensor:
-        return encoder(x)
+    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool, train: bool = False) -> Tensor:
+        return encoder(x, rng=generator if train else None)
 
 
 class Gaussian(Posterior):
@@ -47,8 +50,8 @@ class Gaussian(Posterior):
     def outputs(self) -> int:
         return 2 * self.latent_dim
 
-    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool) -> Tensor:
-        params = encoder(x)
+    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool, train: bool = False) -> Tensor:
+        params = encoder(x, rng=generator if train else None)
         if sample:
             return self.draw(params, generator)
         mean = x.backend.empty((x.shape[0], self.latent_dim))
@@ -67,9 +70,9 @@ class Universal(Posterior):
     def inputs(self, input_dim: int) -> int:
         return input_dim + self.noise_dim
 
-    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool) -> Tensor:
+    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool, train: bool = False) -> Tensor:
         noise = generator.normal((x.shape[0], self.noise_dim), 0.0, 1.0 if sample else 0.0)
-        return encoder(concat((x, Tensor(noise)), axis=1))
+        return encoder(concat((x, Tensor(noise)), axis=1), rng=generator if train else None)
 
 
 POSTERIORS: dict[str, type[Posterior]] = {"deterministic": Deterministic, "gaussian": Gaussian, "universal": Universal}

@@ -67,14 +67,14 @@ class VAE(Autoencoder):
         def weight(step: int) -> float:
             return self.kl_weight * min(step / self.warm_up, 1.0) if self.warm_up else self.kl_weight
 
-        return {"kl_weight": weight}
+        return super().dials() | {"kl_weight": weight}
 
     def step(self, batch: Batch) -> Iterator[Losses]:
-        params = self.encoder(self.seen(batch.x))  # [mean | log variance]
+        params = self.encoder(self.seen(batch.x), rng=batch.rng)  # [mean | log variance]
         z = self.gaussian.draw(params, batch.rng)
         weight = batch.dial("kl_weight")
         divergence = (weighted(part, weight) for part in self.divergence(params, z))
-        yield "elbo", self.distance(self.decoder(z), batch.x), *divergence
+        yield "elbo", self.distance(self.decoder(z, rng=batch.rng), batch.x), *divergence
 
     def divergence(self, params: Tensor, z: Tensor) -> tuple[Tensor, ...]:
         """Losses whose sum is KL(q(z|x), p(z)), a mean over the batch: exactly, or at the codes z that were drawn."""

@@ -1,8 +1,12 @@
 """Layers: fully connected networks on the kernels of this library."""
 
-from .layers import MLP, Linear
+from .batchnorm import BatchNorm
+from .layers import INITS, MLP, NORMS, Linear
 from .module import Module
-from .standardise import Standardise
+from .standardise import Standardise, StandardiseEach, Units
 from .state import load_state_dict, state_dict
 
-__all__ = ["MLP", "Linear", "Module", "Standardise", "load_state_dict", "state_dict"]
+__all__ = [
+    "INITS", "MLP", "NORMS", "BatchNorm", "Linear", "Module", "Standardise", "StandardiseEach", "Units",
+    "load_state_dict", "state_dict",
+]  # fmt: skip

@@ -2,45 +2,82 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 
+from ..arguments import choice, number
 from ..core.backend import Backend
+from ..core.random import Generator
+from ..functions import dropout, noisy
 from ..functions.linear import LEAKY_SLOPE, activation_code, check_precision, linear
 from ..functions.tensor import Parameter, Tensor
+from .batchnorm import BatchNorm
 from .module import Module
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def _uniform(rng: np.random.Generator, bound: float, shape: tuple[int, ...]) -> np.ndarray:
     return rng.uniform(-bound, bound, shape)
 
 
+def _normal(rng: np.random.Generator, std: float, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.normal(0.0, std, shape)
+
+
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape)
+
+
+# The spread of initial weights by the name of an initialisation, for so many inputs, in a hidden layer or in the last.
+INITS: Final[Mapping[str, Callable[[int, bool], float]]] = MappingProxyType(
+    {
+        "uniform": lambda inputs, hidden: 1.0 / math.sqrt(inputs),  # a bound; as in PyTorch, biases too
+        "normal": lambda inputs, hidden: 0.01,  # appendix A of Makhzani et al. (2015)
+        "he": lambda inputs, hidden: math.sqrt((2.0 if hidden else 1.0) / inputs),  # He et al. (2015)
+    }
+)
+NORMS: Final = ("none", "hidden", "all")
+
+
 class Linear:
-    """y = act(x W^T + b) with weight (out, in) and bias (out,), both U(-1/sqrt(in), 1/sqrt(in)) as in PyTorch.
+    """y = act(x W^T + b) with weight (out, in) and bias (out,).
 
     Args:
         backend: where it lives.
         inputs: features of x.
         outputs: features of y.
         activation: identity, relu, leaky_relu (slope 0.01), sigmoid or tanh.
-        precision: of the matrix products, see `functions.linear`; the weights are float32 in any case.
+        precision: of the matrix product, see `functions.linear`; the weights are float32 in any case.
         rng: draws the initial values, in float64, so that they are the same on every backend.
+        init: "uniform" for U(-1/sqrt(in), 1/sqrt(in)) of weight and bias, as in PyTorch; "normal" for N(0, 0.01^2) and
+            "he" for N(0, 2/in), of a layer that is not hidden N(0, 1/in), with a bias of 0.
+        hidden: whether it is followed by another layer.
     """
 
     def __init__(
         self, backend: Backend, inputs: int, outputs: int, activation: str = "identity", precision: str = "fp32", *,
-        rng: np.random.Generator,
+        rng: np.random.Generator, init: str = "uniform", hidden: bool = True,
     ) -> None:  # fmt: skip
         activation_code(activation)
         check_precision(precision, backend)
         self.activation, self.precision = activation, precision
-        bound = 1.0 / math.sqrt(inputs)
+        size = INITS[choice("init", init, list(INITS))](inputs, hidden)
+        shapes: list[tuple[int, ...]] = [(outputs, inputs), (outputs,)]
+        draws: list[Callable[[], np.ndarray]]
+        if init == "uniform":
+            draws = [partial(_uniform, rng, size, shape) for shape in shapes]
+        else:
+            draws = [partial(_normal, rng, size, shapes[0]), partial(_zeros, shapes[1])]
         self.weight, self.bias = (
-            Parameter(backend.generated(shape, partial(_uniform, rng, bound, shape), kind))
-            for shape, kind in (((outputs, inputs), "weight"), ((outputs,), "real"))
+            Parameter(backend.generated(shape, draw, kind))
+            for shape, draw, kind in zip(shapes, draws, ("weight", "real"), strict=True)
         )
 
     def __call__(self, x: Tensor, activation: str | None = None) -> Tensor:
@@ -62,33 +99,112 @@ class MLP(Module):
         output: activation of the last layer.
         precision: of the matrix products of all layers.
         rng: draws the initial values.
+        init: "uniform", "normal" or "he", see `Linear`.
+        batch_norm: "none"; "hidden", between the products of hidden layers and their activation; "all", in the last
+            layer too.
+        noise: standard deviation of what is added to the input while it trains, >= 0.
+        dropout: probability with which a number of the input is 0 while it trains, in [0, 1); after the noise.
+        last: whether the last layer is the end of a network, and not followed by another one.
     """
 
     def __init__(
         self, backend: Backend, sizes: Sequence[int], hidden: str = "relu", output: str = "identity",
-        precision: str = "fp32", *, rng: np.random.Generator,
+        precision: str = "fp32", *, rng: np.random.Generator, init: str = "uniform", batch_norm: str = "none",
+        noise: float = 0.0, dropout: float = 0.0, last: bool = True,
     ) -> None:  # fmt: skip
         if len(sizes) < 2:
             raise ValueError(f"sizes: expected at least input and output features, got {tuple(sizes)}")
-        activations = [hidden] * (len(sizes) - 2) + [output]
-        pairs = zip(sizes[:-1], sizes[1:], activations, strict=True)
-        self.layers = [Linear(backend, i, o, a, precision, rng=rng) for i, o, a in pairs]
-        self.sizes = tuple(sizes)
+        choice("batch_norm", batch_norm, NORMS)
+        self.noise, self.dropout = number("noise", noise, 0.0), number("dropout", dropout, 0.0, 1.0)
+        layers = len(sizes) - 1
+        normed = {"none": 0, "hidden": layers - last, "all": layers}[batch_norm]
+        self.sizes, self.activations = tuple(sizes), (*[hidden] * (layers - 1), output)
+        self.layers = [
+            Linear(
+                backend, sizes[i], sizes[i + 1], "identity" if i < normed else self.activations[i], precision, rng=rng,
+                init=init, hidden=i < layers - last,
+            )
+            for i in range(layers)
+        ]  # fmt: skip
+        self.norms = [BatchNorm(backend, size) for size in sizes[1 : 1 + normed]]  # of the first layers
 
-    def __call__(self, x: Tensor, output: str | None = None) -> Tensor:
-        """`output` replaces the activation of the last layer, for once."""
-        for layer in self.layers[:-1]:
-            x = layer(x)
-        return self.layers[-1](x, output)
+    def __call__(self, x: Tensor, output: str | None = None, rng: Generator | None = None) -> Tensor:
+        """`output` replaces the activation of the last layer, for once; whoever trains gives random numbers `rng`."""
+        if rng is not None:
+            x = noisy(x, rng, self.noise) if self.noise else x
+            x = dropout(x, rng, self.dropout) if self.dropout else x
+        for i in range(len(self.layers)):
+            x = self.layer(i, x, output if i == len(self.layers) - 1 else None, rng)
+        return x
+
+    def layer(self, i: int, x: Tensor, output: str | None = None, rng: Generator | None = None) -> Tensor:
+        """What layer `i` makes of its input, batch norm included."""
+        if i >= len(self.norms):
+            return self.layers[i](x, output)
+        return self.norms[i](self.layers[i](x), output or self.activations[i], rng)
+
+    @property
+    def offset(self) -> Parameter:
+        """What the last layer adds before its activation, (out,)."""
+        return self.norms[-1].shift if len(self.norms) == len(self.layers) else self.layers[-1].bias
+
+    def copied(self) -> MLP:
+        """A network with memory of its own, and the same values for now."""
+        twin = copy.copy(self)
+        twin.layers, twin.norms = [copy.copy(layer) for layer in self.layers], [copy.copy(n) for n in self.norms]
+        for part in (*twin.layers, *twin.norms):
+            for name, value in vars(part).items():
+                if isinstance(value, Parameter):
+                    setattr(part, name, Parameter(value.backend.clone(value.buffer)))
+        for norm in twin.norms:
+            norm.moments = norm.gamma.backend.clone(norm.moments)
+        return twin
+
+    def follow(self, other: MLP, rate: Tensor) -> None:
+        """Moves every parameter towards that of an equal network: by rate (1,) times what lies between them."""
+        for own, p in zip(self.parameters, other.parameters, strict=True):
+            x, average = p.buffer.flat(), own.buffer.flat()
+            p.backend.launch("average", (x, rate.buffer, average), (x.size,))
+
+    def keep_moments(self) -> None:
+        """Lets layers with batch norm keep what they saw in this step."""
+        for norm in self.norms:
+            norm.keep()
+
+    def set_moments(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Sets the kept moments to those of given rows, layer by layer; gives what the network makes of the rows."""
+        for i, layer in enumerate(self.layers):
+            if i < len(self.norms):
+                self.norms[i].set_moments([layer(x) for x in inputs])
+            inputs = [self.layer(i, x) for x in inputs]
+        return inputs
 
     def __repr__(self) -> str:
-        activations = dict.fromkeys(layer.activation for layer in (self.layers[0], self.layers[-1]))
-        return f"MLP({'-'.join(map(str, self.sizes))}, {' then '.join(activations)})"
+        activations = dict.fromkeys((self.activations[0], self.activations[-1]))
+        normed = f", batch norm in {len(self.norms)} layers" if self.norms else ""
+        return f"MLP({'-'.join(map(str, self.sizes))}, {' then '.join(activations)}{normed})"
+
+    def _parts(self, prefix: str) -> Iterator[tuple[str, Linear | BatchNorm]]:
+        for i, layer in enumerate(self.layers):
+            yield f"{prefix}{i}.", layer
+            if i < len(self.norms):
+                yield f"{prefix}{i}.norm.", self.norms[i]
 
     def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
-        """{"<prefix>0.weight": ..., "<prefix>0.bias": ...}."""
+        """{"<prefix>0.weight": ..., "<prefix>0.bias": ..., "<prefix>0.norm.gamma": ..., "<prefix>0.norm.shift": ...}"""
         return {
-            f"{prefix}{i}.{name}": getattr(layer, name)
-            for i, layer in enumerate(self.layers)
-            for name in ("weight", "bias")
+            f"{place}{name}": value
+            for place, part in self._parts(prefix)
+            for name, value in vars(part).items()
+            if isinstance(value, Parameter)
         }
+
+    def named_statistics(self, prefix: str = "") -> dict[str, Tensor]:
+        """{"<prefix>0.norm.moments": (2, features)} of layers with batch norm."""
+        return {f"{prefix}{i}.norm.moments": Tensor(norm.moments) for i, norm in enumerate(self.norms)}
+
+    def check(self, prefix: str, values: Mapping[str, np.ndarray]) -> None:
+        """ValueError for variances below 0."""
+        for name, moments in values.items():
+            if moments[1].min() < 0:
+                raise ValueError(f"{name}: expected variances >= 0, got {moments[1].min():g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,7 +12,13 @@ from ..functions.tensor import Parameter, Tensor
 
 
 class Module(ABC):
-    """A network. A model finds those among its attributes."""
+    """A network. A model finds those among its attributes.
+
+    Attributes:
+        optional: whether a state without its statistics has a meaning, which `Model.forget` gives it.
+    """
+
+    optional: ClassVar[bool] = False
 
     @abstractmethod
     def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:

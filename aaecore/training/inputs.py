@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,12 @@ class Inputs:
 
     def to_train(self, x: Any, y: Any) -> Table:
         """The table to train on."""
-        table = self.table(x, y, whole=True)
+        table = self.table(x, y, whole=True, first=True)
         wants_labels = any(LABEL in stream.columns for stream in self._model.streams.values())
         if wants_labels and not len(table.labelled):
             expected = f"a label for at least one row, since {type(self._model).__name__} learns from labels"
             raise ValueError(f"y: expected {expected}, got {'None' if y is None else 'only -1'}")
+        self._keep_labels(y, first=True)
         return table
 
     def to_validate(self, given: Any) -> Table | None:
@@ -47,8 +49,16 @@ class Inputs:
         x, y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         return self.table(x, y, "validation", whole=True)
 
-    def table(self, x: Any, y: Any = None, name: str = "", *, whole: bool = False) -> Table:
-        return as_table(self._backend, self._columns, x, y, name, type(self._model).__name__, whole)
+    def table(
+        self, x: Any, y: Any = None, name: str = "", *, whole: bool = False, first: bool = False
+    ) -> Table:  # fmt: skip
+        """Rows and labels as a table; `first` lets the model call classes as in `y` if they have no names yet."""
+        classes = partial(self._model.as_classes, first=first)
+        return as_table(self._backend, self._columns, x, y, name, type(self._model).__name__, whole, classes)
+
+    def _keep_labels(self, y: Any, *, first: bool = False) -> None:
+        if y is not None:
+            self._model.keep_labels(y, first=first)
 
     def rows(self) -> dict[str, int]:
         """How many rows each stream gives in an epoch."""
@@ -86,6 +96,7 @@ class Inputs:
             given |= self._labelled(labelled)
         if z_prior is not None or self._draws_on_host:
             given |= self.samples(len(table), z_prior)
+        self._keep_labels(y if labelled is None else labelled[1])
         return table, given
 
     def _floats(self, table: Table, column: str) -> Rows:

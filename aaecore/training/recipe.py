@@ -8,10 +8,11 @@ from functools import partial
 from ..arguments import number
 from ..functions.tensor import Parameter
 from ..models.model import Model, Phase
-from ..optim import OPTIMIZERS, Adam, Optimizer, Passive
+from ..optim import OPTIMIZERS, SGD, Adam, Optimizer, Passive
 
 MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]
 GAME_BETA1 = 0.5  # a short memory keeps the two sides of a game from circling around each other
+MOMENTUM, GAME_MOMENTUM = 0.9, 0.1  # of SGD; public implementations of the paper have these
 
 
 def makers(
@@ -23,6 +24,18 @@ def makers(
         for phase in phases
         if phase.moves
     }
+
+
+def sgd_makers(
+    phases: Sequence[Phase], rates: Mapping[str, float], momentum: Mapping[str, float]
+) -> dict[str, MakeOptimizer]:
+    """SGD for each phase that moves something, at the rates given by phase.
+
+    Phases that `momentum` leaves out have 0.9, and 0.1 in a game.
+    """
+    by_kind = {phase.name: GAME_MOMENTUM if phase.game else MOMENTUM for phase in phases}
+    chosen = {**by_kind, **momentum}
+    return {p.name: partial(SGD, lr=rates[p.name], momentum=chosen[p.name]) for p in phases if p.moves}
 
 
 def rates_of(phases: Sequence[Phase], lr: float | Mapping[str, float] | None) -> dict[str, float]:

@@ -216,6 +216,7 @@ class Stepper:
             launch("log_value", (losses[0].buffer, self._at, self._log), (*self._log.shape, i))
         if made != names:
             raise ValueError(f"step: expected it to yield the phases {', '.join(names)}, got {', '.join(made)}")
+        self.model.settle(step.seen)
         launch("cursor_advance", (self._at,), (1,))
         rng.advance()
         for stream in dict.fromkeys(stream for *_, stream in step.fetched):

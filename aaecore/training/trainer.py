@@ -258,6 +258,8 @@ class Trainer(Run):
     def _end_epoch(self, table: Table, validation: Table | None) -> Row:
         means = (self.sums / self.rows).tolist()
         row: Row = {"epoch": self.epoch + 1, "step": self.steps, **dict(zip(self.names, means, strict=True))}
+        with self.model.owner.whole:
+            self.model.refresh(table.columns["x"])
         if validation is not None:
             row |= self.model.validate(validation)
         rows = self.made_rows(self._now.moment)

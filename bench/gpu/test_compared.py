@@ -10,10 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import equal
-import numpy as np
 import pytest
 from alternate import Spec, parse_spec
-from protocol import Unavailable
+from protocol import Stepped, Unavailable, write_stepped
 from sizes import SIZES, Size
 
 from gpu import compared, goals, model
@@ -131,9 +130,10 @@ def test_the_specs_of_a_run(monkeypatch):
 def test_work_is_equal_if_weights_and_losses_are(wrong, equal_work, tmp_path):
     made = equal.our_steps(model.make_model(TINY, "fp32", "cpu"), TINY, tmp_path)
     for count, (_, stepped) in zip(equal.STATES, made, strict=True):
-        arrays = {"losses": np.array(stepped.losses), **stepped.weights}
-        np.savez(tmp_path / f"eager-fp64-{count}.npz", **arrays)
-        np.savez(tmp_path / f"eager-fp32-{count}.npz", **{n: a * (1.1 if n == wrong else 1) for n, a in arrays.items()})
+        write_stepped(tmp_path / f"eager-fp64-{count}.npz", stepped)
+        weights = {n: a * (1.1 if n == wrong else 1) for n, a in stepped.weights.items()}
+        losses = [loss * (1.1 if wrong == "losses" else 1) for loss in stepped.losses]
+        write_stepped(tmp_path / f"eager-fp32-{count}.npz", Stepped(weights, losses))
     row = equal.compare(Spec("torch", "eager"), "eager", made, tmp_path)
     assert row["equal"] == equal_work
     assert len(row["errors"]) == len(row["our errors"]) == len(equal.STATES)

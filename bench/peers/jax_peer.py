@@ -6,84 +6,24 @@ would by default; everything else asks for all bits.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from itertools import cycle, pairwise
-from typing import Any
+from itertools import cycle
 
 import jax
 import jax.numpy as jnp
+import jax_models
 import numpy as np
 import peer
 import protocol
 from jax import Array
 from jax.nn import softplus
+from jax_nets import Moments, Net, adam, apply, configure, mlp, moments
 from sizes import Size
 
 SCANNED = 8  # times that a scan goes through the batches on a GPU
-Net = list[tuple[Array, Array]]  # (weight (in, out), bias) per layer
-Moments = tuple[Any, Any, Array]  # first, second, step count
 State = tuple[Net, Net, Net, Moments, Moments, Moments, Array]
-
-
-def mlp(key: Array, *features: int) -> Net:
-    net = []
-    for inputs, outputs in pairwise(features):
-        key, kw, kb = jax.random.split(key, 3)
-        bound = inputs**-0.5
-        weight = jax.random.uniform(kw, (inputs, outputs), minval=-bound, maxval=bound)
-        net.append((weight, jax.random.uniform(kb, (outputs,), minval=-bound, maxval=bound)))
-    return net
-
-
-def dense(x: Array, weight: Array, bias: Array, precision: str) -> Array:
-    if precision == "bf16-both-ways":
-        return bf16_product(x, weight) + bias
-    if precision == "bf16":
-        x, weight = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
-    bits = jax.lax.Precision.HIGH if precision == "tf32" else jax.lax.Precision.HIGHEST
-    return jnp.dot(x, weight, precision=bits, preferred_element_type=bias.dtype) + bias
-
-
-def _bf16_dot(a: Array, b: Array) -> Array:
-    return jnp.dot(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
-
-
-@jax.custom_vjp
-def bf16_product(x: Array, weight: Array) -> Array:
-    """Gradients are rounded to bfloat16 as well: the transpose of `jnp.dot` would widen the weights instead."""
-    return _bf16_dot(x, weight)
-
-
-bf16_product.defvjp(
-    lambda x, weight: (_bf16_dot(x, weight), (x, weight)),
-    lambda saved, dy: (_bf16_dot(dy, saved[1].T), _bf16_dot(saved[0].T, dy)),
-)
-
-
-def apply(net: Net, x: Array, precision: str) -> Array:
-    for layer in net[:-1]:
-        x = jax.nn.relu(dense(x, *layer, precision))
-    return dense(x, *net[-1], precision)
-
-
-def moments(parameters: Any) -> Moments:
-    return jax.tree.map(jnp.zeros_like, parameters), jax.tree.map(jnp.zeros_like, parameters), jnp.zeros((), jnp.int32)
-
-
-def adam(parameters: Any, gradients: Any, state: Moments) -> tuple[Any, Moments]:
-    first, second, count = state
-    count = count + 1
-    first = jax.tree.map(lambda m, g: protocol.BETA1 * m + (1 - protocol.BETA1) * g, first, gradients)
-    second = jax.tree.map(lambda v, g: protocol.BETA2 * v + (1 - protocol.BETA2) * g * g, second, gradients)
-    rate = protocol.LR / (1 - protocol.BETA1**count)
-    correction = jax.lax.rsqrt(1 - protocol.BETA2**count)
-    moved = jax.tree.map(
-        lambda p, m, v: p - rate * m / (jnp.sqrt(v) * correction + protocol.EPS), parameters, first, second
-    )
-    return moved, (first, second, count)
 
 
 def initial(size: Size) -> State:
@@ -128,12 +68,9 @@ def train(state: State, x: Array, z_prior: Array | None = None, *, precision: st
 
 def start(options: peer.Options) -> partial[tuple[State, Array]]:
     """What makes a step; called before JAX computes anything."""
-    jax.config.update("jax_platforms", options.device)
-    jax.config.update("jax_enable_x64", options.precision == "fp64")
+    configure(options)
     if options.device == "cuda":
         return partial(train, precision="bf16-both-ways" if options.precision == "bf16" else options.precision)
-    # XLA makes one thread per core that the process may use, when it is used first: after this line.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     return partial(train, precision=options.precision)
 
 
@@ -239,7 +176,7 @@ def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
         return first, second, jnp.array(given.steps[phase], jnp.int32)
 
     state = (*(net(given.weights, n) for n in ("encoder", "decoder", "discriminator")), *map(table, protocol.PHASES))
-    x, z = jnp.array(given.x, real), jnp.array(given.z, real)
+    x, z = (jnp.array(given.inputs[name], real) for name in ("x", "z"))
     variant = options.variant if options.device == "cpu" else "jit"
     state, losses = single(variant, precision)((*state, jax.random.key(0)), x, z)
     weights = {}
@@ -251,4 +188,4 @@ def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
 
 if __name__ == "__main__":
     variants = dict.fromkeys(("jit", "scan"), ("fp32", "tf32", "bf16"))
-    peer.main(peer.Library(variants, step, epoch, check))
+    peer.main(peer.Library(variants, step, epoch, check, works=jax_models.LIBRARY))

@@ -162,7 +162,7 @@ def check(options: peer.Options, state: protocol.State) -> protocol.Stepped:
         for p, *both in zip(optimizer.parameters, optimizer.first, optimizer.second, strict=True):
             for own, given in zip(both, state.moments[phase][places[p.ctypes.data]], strict=True):
                 own[...] = given.T
-    losses = model.step(state.x.astype(model.dtype), state.z.astype(model.dtype))
+    losses = model.step(*(state.inputs[name].astype(model.dtype) for name in ("x", "z")))
     return protocol.Stepped(parameters, list(losses))
 
 

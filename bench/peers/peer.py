@@ -33,8 +33,20 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from machine import peak_mb
-from protocol import THREAD_VARIABLES, Arrays, Request, State, Stepped, Unavailable, batches, own_output, read_state
-from sizes import Size, parse_size
+from protocol import (
+    THREAD_VARIABLES,
+    Arrays,
+    Request,
+    State,
+    Stepped,
+    Unavailable,
+    batches,
+    own_output,
+    read_state,
+    write_stepped,
+)
+from sizes import Size
+from works import Work, parse
 
 ROWS = 60000  # of an epoch, as many as MNIST has
 AT_ONCE = 5e-3  # seconds of calls between two readings of a device's clock
@@ -53,7 +65,7 @@ class Timed(NamedTuple):
 
 
 class Options(NamedTuple):
-    size: Size
+    size: Size | Work
     variant: str
     precision: str  # fp32, or bf16 (tf32) products with float32 weights, moments and losses; fp64 for a check
     threads: int
@@ -65,10 +77,19 @@ class Library(NamedTuple):
 
     variants: Mapping[str, tuple[str, ...]]  # the precisions of each
     step: Callable[[Options, Arrays], Timed]
-    epoch: Callable[[Options, np.ndarray], Timed]  # everything compiled; its steps are those of one epoch
+    epoch: Callable[[Options, np.ndarray], Timed] | None = None  # everything compiled; its steps are those of one epoch
     check: Callable[[Options, State], Stepped] | None = None
     probe: Callable[[float], float] | None = None
     apart: Callable[[], int] | None = None  # nanoseconds from one of its threads to another and back
+    works: Library | None = None  # its steps of a `Work`
+
+    def of(self, size: Size | Work) -> Library:
+        """Raises: Unavailable: there are no steps of that."""
+        if not isinstance(size, Work):
+            return self
+        if self.works is None:
+            raise Unavailable("no such model")
+        return self.works
 
 
 def images(size: Size, rows: int) -> np.ndarray:
@@ -134,7 +155,7 @@ def _serve_any(library: Library, options: Options, answers: TextIO) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            answer = _asked(library, options._replace(size=parse_size(asked["size"])), asked, made)
+            answer = _asked(library, options._replace(size=parse(asked["size"])), asked, made)
         except Exception as error:  # the others go on
             name = "" if isinstance(error, Unavailable) else f"{type(error).__name__}: "
             answer = {"unavailable": f"{name}{error}"[:500]}
@@ -144,6 +165,7 @@ def _serve_any(library: Library, options: Options, answers: TextIO) -> None:
 def _asked(library: Library, wanted: Options, asked: Mapping[str, Any], made: dict[Options, Timed]) -> dict[str, Any]:
     if any(other.size != wanted.size for other in made):
         made.clear()
+    library = library.of(wanted.size)
     if "check" in asked:
         return _check(library, wanted, Path(asked["check"]), asked["pairs"])
     wanted = wanted._replace(variant=asked["variant"], precision=asked["precision"])
@@ -175,14 +197,14 @@ def _check(library: Library, options: Options, folder: Path, pairs: Sequence[str
         for path in sorted(folder.glob("state-*.npz")):
             made = library.check(options._replace(variant=variant, precision=precision), read_state(path))
             name = path.name.replace("state", f"{variant}-{precision}")
-            np.savez(folder / name, losses=np.array(made.losses), **made.weights)
+            write_stepped(folder / name, made)
     return {"ready": 1}
 
 
 def main(library: Library) -> None:
     """The command line of a peer; its first variant is the default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="a", help="a to f, or inputs-hidden-latent-batch")
+    parser.add_argument("--size", default="a", help="a to f, inputs-hidden-latent-batch, or one of works.py")
     parser.add_argument("--variant", choices=library.variants, default=next(iter(library.variants)))
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -196,9 +218,10 @@ def main(library: Library) -> None:
     parser.add_argument("--pairs", nargs="+", default=[], metavar="VARIANT:PRECISION", help="of --check")
     given = parser.parse_args()
     _with_threads(given.threads)
-    options = Options(parse_size(given.size), given.variant, given.precision, given.threads, given.device)
+    options = Options(parse(given.size), given.variant, given.precision, given.threads, given.device)
     answers = own_output()
     try:
+        library = library.of(options.size)
         _available(library, options, *(["fp64"] if given.check else []))
         _run(library, options, given, answers)
     except Unavailable as reason:
@@ -213,6 +236,8 @@ def _run(library: Library, options: Options, given: argparse.Namespace, answers:
     if given.cold:
         return _say(answers, **_cold(library, options))
     if given.epoch:
+        if library.epoch is None:
+            raise Unavailable("no epochs of this model")
         timed, once = library.epoch(options, images(options.size, given.rows)), Request(0.0, 0.0, 1)
     else:
         timed, once = library.step(options, batches(options.size)), Request(2.0)

@@ -12,7 +12,7 @@ step as one CUDA graph, its losses compiled. tf32 lets products of float32 be ma
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import cycle
 
@@ -20,52 +20,28 @@ import numpy as np
 import peer
 import protocol
 import torch
+import torch_models
 from sizes import Size
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch_nets import TorchModel, mlp
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    first, second, last = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, outputs)
-    return nn.Sequential(first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True), last)
-
-
-class TorchAAE:
+class TorchAAE(TorchModel):
     """The model, its three optimizers, and `step`."""
 
     def __init__(self, size: Size, variant: str = "eager", precision: str = "fp32", device: str = "cpu") -> None:
-        self.dtype, self.device = torch.float64 if precision == "fp64" else torch.float32, device
-        self.autocast = precision == "bf16" and variant != "medium"
-        self.products = "medium" if variant == "medium" else "high" if precision == "tf32" else "highest"
-        self.begin_step = torch.compiler.cudagraph_mark_step_begin if (device, variant) == ("cuda", "compile") else None
-        self.use()
-        self.encoder = mlp(size.inputs, size.hidden, size.latent).to(device, self.dtype)
-        self.decoder = mlp(size.latent, size.hidden, size.inputs).to(device, self.dtype)
-        self.discriminator = mlp(size.latent, size.hidden, 1).to(device, self.dtype)
-        adam = {"lr": protocol.LR, "betas": (protocol.BETA1, protocol.BETA2), "eps": protocol.EPS, "fused": True}
-        adam |= {"capturable": True} if variant == "graph" else {}
-        self.optimizers = {
-            "reconstruction": torch.optim.Adam([*self.encoder.parameters(), *self.decoder.parameters()], **adam),
-            "discriminator": torch.optim.Adam(self.discriminator.parameters(), **adam),
-            "generator": torch.optim.Adam(self.encoder.parameters(), **adam),
-        }
-        self.size = size
+        super().__init__(variant, precision, device)
+        self.size, width = size, (size.hidden, size.hidden)
         ones = torch.ones(size.batch, 1, dtype=self.dtype, device=device)
         self.labels = torch.cat([ones, torch.zeros_like(ones)])  # real first
-        if variant in ("compile", "graph"):
-            mode = "reduce-overhead" if self.begin_step else None
-            for function in ("reconstruction_loss", "code", "discriminator_loss", "generator_loss"):
-                compiled = torch.compile(getattr(self, function), fullgraph=True, dynamic=False, mode=mode)
-                setattr(self, function, compiled)
-
-    def use(self) -> None:
-        """How products of float32 are made is a setting of the process."""
-        torch.set_float32_matmul_precision(self.products)
-
-    def run(self, network: nn.Sequential, x: Tensor) -> Tensor:
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
-            y = network(x)
-        return y.to(self.dtype)
+        networks = {
+            "encoder": mlp(size.inputs, *width, size.latent),
+            "decoder": mlp(size.latent, *width, size.inputs),
+            "discriminator": mlp(size.latent, *width, 1),
+        }
+        losses = ("reconstruction_loss", "code", "discriminator_loss", "generator_loss")
+        self.finish(networks, protocol.PHASES, *losses)
 
     def reconstruction_loss(self, x: Tensor) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
@@ -84,36 +60,24 @@ class TorchAAE:
     def generator_loss(self, codes: Tensor) -> Tensor:
         return bce(self.run(self.discriminator, codes), self.labels[: len(codes)])
 
-    def _update(self, phase: str, loss: Tensor) -> None:
-        loss.backward()
-        self.optimizers[phase].step()
-        self.optimizers[phase].zero_grad(set_to_none=True)
-
     def step(self, x: Tensor, z_prior: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """One step on x (B, inputs); returns the reconstruction, discriminator and generator loss."""
         if self.begin_step:
             self.begin_step()
         reconstruction = self.reconstruction_loss(x)
-        self._update("reconstruction", reconstruction)
+        self.update("reconstruction", reconstruction)
 
         codes = self.code(x)
         if z_prior is None:
             z_prior = torch.randn(len(x), self.size.latent, dtype=self.dtype, device=self.device)
         discriminator = self.discriminator_loss(z_prior, codes.detach())
-        self._update("discriminator", discriminator)
+        self.update("discriminator", discriminator)
 
         self.discriminator.requires_grad_(False)
         generator = self.generator_loss(codes)
-        self._update("generator", generator)
+        self.update("generator", generator)
         self.discriminator.requires_grad_(True)
         return reconstruction, discriminator, generator
-
-    def named(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters by aaecore's names, which number the linear layers and not the activations between them."""
-        for network in ("encoder", "decoder", "discriminator"):
-            for name, parameter in getattr(self, network).named_parameters():
-                index, kind = name.split(".")
-                yield f"{network}.{int(index) // 2}.{kind}", parameter
 
 
 @lru_cache(maxsize=1)
@@ -193,25 +157,12 @@ def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
 
 def check(options: peer.Options, state: protocol.State) -> protocol.Stepped:
     """Of `graph` the step that would be recorded."""
-    model, device = model_of(options), options.device
-    parameters = dict(model.named())
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(torch.from_numpy(state.weights[name]))
-    for phase, moments in state.moments.items():
-        for name, (m, v) in moments.items():
-            given = {"step": torch.tensor(float(state.steps[phase])), "exp_avg": m, "exp_avg_sq": v}
-            kept = model.optimizers[phase].state[parameters[name]]
-            for key, value in given.items():
-                dtype = torch.float32 if key == "step" else model.dtype
-                tensor = kept.setdefault(key, torch.empty(np.shape(value), dtype=dtype, device=device))
-                tensor.copy_(torch.as_tensor(value))  # in place: a recorded graph knows these tensors
-    losses = model.step(*(torch.from_numpy(a).to(device, model.dtype) for a in (state.x, state.z)))
-    weights = {n: p.detach().cpu().numpy() for n, p in parameters.items()}
-    return protocol.Stepped(weights, [float(v.detach()) for v in losses])
+    model = model_of(options)
+    model.begin(state)
+    return model.made(model.step(*(model.given(state.inputs[name]) for name in ("x", "z"))))
 
 
 if __name__ == "__main__":
     usual = ("fp32", "tf32", "bf16")
     variants = {"eager": usual, "compile": usual, "graph": usual, "medium": ("bf16",)}
-    peer.main(peer.Library(variants, step, epoch, check))
+    peer.main(peer.Library(variants, step, epoch, check, works=torch_models.LIBRARY))

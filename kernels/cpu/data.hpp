@@ -51,6 +51,38 @@ KERNEL(standardise) {
   });
 }
 
+KERNEL(average) {
+  const float *x = in<float>(buf, 0), rate = *in<float>(buf, 1);
+  float* average = out<float>(buf, 2);
+  for_elements(dim[0], MOVE_COST, [=](long i) { average[i] += rate * (x[i] - average[i]); });
+}
+
+// The squares of a row are added in double: element i in lane i % 32, then the lanes in halves. The GPU does the same.
+INLINE double sum_of_squares(const float* d, long n) {
+  constexpr long LANES = 32;
+  double lane[LANES] = {};
+  long i = 0;
+  for (; i + LANES <= n; i += LANES)
+    for (int j = 0; j < LANES; ++j) lane[j] += (double)d[i + j] * (double)d[i + j];
+  for (int j = 0; i + j < n; ++j) lane[j] += (double)d[i + j] * (double)d[i + j];
+  for (int half = LANES / 2; half; half /= 2)
+    for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
+  return lane[0];
+}
+
+KERNEL(add_direction) {
+  const float *x = in<float>(buf, 0), *d = in<float>(buf, 1);
+  float* y = out<float>(buf, 2);
+  long N = dim[1];
+  double length = scalar[0];
+  for_rows(dim[0], MOVE_COST * N, [=](long r) {
+    double squares = sum_of_squares(d + r * N, N);
+    float factor = squares == 0.0 ? 0.0f : (float)(length / __builtin_sqrt(squares));
+#pragma GCC ivdep
+    for (long i = r * N; i < (r + 1) * N; ++i) y[i] = x[i] + d[i] * factor;
+  });
+}
+
 // out[r] = source[index[cursor + r]] * scale. The numbers are data, so no check of a launch has seen them.
 template <class T> INLINE void gather(Buffers buf, Dims dim, Scalars scalar) {
   const T* source = in<T>(buf, 0);

@@ -15,6 +15,12 @@
 //   hypersphere  stride ceil(Z / 4): normals n from block 0 on;  out[j] = n[j] (radius / sqrt(n[0]^2 + n[1]^2 + ...)), left to right;
 //                if that sum is 0, radius times the first axis
 //   categorical  stride 1: u of word 0 chooses the class as in mixture; out is 1 there and 0 elsewhere
+//
+// What has labels uses the same blocks and words, so a row without one is what it would be anyway: the mixture does not look at u where a
+// class is given, and the roll takes (class + u) / parts for u. What changes numbers that are there:
+//   noise        element i: x + std n, n normal i as above
+//   dropout      element i: x [1 / (1 - rate)] where u of word i % 4 of block i / 4 is at least rate, else 0
+//   translate    stride 1: row r moves down by floor([2 most + 1] u) - most pixels, u of word 0, and right by the same of word 1
 
 struct Rng {
   u64 seed, counter;
@@ -29,25 +35,45 @@ INLINE Random4 words(Rng rng, long block) { return philox(rng.seed, rng.counter,
 struct Floats4 {
   float v[4];
 };
-INLINE Floats4 uniforms(Random4 w) { return {uniform01(w.v[0]), uniform01(w.v[1]), uniform01(w.v[2]), uniform01(w.v[3])}; }
-INLINE Floats4 normals(Random4 w) {
-  Normal2 p = box_muller(w.v[0], w.v[1]), q = box_muller(w.v[2], w.v[3]);
-  return {p.a, p.b, q.a, q.b};
-}
+// The 4 elements of a block from its words: types, so that whoever is given one compiles it in.
+struct Uniforms {
+  INLINE_MEMBER Floats4 operator()(Random4 w) const { return {uniform01(w.v[0]), uniform01(w.v[1]), uniform01(w.v[2]), uniform01(w.v[3])}; }
+};
+struct Normals {
+  INLINE_MEMBER Floats4 operator()(Random4 w) const {
+    Normal2 p = box_muller(w.v[0], w.v[1]), q = box_muller(w.v[2], w.v[3]);
+    return {p.a, p.b, q.a, q.b};
+  }
+};
 
-// x[i] = map(element i of the blocks from `first` on) for i < n; `four` makes the 4 elements of a block from its words.
-template <class F, class M> INLINE void fill_blocks(Rng rng, long first, float* x, long n, F four, M map) {
+// x[i] = element i of the blocks from `first` on, for i < n.
+template <class F> INLINE void fill_blocks(Rng rng, long first, float* x, long n, F four) {
   for (long b = 0; b < n / 4; ++b) {
     Floats4 f = four(words(rng, first + b));
-    for (int j = 0; j < 4; ++j) x[4 * b + j] = map(f.v[j]);
+    for (int j = 0; j < 4; ++j) x[4 * b + j] = f.v[j];
   }
   if (n % 4) {
     Floats4 f = four(words(rng, first + n / 4));
-    for (long i = n / 4 * 4; i < n; ++i) x[i] = map(f.v[i % 4]);
+    for (long i = n / 4 * 4; i < n; ++i) x[i] = f.v[i % 4];
   }
 }
 
-INLINE void fill_normals(Rng rng, long first, float* x, long n) { fill_blocks(rng, first, x, n, normals, [](float z) { return z; }); }
+INLINE void fill_normals(Rng rng, long first, float* x, long n) { fill_blocks(rng, first, x, n, Normals()); }
+
+// put(i, element i) for all i < n, in chunks. The elements and what is made of them vectorise apart, some at a time.
+template <class F, class P> INLINE void for_random(Rng rng, long n, double flops_per_element, F four, P put) {
+  for_chunks(n, flops_per_element, [&](long begin, long end) {
+    constexpr long SOME = 512;
+    P local = put;
+    float f[SOME];
+    for (; begin < end; begin += SOME) {
+      long count = min_l(SOME, end - begin);
+      fill_blocks(rng, begin / 4, f, count, four);
+#pragma GCC ivdep
+      for (long i = 0; i < count; ++i) local(begin + i, f[i]);
+    }
+  });
+}
 
 // The first class whose cumulative weight exceeds u; the last one if rounding left their total below u.
 INLINE long choose(float u, const float* cumulative, long classes) {
@@ -56,56 +82,101 @@ INLINE long choose(float u, const float* cumulative, long classes) {
   return c;
 }
 
+// The classes of rows: none has one, or the first column of `like` with a number above 1/2 tells, if it is below `classes`. -1 is none.
+struct NoClasses {
+  INLINE_MEMBER long operator()(long) const { return -1; }
+};
+struct Classes {
+  const float* like;
+  long columns, classes;
+  INLINE_MEMBER long operator()(long r) const {
+    long c = 0;
+    while (c < columns && !(like[r * columns + c] > 0.5f)) ++c;
+    return c < min_l(columns, classes) ? c : -1;
+  }
+};
+
 KERNEL(random_uniform) {
-  Rng rng = rng_of(buf, dim[1]);
   float *x = out<float>(buf, 1), low = (float)scalar[0], width = (float)(scalar[1] - scalar[0]);
-  for_chunks(dim[0], 40, [=](long i, long end) {
-    fill_blocks(rng, i / 4, x + i, end - i, uniforms, [=](float u) { return low + width * u; });
-  });
+  for_random(rng_of(buf, dim[1]), dim[0], 40, Uniforms(), [=](long i, float u) { x[i] = low + width * u; });
 }
 
 KERNEL(random_normal) {
-  Rng rng = rng_of(buf, dim[1]);
   float *x = out<float>(buf, 1), mean = (float)scalar[0], std = (float)scalar[1];
-  for_chunks(dim[0], 80, [=](long i, long end) {
-    fill_blocks(rng, i / 4, x + i, end - i, normals, [=](float z) { return mean + std * z; });
+  for_random(rng_of(buf, dim[1]), dim[0], 80, Normals(), [=](long i, float z) { x[i] = mean + std * z; });
+}
+
+KERNEL(add_noise) {
+  const float* x = in<float>(buf, 1);
+  float *y = out<float>(buf, 2), std = (float)scalar[0];
+  for_random(rng_of(buf, dim[1]), dim[0], 80, Normals(), [=](long i, float z) { y[i] = x[i] + std * z; });
+}
+
+KERNEL(dropout) {
+  const float* x = in<float>(buf, 1);
+  float *y = out<float>(buf, 2), rate = (float)scalar[0], factor = (float)(1.0 / (1.0 - scalar[0]));
+  with_beta(dim[2], [&](auto beta) {
+    for_random(rng_of(buf, dim[1]), dim[0], 42, Uniforms(), [=](long i, float u) {
+      put(beta, y[i], u >= rate ? x[i] * factor : 0.0f);
+    });
   });
 }
 
 // What a block of a row-wise op costs, in flops of the vectorised ops: such blocks are made one at a time.
 constexpr double BLOCK_COST = 500.0;
 
-KERNEL(random_mixture) {
-  Rng rng = rng_of(buf, dim[3]);
-  const float *cumulative = in<float>(buf, 1), *means = in<float>(buf, 2), *factors = in<float>(buf, 3);
-  float* x = out<float>(buf, 4);
-  long Z = dim[1], C = dim[2], stride = 1 + (Z + 3) / 4;
-  for_rows(dim[0], BLOCK_COST * stride + Z * Z, [=](long r) {
+struct Components {
+  const float *cumulative, *means, *factors;
+  long Z, C;
+};
+
+template <class G> INLINE void fill_mixture(Rng rng, Components mixture, G class_of, float* x, long rows) {
+  long Z = mixture.Z, stride = 1 + (Z + 3) / 4;
+  for_rows(rows, BLOCK_COST * stride + Z * Z, [=](long r) {
     float* row = x + r * Z;
-    long c = choose(uniform01(words(rng, r * stride).v[0]), cumulative, C);
+    long given = class_of(r), c = given < 0 ? choose(uniform01(words(rng, r * stride).v[0]), mixture.cumulative, mixture.C) : given;
     fill_normals(rng, r * stride + 1, row, Z);
     for (long j = Z - 1; j >= 0; --j) {  // in place from the end: out[j] needs no normal behind j
-      const float* factor = factors + (c * Z + j) * Z;
-      float sum = means[c * Z + j];
+      const float* factor = mixture.factors + (c * Z + j) * Z;
+      float sum = mixture.means[c * Z + j];
       for (long k = 0; k <= j; ++k) sum += factor[k] * row[k];
       row[j] = sum;
     }
   });
 }
 
-KERNEL(random_swiss_roll) {
-  Rng rng = rng_of(buf, dim[1]);
-  float *x = out<float>(buf, 1), from = (float)scalar[0], width = (float)(scalar[1] - scalar[0]);
+KERNEL(random_mixture) {
+  Components mixture = {in<float>(buf, 1), in<float>(buf, 2), in<float>(buf, 3), dim[1], dim[2]};
+  fill_mixture(rng_of(buf, dim[3]), mixture, NoClasses(), out<float>(buf, 4), dim[0]);
+}
+
+KERNEL(random_mixture_of) {
+  Components mixture = {in<float>(buf, 1), in<float>(buf, 2), in<float>(buf, 3), dim[1], dim[2]};
+  fill_mixture(rng_of(buf, dim[4]), mixture, Classes{in<float>(buf, 4), dim[3], dim[2]}, out<float>(buf, 5), dim[0]);
+}
+
+// The scalars are turns_from, turns_to, radius, noise.
+template <class G> INLINE void fill_swiss_roll(Rng rng, Scalars scalar, G class_of, float parts, float* x, long rows) {
+  float from = (float)scalar[0], width = (float)(scalar[1] - scalar[0]);
   float radius_per_turn = (float)(scalar[2] / scalar[1]), noise = (float)scalar[3];
-  for_rows(dim[0], 200, [=](long r) {
+  for_rows(rows, 200, [=](long r) {
     Random4 w = words(rng, r);
     Normal2 n = box_muller(w.v[2], w.v[3]);
-    float t = from + width * sqrt_f(uniform01(w.v[0]));
+    float u = uniform01(w.v[0]);
+    long given = class_of(r);
+    float t = from + width * sqrt_f(given < 0 ? u : ((float)given + u) / parts);
     float radius = radius_per_turn * t;
     CosSin direction = cos_sin_turn(t - (float)(i32)t);
     x[2 * r] = radius * direction.cos + noise * n.a;
     x[2 * r + 1] = radius * direction.sin + noise * n.b;
   });
+}
+
+KERNEL(random_swiss_roll) { fill_swiss_roll(rng_of(buf, dim[1]), scalar, NoClasses(), 1.0f, out<float>(buf, 1), dim[0]); }
+
+KERNEL(random_swiss_roll_of) {
+  Classes classes = {in<float>(buf, 1), dim[1], dim[2]};
+  fill_swiss_roll(rng_of(buf, dim[3]), scalar, classes, (float)dim[2], out<float>(buf, 2), dim[0]);
 }
 
 KERNEL(random_hypersphere) {
@@ -131,6 +202,31 @@ KERNEL(random_categorical) {
   for_rows(dim[0], BLOCK_COST + C, [=](long r) {
     for (long c = 0; c < C; ++c) x[r * C + c] = 0.0f;
     x[r * C + choose(uniform01(words(rng, r).v[0]), cumulative, C)] = 1.0f;
+  });
+}
+
+// Pixels that an image moves by: each number from -most to most is as likely. The product stays below 2 most + 1.
+INLINE long move_of(u32 word, long most) { return (long)((float)(2 * most + 1) * uniform01(word)) - most; }
+
+KERNEL(translate) {
+  Rng rng = rng_of(buf, dim[5]);
+  const float* x = in<float>(buf, 1);
+  float* y = out<float>(buf, 2);
+  long N = dim[1], height = dim[2], width = dim[3], most = dim[4], line = N / height, numbers = line / width;
+  for_rows(dim[0], BLOCK_COST + N, [=](long r) {
+    Random4 w = words(rng, r);
+    long down = move_of(w.v[0], most), right = move_of(w.v[1], most) * numbers;
+    long begin = min_l(max_l(right, 0), line), end = max_l(min_l(line + right, line), begin);  // of a line that is filled
+    for (long h = 0; h < height; ++h) {
+      float* to = y + r * N + h * line;
+      bool comes = h >= down && h - down < height;
+      const float* from = x + r * N + (h - down) * line - right;
+      for (long i = 0; i < (comes ? begin : line); ++i) to[i] = 0.0f;
+      if (!comes) continue;
+#pragma GCC ivdep
+      for (long i = begin; i < end; ++i) to[i] = from[i];
+      for (long i = end; i < line; ++i) to[i] = 0.0f;
+    }
   });
 }
 

@@ -39,6 +39,7 @@ const char* missing_feature();  // what this CPU lacks to run any table of this 
   X(gather_rows_u8) X(gather_rows) X(cursor_advance) X(log_value) X(take_rate)                                       \
   X(adam_advance) X(adam_step) X(sgd_advance) X(sgd_step) X(sum_squares) X(clip_scale)                               \
   X(random_uniform) X(random_normal) X(random_mixture) X(random_swiss_roll) X(random_hypersphere)                    \
-  X(random_categorical) X(rng_advance)
+  X(random_categorical) X(rng_advance)                                                                               \
+  X(random_mixture_of) X(random_swiss_roll_of) X(add_noise) X(dropout) X(translate) X(average) X(add_direction)
 
 }  // namespace aae

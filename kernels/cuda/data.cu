@@ -1,5 +1,5 @@
-// Moving data: copies, fills, batches gathered out of a stored data set, and the tables of a burst. A thread for each element.
-#include "device.cuh"
+// Moving data: copies, fills, batches gathered out of a stored data set, and the tables of a burst. A thread for each element, but for one op.
+#include "reduce.cuh"
 
 constexpr int THREADS = 256;
 
@@ -39,6 +39,25 @@ KERNEL(to_real, 1, const double* x, float* y, double factor) { *y = (float)(*x *
 KERNEL(standardise, THREADS, const float* x, const float* mean, const float* scale, float* y, int B, int N) {
   const int i = element();
   if (i < B * N) y[i] = (x[i] - mean[i % N]) * *scale;
+}
+
+KERNEL(average, THREADS, const float* x, const float* rate, float* average, int N) {
+  const int i = element();
+  if (i < N) average[i] += *rate * (x[i] - average[i]);
+}
+
+// A warp for each row. The squares are added in double as on the CPU: element i in lane i % 32, then the lanes in halves.
+KERNEL(add_direction, THREADS, const float* x, const float* d, float* y, int B, int N, double length) {
+  const int row = element() / 32, lane = threadIdx.x % 32;
+  if (row >= B) return;
+  double squares = 0.0;
+  for (int c = lane; c < N; c += 32) {
+    const double value = d[row * N + c];
+    squares += value * value;
+  }
+  squares = warp_sum(squares);
+  const float factor = squares == 0.0 ? 0.0f : (float)(length / sqrt(squares));
+  for (int c = lane; c < N; c += 32) y[row * N + c] = x[row * N + c] + d[row * N + c] * factor;
 }
 
 // out[r] = source[index[cursor + r]] * scale

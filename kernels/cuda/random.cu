@@ -15,23 +15,56 @@ DEVICE Quad normals(const Random4& w) {
   return f;
 }
 
-// out[i] = offset + factor f[i], four elements a thread.
-DEVICE void store_block(float* out, int block, int N, const Quad& f, float offset, float factor) {
+DEVICE bool is_whole(const float* x, int left) { return left >= 4 && is_aligned16(x); }
+
+// out[i] = map(i, f[i]) for the elements of a block below N; `map` gets the place in the quad.
+template <class M> DEVICE void store_block(float* out, int block, int N, const Quad& f, M map) {
   Quad q;
   UNROLL
-  for (int j = 0; j < 4; j++) q.v[j] = offset + factor * f.v[j];
+  for (int j = 0; j < 4; j++) q.v[j] = map(j, f.v[j]);
   const int left = N - 4 * block;
-  store_quad(out + 4 * block, q, left, left >= 4 && is_aligned16(out));
+  store_quad(out + 4 * block, q, left, is_whole(out, left));
+}
+DEVICE Quad load_block(const float* x, int block, int N) {
+  const int left = N - 4 * block;
+  return load_quad(x + 4 * block, left, is_whole(x, left));
 }
 
+// Four elements a thread, in these four.
+DEVICE int this_block() { return blockIdx.x * THREADS + threadIdx.x; }
+
 KERNEL(random_uniform, THREADS, const u64* rng, float* out, int N, int stream, double low, double high) {
-  const int block = blockIdx.x * THREADS + threadIdx.x;
-  if (4 * block < N) store_block(out, block, N, uniforms(words(rng, stream, block)), (float)low, (float)(high - low));
+  const int block = this_block();
+  if (4 * block >= N) return;
+  const float from = (float)low, width = (float)(high - low);
+  store_block(out, block, N, uniforms(words(rng, stream, block)), [=](int, float u) { return from + width * u; });
 }
 
 KERNEL(random_normal, THREADS, const u64* rng, float* out, int N, int stream, double mean, double std) {
-  const int block = blockIdx.x * THREADS + threadIdx.x;
-  if (4 * block < N) store_block(out, block, N, normals(words(rng, stream, block)), (float)mean, (float)std);
+  const int block = this_block();
+  if (4 * block >= N) return;
+  const float from = (float)mean, factor = (float)std;
+  store_block(out, block, N, normals(words(rng, stream, block)), [=](int, float z) { return from + factor * z; });
+}
+
+KERNEL(add_noise, THREADS, const u64* rng, const float* x, float* y, int N, int stream, double std) {
+  const int block = this_block();
+  if (4 * block >= N) return;
+  const Quad from = load_block(x, block, N);
+  const float factor = (float)std;
+  store_block(y, block, N, normals(words(rng, stream, block)), [=](int j, float z) { return from.v[j] + factor * z; });
+}
+
+KERNEL(dropout, THREADS, const u64* rng, const float* x, float* y, int N, int stream, int beta, double rate) {
+  const int block = this_block();
+  if (4 * block >= N) return;
+  Quad from = load_block(x, block, N), before = {{0.0f, 0.0f, 0.0f, 0.0f}};
+  if (beta) before = load_block(y, block, N);
+  const float least = (float)rate, factor = (float)(1.0 / (1.0 - rate));
+  store_block(y, block, N, uniforms(words(rng, stream, block)), [=](int j, float u) {
+    const float kept = u >= least ? from.v[j] * factor : 0.0f;
+    return beta ? before.v[j] + kept : kept;
+  });
 }
 
 // row[0 .. Z) = normals from block `first` on.
@@ -52,15 +85,22 @@ DEVICE int choose(float u, const float* cumulative, int classes) {
   return c;
 }
 
-// A thread for each row, in all that follow.
+// The first of a row's K columns with a number above 1/2, if it is below `classes`, else -1.
+DEVICE int class_of(const float* row, int K, int classes) {
+  int c = 0;
+  while (c < K && !(row[c] > 0.5f)) ++c;
+  return c < K && c < classes ? c : -1;
+}
+
+// A thread for each row, in all that follow but `translate`.
 DEVICE int this_row() { return blockIdx.x * ROW_THREADS + threadIdx.x; }
 
-KERNEL(random_mixture, ROW_THREADS, const u64* rng, const float* cumulative, const float* means, const float* factors, float* out, int B, int Z,
-       int C, int stream) {
-  const int r = this_row(), stride = 1 + (Z + 3) / 4;
-  if (r >= B) return;
+// Row r of a mixture, of component `given`, or of one that is drawn if that is negative.
+DEVICE void mixture_row(const u64* rng, const float* cumulative, const float* means, const float* factors, float* out, int r, int Z, int C,
+                        int stream, int given) {
+  const int stride = 1 + (Z + 3) / 4;
   float* row = out + r * Z;
-  const int c = choose(uniform01(words(rng, stream, r * stride).v[0]), cumulative, C);
+  const int c = given < 0 ? choose(uniform01(words(rng, stream, r * stride).v[0]), cumulative, C) : given;
   fill_normals(rng, stream, r * stride + 1, row, Z);
   for (int j = Z - 1; j >= 0; --j) {  // in place from the end: out[j] needs no normal behind j
     const float* factor = factors + (c * Z + j) * Z;
@@ -70,17 +110,42 @@ KERNEL(random_mixture, ROW_THREADS, const u64* rng, const float* cumulative, con
   }
 }
 
-KERNEL(random_swiss_roll, ROW_THREADS, const u64* rng, float* out, int B, int stream, double turns_from, double turns_to, double radius,
-       double noise) {
+KERNEL(random_mixture, ROW_THREADS, const u64* rng, const float* cumulative, const float* means, const float* factors, float* out, int B, int Z,
+       int C, int stream) {
   const int r = this_row();
-  if (r >= B) return;
+  if (r < B) mixture_row(rng, cumulative, means, factors, out, r, Z, C, stream, -1);
+}
+
+KERNEL(random_mixture_of, ROW_THREADS, const u64* rng, const float* cumulative, const float* means, const float* factors, const float* like,
+       float* out, int B, int Z, int C, int K, int stream) {
+  const int r = this_row();
+  if (r < B) mixture_row(rng, cumulative, means, factors, out, r, Z, C, stream, class_of(like + r * K, K, C));
+}
+
+// Row r of a roll, whose u becomes (given + u) / parts unless `given` is negative.
+DEVICE void swiss_roll_row(const u64* rng, float* out, int r, int parts, int stream, int given, double turns_from, double turns_to,
+                           double radius, double noise) {
   const Random4 w = words(rng, stream, r);
   const Normal2 n = box_muller(w.v[2], w.v[3]);
-  const float t = (float)turns_from + (float)(turns_to - turns_from) * sqrt_f(uniform01(w.v[0]));
+  float u = uniform01(w.v[0]);
+  if (given >= 0) u = ((float)given + u) / (float)parts;
+  const float t = (float)turns_from + (float)(turns_to - turns_from) * sqrt_f(u);
   const float at = (float)(radius / turns_to) * t;
   const CosSin direction = cos_sin_turn(t - (float)(i32)t);
   out[2 * r] = at * direction.cos + (float)noise * n.a;
   out[2 * r + 1] = at * direction.sin + (float)noise * n.b;
+}
+
+KERNEL(random_swiss_roll, ROW_THREADS, const u64* rng, float* out, int B, int stream, double turns_from, double turns_to, double radius,
+       double noise) {
+  const int r = this_row();
+  if (r < B) swiss_roll_row(rng, out, r, 1, stream, -1, turns_from, turns_to, radius, noise);
+}
+
+KERNEL(random_swiss_roll_of, ROW_THREADS, const u64* rng, const float* like, float* out, int B, int K, int parts, int stream, double turns_from,
+       double turns_to, double radius, double noise) {
+  const int r = this_row();
+  if (r < B) swiss_roll_row(rng, out, r, parts, stream, class_of(like + r * K, K, parts), turns_from, turns_to, radius, noise);
 }
 
 KERNEL(random_hypersphere, ROW_THREADS, const u64* rng, float* out, int B, int Z, int stream, double radius) {
@@ -100,6 +165,21 @@ KERNEL(random_categorical, ROW_THREADS, const u64* rng, const float* cumulative,
   if (r >= B) return;
   const int c = choose(uniform01(words(rng, stream, r).v[0]), cumulative, C);
   for (int j = 0; j < C; ++j) out[r * C + j] = j == c ? 1.0f : 0.0f;
+}
+
+// Pixels that an image moves by: each number from -most to most is as likely. The product stays below 2 most + 1.
+DEVICE int move_of(u32 word, int most) { return (int)((float)(2 * most + 1) * uniform01(word)) - most; }
+
+// A thread for each element: it makes its row's words anew, which are few instructions beside the wait for memory.
+KERNEL(translate, THREADS, const u64* rng, const float* x, float* y, int B, int N, int height, int width, int most, int stream) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= B * N) return;
+  const int line = N / height, numbers = line / width, row = i / N, at = i % N;
+  const Random4 w = words(rng, stream, row);
+  const int down = move_of(w.v[0], most), right = move_of(w.v[1], most);
+  const int from_line = at / line - down, from_pixel = at % line / numbers - right;
+  const bool inside = from_line >= 0 && from_line < height && from_pixel >= 0 && from_pixel < width;
+  y[i] = inside ? x[i - down * line - right * numbers] : 0.0f;
 }
 
 KERNEL(rng_advance, 1, u64* rng) { ++rng[1]; }

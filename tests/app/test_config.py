@@ -19,6 +19,7 @@ RATES = {phase.name: phase.rate for phase in AAE.phases}
 UNUSUAL = RunConfig(
     data='a "quoted" \\ path\n\x7fé\U0001f600.npy', image_shape=(4, 5), hidden=(16,), prior="uniform:-1:1", epochs=3,
     lr={"reconstruction": 1e-5, "discriminator": 2.0, "generator": 0.0}, threads=2, plots=False, seed=2**63 - 1,
+    labels="dogs \"and\" cats", labelled_rows=9, optimizer="sgd", momentum={"generator": 0.25},
 )  # fmt: skip
 
 
@@ -35,9 +36,12 @@ def test_every_key_is_written_unless_it_is_none():
     unset = [
         "data_folder",
         "image_shape",
+        "labels",
+        "labelled_rows",
         "output",
         "discriminator_hidden",
         "noise_dim",
+        "momentum",
         "clip_norm",
         "patience",
         "threads",

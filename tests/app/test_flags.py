@@ -41,11 +41,18 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, ar
             "--adversarial-beta1: expected a model with a game, got VAE",
         ),
         (["--labelled-batch-size", "9"], "--labelled-batch-size: expected a model that takes labelled rows besides"),
-        (["--image-shape", "4,5"], "--image-shape: expected data of a file, got mnist-sample"),
+        (["--image-shape", "4,5"], "--image-shape: expected data of a file without a shape, got mnist-sample"),
         (["--dataset", "x"], "--dataset: expected data of a .h5 file, got mnist-sample"),
         (["--data", "x.npy", "--dataset", "x"], "--dataset: expected data of a .h5 file, got x.npy"),
-        (["--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got mnist-sample"),
-        (["--data", "x.npy", "--data-folder", "."], "--data-folder: expected mnist or fashion-mnist, got x.npy"),
+        (["--momentum", "0.5"], "--momentum: expected --optimizer sgd besides, got adam"),
+        (
+            ["--optimizer", "sgd", "--adversarial-beta1", "0.5"],
+            "--adversarial-beta1: expected --optimizer adam, got sgd",
+        ),
+        (["--labels", "y"], "--labels: expected data of a file and a model that takes labels, got mnist-sample, AAE"),
+        (["--labelled-rows", "100"], "--labelled-rows: expected a model that takes labels, got AAE"),
+        (["--data-folder", "."], "--data-folder: expected data that have files, got mnist-sample"),
+        (["--data", "x.npy", "--data-folder", "."], "--data-folder: expected data that have files, got x.npy"),
     ],
 )
 def test_flags_that_would_change_nothing_are_refused(tmp_path, capsys, monkeypatch, arguments, message):
@@ -94,7 +101,7 @@ def test_the_model_is_found_in_any_file_and_in_the_last_flag(tmp_path, images, c
     assert config.read(tmp_path / "run" / "config.toml").warm_up == 5
     capsys.readouterr()
     run.write_text('model = "CNN"\n')
-    fails(capsys, ["train", run], f"{run}: model: expected one of AAE, VAE, ")
+    fails(capsys, ["train", run], f"{run}: model: expected one of AAE, ")
     run.write_text("model = 5\n")
     fails(capsys, ["train", run], f"{run}: model: expected a string, got 5")
 
@@ -109,3 +116,34 @@ def test_wrong_usage(capsys):
         fails(capsys, ["train", flag, " "], f"'{flag}': expected a ", status=2)
     fails(capsys, ["train", "--epoch", "1"], "No such option", status=2)
     fails(capsys, ["paint"], "No such command 'paint'", status=2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "momenta"),
+    [
+        ([], {"reconstruction": 0.9, "discriminator": 0.1, "generator": 0.1}),
+        (["--momentum", "0.5"], {"reconstruction": 0.5, "discriminator": 0.5, "generator": 0.5}),
+        (["--momentum", "generator=0"], {"reconstruction": 0.9, "discriminator": 0.1, "generator": 0.0}),
+    ],
+)
+def test_the_optimizer_of_the_paper(tmp_path, images, flags, momenta):
+    """SGD with a momentum and a rate for each phase, which fall at epochs, as of its own phases."""
+    folder, rates = str(tmp_path / "run"), "reconstruction=1e-4,discriminator=2e-4,generator=3e-4"
+    paper = ["--optimizer", "sgd", "--lr", rates, "--schedule", "step:1", "--generator-weight", "0", *flags]
+    assert cli.run(["train", "--data", images, "--folder", folder, *ROWS, "--no-plots", *paper]) == 0
+    trainer = aaecore.Trainer.resume(f"{folder}/checkpoint.h5")
+    found = {name: optimizer.config() for name, optimizer in trainer.optimizers.items()}
+    assert {name: c["type"] for name, c in found.items()} == dict.fromkeys(momenta, "SGD")
+    assert {name: c["momentum"] for name, c in found.items()} == pytest.approx(momenta)
+    assert trainer.base_lr == {"reconstruction": 1e-4, "discriminator": 2e-4, "generator": 3e-4}
+    assert trainer.schedule == aaecore.schedules.StepWise((trainer.steps // 2,))
+    assert config.read(f"{folder}/config.toml").optimizer == "sgd"
+    assert cli.run(["resume", folder, "--epochs", "3"]) == 0
+
+
+def test_flags_of_the_optimizer_that_stand_for_nothing(capsys):
+    expected = "'--optimizer': expected one of adam, sgd, got 'rmsprop'"
+    fails(capsys, ["train", "--optimizer", "rmsprop"], expected, status=2)
+    for text in ("1", "-0.1", "generator=1", "encoder=0.5"):
+        expected = "'--momentum': expected a number in [0, 1), or such numbers by phase (reconstruction, discriminator"
+        fails(capsys, ["train", "--momentum", text], expected, status=2)

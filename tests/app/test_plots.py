@@ -183,6 +183,9 @@ def test_labels_without_a_name(x):
     for names, first in ((("a", "b"), ["no label", "a", "b", "7"]), (None, ["no label", "0", "1", "7"])):
         (axes,) = plots.latent_scatter(model(), x, y, names).axes
         assert [t.get_text() for t in axes.get_legend().get_texts()][:4] == first
+    words = np.array(["", "ant", "bee", "ox"])[[-1, 0, 1, 2] * 6][:23]
+    (axes,) = plots.latent_scatter(model(), x, words).axes
+    assert [t.get_text() for t in axes.get_legend().get_texts()][:4] == ["no label", "ant", "bee", "ox"]
 
 
 def test_loss_curves():

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 CPUS: dict[str, Backend] = {isa: cpu.CpuBackend(isa) for isa in cpu.compiled.supported()}
 BACKENDS: dict[str, Backend] = {"reference": get_backend("reference"), **CPUS}
-RANDOM = [name for name in OPS if name.startswith("random_")]
+RANDOM = [name for name, op in OPS.items() if any(arg.name == "rng" and arg.role == "in" for arg in op.args)]
 backends = pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS)
 cpus = pytest.mark.parametrize("backend", CPUS.values(), ids=CPUS)
 BEST = next(iter(CPUS.values()))
@@ -264,6 +264,73 @@ def test_categorical() -> None:
     frequencies(x.sum(axis=0, dtype=np.float64), probabilities)
     chosen = x.argmax(axis=1)
     uncorrelated(chosen[1:], chosen[:-1])
+
+
+# --- labels, noise and moves -----------------------------------------------------------------------------------------
+
+LABELS = np.arange(100_000) % 6 - 1  # -1 is none; class 4 is none of the parts or components below
+LIKE = (LABELS[:, None] == np.arange(5)).astype(float)
+SIZES = {"B": len(LIKE), "K": 5, "stream": 1}
+WHOLE = {"B": len(LIKE), "stream": 1}
+
+
+@backends
+def test_labelled_mixture(backend: Backend) -> None:
+    """A labelled row has the mean and the spread of its component, however rare that is; the others are as without."""
+    means = np.array([[0, 0], [9, 0], [0, 9], [5, 5]])
+    factors = np.array([[[1, 0], [0.5, 2]], [[3, 0], [0, 0.5]], [[1, 0], [0, 1]], [[1, 0], [-2, 1]]])
+    given = {"cumulative": np.array([0.5, 0.5, 0.9, 1]), "means": means, "factors": factors}
+    x = draw(backend, "random_mixture_of", given=given | {"like": LIKE}, Z=2, C=4, **SIZES).astype(np.float64)
+    for c in range(4):
+        n = np.linalg.solve(factors[c], (x[c == LABELS] - means[c]).T)
+        for row in n:
+            follows(row, normal_cdf)
+        uncorrelated(*n)
+    rest = (LABELS == -1) | (LABELS == 4)
+    plain = draw(backend, "random_mixture", given=given, Z=2, C=4, **WHOLE)
+    np.testing.assert_array_equal(x[rest], plain[rest])
+
+
+@backends
+def test_labelled_roll(backend: Backend) -> None:
+    """A labelled row lies on its part of the roll, uniformly in probability; the others are as without."""
+    roll = {"turns_from": 0.25, "turns_to": 2.25, "radius": 5.0, "noise": 0.0}
+    x = draw(backend, "random_swiss_roll_of", given={"like": LIKE}, parts=4, **SIZES, **roll).astype(np.float64)
+    u = np.square((np.hypot(*x.T) * 2.25 / 5 - 0.25) / 2)
+    for c in range(4):
+        follows(u[c == LABELS], lambda u, c=c: np.clip(4 * u - c, 0, 1))
+        assert np.abs(u[c == LABELS] - (c + 0.5) / 4).max() < 0.125 + 1e-6
+    rest = (LABELS == -1) | (LABELS == 4)
+    np.testing.assert_array_equal(x[rest], draw(backend, "random_swiss_roll", **WHOLE, **roll)[rest])
+
+
+@backends
+def test_dropout_keeps_those_whose_uniform_is_large_enough(backend: Backend) -> None:
+    x = np.random.default_rng(0).standard_normal(N)
+    sizes = {"N": N, "stream": 3, "rate": 0.2}
+    once = draw(backend, "dropout", given={"x": x, "y": np.full(N, np.nan)}, beta=0, **sizes)
+    kept = uniform(backend, N, stream=3) >= np.float32(0.2)
+    np.testing.assert_allclose(once, np.where(kept, 1.25 * x, 0), rtol=1e-6)
+    five_sigma(kept.mean(), 0.8, 0.16 / N)
+    twice = draw(backend, "dropout", given={"x": x, "y": x}, beta=1, **sizes)
+    np.testing.assert_allclose(twice, x + once, rtol=1e-6, atol=1e-6)
+
+
+@backends
+def test_noise_is_that_of_random_normal(backend: Backend) -> None:
+    noise = draw(backend, "add_noise", given={"x": np.zeros(1001)}, N=1001, stream=3, std=0.3)
+    plain = draw(backend, "random_normal", N=1001, stream=3, mean=0, std=0.3)
+    np.testing.assert_array_equal(noise, plain)
+
+
+def test_moves() -> None:
+    """Every move down is as likely as every other, and so is every move right, whatever the one down was."""
+    image = np.zeros((5, 5))
+    image[2, 2] = 1  # a dot in the middle, which no move loses
+    given = {"x": np.tile(image.reshape(1, 25), (N, 1))}
+    moved = draw(BEST, "translate", given=given, B=N, N=25, height=5, width=5, most=2, stream=1)
+    assert (moved.sum(axis=1) == 1).all()
+    frequencies(moved.sum(axis=0, dtype=np.float64), np.full(25, 1 / 25))
 
 
 # --- the statistics notice --------------------------------------------------------------------------------------------

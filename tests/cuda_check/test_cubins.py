@@ -37,7 +37,9 @@ WIDE = (
     ("bce_logits|half_squared_error", r"LDG\.E\.128", 2),
     ("bce_logits|half_squared_error", r"STG\.E\.128", 1),
     ("sum_squares", r"LDG\.E\.128", 1),
-    ("random_normal", r"STG\.E\.128", 1),
+    ("random_normal|add_noise|dropout", r"STG\.E\.128", 1),
+    ("add_noise", r"LDG\.E\.128", 1),
+    ("dropout", r"LDG\.E\.128", 2),  # x, and y to add to
     (r"linear_forward_\w+_(small|medium|large)", r"LDG\.E\.128", 1),  # the bias
     (r"linear_forward_\w+_(small|medium|large)", r"STG\.E\.128", 1),
     (r"linear_backward_input_\w+_(small|medium|large)", r"LDG\.E\.128", 2),  # x, and dx to add to
@@ -75,7 +77,7 @@ TENSOR = {
 UNFUSED = (
     *("activation_backward", "gaussian_sample", "gaussian_sample_backward", "sum_squares", "sum_squares_sum"),
     *("copy_columns", "copy", "fill", "scale", "scale_by", "standardise", "gather_rows_u8", "gather_rows"),
-    *("sgd_step", "random_uniform", "random_categorical"),
+    *("sgd_step", "random_uniform", "random_categorical", "translate", "average"),
     *("softmax_backward", "add_product", "add_product_backward", "add_product_backward_heads"),
 )
 NVCC_OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=true", "-Werror", "all-warnings")
@@ -217,7 +219,7 @@ def test_roots_and_divisions_are_exact(kernels: list[cubins.Compiled]) -> None:
     and a call for the rare arguments make the result exact. Other approximate functions are not used."""
     assert not [k.name for k in kernels if k.count(r"MUFU\.(?!RCP|RSQ)")]
     rooted = [k for k in kernels if k.count(r"MUFU\.RSQ")]
-    assert {"adam_step", "random_normal"} <= {k.name for k in rooted}
+    assert {"adam_step", "random_normal", "add_noise", "add_direction"} <= {k.name for k in rooted}
     assert not [k.name for k in rooted if not (k.count("FFMA|DFMA") and k.count("CALL"))]
 
 

@@ -157,7 +157,7 @@ FAULTS = {
     "one sum too many": Fault("tile.cuh", "if (m0 + row >= M)", "if (m0 + row > M)", "linear.cu", "linear", "out-of-b"),
     "a quad for a tail": Fault("optim.cu", "N - i >= 4 &&", "", "optim.cu", "adam_step", READ),
     "a quad for the last random numbers": Fault(
-        "random.cu", "left >= 4 &&", "", "random.cu", "random_(normal|uniform)", WRITE
+        "random.cu", "left >= 4 &&", "", "random.cu", "random_(normal|uniform)|add_noise|dropout", f"{READ}|{WRITE}"
     ),
     "odd rows taken for wide ones": Fault("quad.cuh", "stride % 4 == 0 &&", "", "linear_tf32.cu", "linear", "misalig"),
     "a row too many": Fault(

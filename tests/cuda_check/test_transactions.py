@@ -41,6 +41,10 @@ SIZES = {
     "batch_norm_backward": {"B": 16, "F": 128},
     "random_normal": {"N": 4096},
     "random_uniform": {"N": 4096},
+    "add_noise": {"N": 4096},
+    "dropout": {"N": 4096},
+    "average": {"N": 2048},
+    "add_direction": {"B": 16, "N": 256},
 }
 SKEWED = ("linear_forward", "linear_backward_input")
 ONCE = ("adam_step", "sgd_step", "copy", "activation_backward")  # what they are given is read and written once

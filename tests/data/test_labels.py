@@ -266,7 +266,7 @@ def test_labelled_data_on_the_command_line(x, tmp_path, capsys):
         assert float(next(csv.DictReader(file))["labelled"]) == 1000, "all labels of the test images"
     capsys.readouterr()
     assert cli.run([*run, str(tmp_path / "b"), "--data", images]) == 1
-    assert "y: expected a label for at least one row, since FewLabels learns from labels" in capsys.readouterr().err
+    assert "data: expected labels, since FewLabels learns from some, got none; give --labels" in capsys.readouterr().err
     source = aaecore.app.sources.load(aaecore.app.config.of(aaecore.AAE)(data=images))
     for option_of_data, labels, got in (("classes", None, "rows without labels"), ("depth", [1], "rows and labels")):
         with pytest.raises(ValueError, match=f"^data: expected data that tell {option_of_data}, got {got}$"):
@@ -286,12 +286,12 @@ def test_labelled_data_on_the_command_line(x, tmp_path, capsys):
         (
             np.full(130, 0.5),
             ValueError,
-            "y: expected whole numbers within int64; 130 of 130 are not, the first is 0.5 at position 0",
+            "y: expected whole numbers .*, -1 for no label; 130 of 130 are not, the first is 0.5 at position 0",
         ),
         (
             np.full(130, np.nan),
             ValueError,
-            "y: expected whole numbers within int64; 130 of 130 are not, the first is nan at position 0",
+            "y: expected whole numbers .*, -1 for no label; 130 of 130 are not, the first is nan at position 0",
         ),
         (np.arange(130) % 5, ValueError, "y: expected classes from 0 to 3, or -1 for no label, got 4 at row 4"),
         (np.arange(130) % 3 - 2, ValueError, "y: expected classes from 0 to 3, or -1 for no label, got -2 at row 0"),

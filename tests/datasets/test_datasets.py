@@ -96,8 +96,9 @@ def test_sample_loads_from_a_zipped_package(tmp_path):
     """Without a file system path of its own, as importlib.resources promises."""
     with zipfile.ZipFile(tmp_path / "package.zip", "w") as package:
         package.writestr("aaecore/__init__.py", "")
-        read = ("files/__init__.py", "files/hdf5.py", "files/idx.py", "files/reading.py")
-        for name in ("errors.py", *read, "datasets/__init__.py", f"datasets/{datasets.SAMPLE_FILE}"):
+        read = [f"files/{name}.py" for name in ("__init__", "hdf5", "idx", "npy", "reading")]
+        sets = [f"datasets/{name}" for name in ("__init__.py", "images.py", "sets.py", "svhn.py", datasets.SAMPLE_FILE)]
+        for name in ("errors.py", "arguments.py", *read, *sets):
             package.write(PACKAGE.parent / name, f"aaecore/{name}")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'package.zip')!r}); from aaecore import datasets; "
@@ -184,7 +185,9 @@ def test_damaged_sample_says_what_to_do(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["cifar", "MNIST", "", None, 3])
 def test_unknown_name(name):
-    with pytest.raises(ValueError, match="name: expected one of 'mnist-sample', 'mnist', 'fashion-mnist', got "):
+    with pytest.raises(
+        ValueError, match="name: expected one of 'mnist-sample', 'mnist', 'fashion-mnist', 'svhn', 'svhn-extra', got "
+    ):
         datasets.load(name)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from aaecore.errors import DataError
-from aaecore.files.arrays import load_array, load_npy, save_array
+from aaecore.files.arrays import load_array, save_array
+from aaecore.files.npy import load_npy
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 

@@ -5,6 +5,7 @@ import pytest
 
 from aaecore import data
 from aaecore.errors import DataError
+from aaecore.files.csv import load_labelled_csv
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,45 @@ def test_load_csv_refuses(tmp_path, text, message):
     assert str(info.value).startswith(f"{tmp_path / 'a.csv'}: ")
     with pytest.raises(DataError, match="no such file"):
         data.load_csv(tmp_path / "none.csv")
+
+
+# --- a column of labels -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "table", "labels"),
+    [
+        ("a,k,b\n1,x,2\n3, y z ,4\n", [[1, 2], [3, 4]], ["x", "y z"]),
+        ("k;a\n\nx;1\n\n;2\n", [[1], [2]], ["x", ""]),
+        ("a,k\n1,3\n2,\n3,5.0\n", [[1], [2], [3]], [3, -1, 5]),
+        ("a,k\n1,3\n2,2.5\n", [[1], [2]], ["3", "2.5"]),
+        ('0,"k",2\n1,"a,b",2\n', [[1, 2]], ["a,b"]),
+        ('a,k\n1,"two\nlines"\n', [[1]], ["two\nlines"]),
+        ("a,k\n1,#x\n", [[1]], ["#x"]),
+    ],
+)
+def test_a_column_of_labels(tmp_path, text, table, labels):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
+    rows, y = load_labelled_csv(tmp_path / "a.csv", "k")
+    np.testing.assert_array_equal(rows, np.array(table, float), strict=True)
+    assert y.tolist() == labels
+    assert y.dtype.kind == ("U" if isinstance(labels[0], str) else "i")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", r"expected one column 'k' and others, got the first line \['a', 'b'\]"),
+        ("k,k\n1,2\n", "expected one column 'k' and others"),
+        ("k\n1\n", "expected one column 'k' and others"),
+        ("a,k\n", "holds names of columns but no rows"),
+        ("a,k\nx,y\n", r"line 2, column 1 \(a\): expected a number, got 'x'"),
+        ("a,k\n1,y\n2,y,3\n", "line 3: expected 2 columns, got 3"),
+        ("a,k\n1,y\n2\n", "line 3: expected 2 columns, got 1"),
+        ("", "is empty"),
+    ],
+)
+def test_a_column_of_labels_that_cannot_be_read(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=f"a.csv: {message}"):
+        load_labelled_csv(tmp_path / "a.csv", "k")

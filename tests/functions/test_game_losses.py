@@ -116,18 +116,6 @@ def test_small_differences_measure_a_gradient(backend, rng):
     assert float(made[0]) == pytest.approx(25 / 2, rel=0.05)
 
 
-def test_noise_is_added_new_at_every_step_and_has_no_gradient(backend, rng):
-    generator, twin = Generator(backend, 3), Generator(backend, 3)
-    x = leaf(backend, rng.random((400, 5)))
-    first, second = (F.noisy(x, generator, 0.1).numpy() for _ in range(2))
-    noise = backend.to_host(twin.normal((400, 5), 0.0, 0.1))
-    np.testing.assert_allclose(first, x.numpy() + noise, rtol=1e-12)
-    assert np.std(first - x.numpy()) == pytest.approx(0.1, rel=0.05)
-    assert np.abs(np.corrcoef((first - x.numpy()).ravel(), (second - x.numpy()).ravel())[0, 1]) < 0.1
-    made = F.noisy(x, generator, 0.1)
-    assert (made.maker, made.requires_grad) == (None, False)
-
-
 def test_what_is_no_loss_that_depends_on_something(backend, rng):
     number = Tensor(backend.from_host(rng.random((B, O))))
     lost = F.half_squared_error(number, number)

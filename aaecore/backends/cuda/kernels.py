@@ -97,6 +97,7 @@ _MORE_REGISTERS: Final = {
     "random_mixture": 57, "random_hypersphere": 42, "random_swiss_roll": 31,
     "softmax": 44, "softmax_backward": 55, "batch_norm_forward": 42, "batch_norm_backward": 51,
     "add_product": 57, "add_product_backward": 50, "add_product_backward_heads": 59,
+    "random_mixture_of": 57, "dropout": 34, "add_direction": 40,
 }  # fmt: skip
 
 
@@ -130,10 +131,10 @@ def _simple_kernels() -> dict[str, Kernel]:
         "classes.cu": "softmax softmax_backward add_product add_product_backward add_product_backward_heads",
         "normalise.cu": "batch_norm_forward batch_norm_apply batch_norm_backward",
         "data.cu": "copy_columns copy fill scale scale_by to_real standardise gather_rows_u8 gather_rows "
-        "cursor_advance log_value take_rate",
+        "cursor_advance log_value take_rate average add_direction",
         "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
         "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
-        "random_categorical rng_advance",
+        "random_categorical rng_advance random_mixture_of random_swiss_roll_of add_noise dropout translate",
     }
     made = {
         name: Kernel(source, _threads(name), registers=_MORE_REGISTERS.get(name, Kernel.registers))
@@ -169,9 +170,14 @@ _ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
     "batch_norm_apply": lambda d: d["B"] * d["F"],
     "add_product": lambda d: d["B"] * d["Z"],
     "add_product_backward": lambda d: d["B"] * d["C"],
+    **dict.fromkeys(("add_noise", "dropout"), lambda d: -(-d["N"] // 4)),
+    "average": lambda d: d["N"],
+    "translate": lambda d: d["B"] * d["N"],
+    "add_direction": lambda d: 32 * d["B"],  # a warp for each row
 }
 _BY_ROW: Final = (
     "mixture_nll", "random_mixture", "random_swiss_roll", "random_hypersphere", "random_categorical",
+    "random_mixture_of", "random_swiss_roll_of",
 )  # fmt: skip
 
 KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType(_linear_kernels() | _simple_kernels())
