@@ -29,7 +29,7 @@ from ..data.rows import Rows, as_rows
 from ..data.table import LABEL, Column, Stream, Table
 from ..functions.tensor import Parameter, Tensor
 from ..options import SEED, TEXT, checked, declared, one_of, option
-from ..priors import PRIOR, Draw, HostSampler, Prior, as_prior, from_config
+from ..priors import PRIOR, Draws, HostSampler, Prior, as_prior, from_config
 from .batch import Batch
 
 MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
@@ -252,9 +252,10 @@ class Model(ABC):
         return {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
 
     @cached_property
-    def draws(self) -> dict[str, Draw]:
+    def draws(self) -> Draws:
         """Samplers of the priors on the model's backend."""
-        return {name: prior.bind(self.backend, dim) for name, (prior, dim) in self.priors().items()}
+        label = self.columns().get(LABEL)
+        return Draws(self.backend, self.priors(), label.classes if label else None)
 
     def moved(self, phase: Phase) -> list[Parameter]:
         """The parameters that a phase moves."""

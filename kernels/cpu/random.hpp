@@ -152,7 +152,7 @@ KERNEL(random_mixture) {
 
 KERNEL(random_mixture_of) {
   Components mixture = {in<float>(buf, 1), in<float>(buf, 2), in<float>(buf, 3), dim[1], dim[2]};
-  fill_mixture(rng_of(buf, dim[4]), mixture, Classes{in<float>(buf, 4), dim[3], dim[2]}, out<float>(buf, 5), dim[0]);
+  fill_mixture(rng_of(buf, dim[5]), mixture, Classes{in<float>(buf, 4), dim[3], dim[4]}, out<float>(buf, 5), dim[0]);
 }
 
 // The scalars are turns_from, turns_to, radius, noise.
