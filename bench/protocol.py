@@ -57,12 +57,6 @@ def batches(size: Size, count: int = BATCHES, seed: int = 0) -> Arrays:
     return [rng.random((size.batch, size.inputs), np.float32) for _ in range(count)]
 
 
-def labelled_batches(classes: int, rows: int, inputs: int, count: int = BATCHES) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` different (rows, inputs) float32 arrays as of `batches`, with a class, int64, for each row."""
-    rng = np.random.default_rng(1)
-    return [(rng.random((rows, inputs), np.float32), rng.integers(0, classes, rows)) for _ in range(count)]
-
-
 def read_state(path: Path) -> State:
     """What `write_state` wrote."""
     arrays = _read(path)

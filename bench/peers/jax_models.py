@@ -33,8 +33,8 @@ def initial(work: Work) -> State:
     width, both = (work.hidden, work.hidden), work.classes + work.latent
     nets: Nets = {
         "trunk": mlp(next(keys), work.inputs, *width),
-        "label": mlp(next(keys), work.hidden, work.classes),
-        "style": mlp(next(keys), work.hidden, work.latent),
+        "label_head": mlp(next(keys), work.hidden, work.classes),
+        "style_head": mlp(next(keys), work.hidden, work.latent),
         "decoder": mlp(next(keys), both, *width, work.inputs),
         "label_critic": mlp(next(keys), work.classes, *width, 1),
         "style_critic": mlp(next(keys), work.latent, *width, 1),
@@ -77,7 +77,7 @@ class Step:
     def code(self, nets: Nets, x: Array) -> tuple[Array, Array]:
         """Of x that is corrupt."""
         h = self.trunk(nets["trunk"], x)
-        return softmax(self.run(nets["label"], h)), self.run(nets["style"], h)
+        return softmax(self.run(nets["label_head"], h)), self.run(nets["style_head"], h)
 
     def distance(self, decoder: Net, y: Array, z: Array, x: Array) -> Array:
         """Half the squared error of a sigmoid, summed over features, a mean over the rows."""
@@ -145,7 +145,7 @@ def in_turn(
         noisy_lx = one.corrupt(lx, keys[3], drawn.get("classification"))
 
         def classification(own: Nets) -> Array:
-            return one.cross_entropy(one.run(own["label"], one.trunk(own["trunk"], noisy_lx)), labels)
+            return one.cross_entropy(one.run(own["label_head"], one.trunk(own["trunk"], noisy_lx)), labels)
 
         minimise("classification", classification)
     return (nets, tables, key), jnp.stack(losses)
@@ -162,7 +162,7 @@ def together(
 
     def all_losses(own: Nets) -> tuple[Array, tuple[Any, ...]]:
         h = one.trunk(own["trunk"], noisy)
-        logits, z = one.run(own["label"], h), one.run(own["style"], h[: len(x)])
+        logits, z = one.run(own["label_head"], h), one.run(own["style_head"], h[: len(x)])
         y = softmax(logits[: len(x)])
         reconstruction, generator = one.distance(own["decoder"], y, z, x), one.deceived(nets, (y, z))
         said, weighed = [generator], works.GENERATOR * generator
@@ -190,7 +190,7 @@ def start(options: peer.Options) -> partial[tuple[State, Array]]:
 
 def step(options: peer.Options, xs: protocol.Arrays) -> peer.Timed:
     one, work = start(options), options.size
-    rows = protocol.labelled_batches(work.classes, work.labelled, work.inputs, len(xs))
+    rows = works.labelled_batches(work, len(xs))
     batches = [(jnp.asarray(x), jnp.asarray(lx), jnp.asarray(y)) for x, (lx, y) in zip(xs, rows, strict=True)]
     state = initial(work)
     if options.variant == "scan":
@@ -239,7 +239,7 @@ def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
         layers = [(jnp.array(values[f"{p}.weight"].T, real), jnp.array(values[f"{p}.bias"], real)) for p in places]
         if network != "trunk" or not work.batch_norm:
             return layers
-        norms = [tuple(jnp.array(values[f"{p}.{kind}"], real) for kind in ("gamma", "shift")) for p in places]
+        norms = [tuple(jnp.array(values[f"{p}.norm.{kind}"], real) for kind in ("gamma", "shift")) for p in places]
         return {"layers": layers, "norms": norms}
 
     networks = dict.fromkeys(name.split(".", 1)[0] for name in given.weights)
@@ -273,7 +273,7 @@ def named(nets: Nets) -> dict[str, np.ndarray]:
         for i, (weight, bias) in enumerate(layers):
             made |= {f"{network}.{i}.weight": np.asarray(weight).T, f"{network}.{i}.bias": np.asarray(bias)}
         for i, (gamma, shift) in enumerate(norms):
-            made |= {f"{network}.{i}.gamma": np.asarray(gamma), f"{network}.{i}.shift": np.asarray(shift)}
+            made |= {f"{network}.{i}.norm.gamma": np.asarray(gamma), f"{network}.{i}.norm.shift": np.asarray(shift)}
     return made
 
 

@@ -69,15 +69,14 @@ class TorchModel:
     def named(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters by aaecore's names, which number the linear layers and not what stands between them."""
         for name, net in self.networks.items():
-            if isinstance(net, nn.Linear):
-                yield from ((f"{name}.0.{kind}", p) for kind, p in net.named_parameters())
-                continue
-            for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear)):
+            layers = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+            norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d)]
+            for i, layer in enumerate(layers):
                 yield from ((f"{name}.{i}.{kind}", p) for kind, p in layer.named_parameters())
-            for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.BatchNorm1d)):
-                yield from (
-                    (f"{name}.{i}.{kind}", p) for kind, p in zip(("gamma", "shift"), layer.parameters(), strict=True)
-                )
+            for i, norm in enumerate(norms):
+                yield from ((f"{name}.{i}.norm.gamma", norm.weight), (f"{name}.{i}.norm.shift", norm.bias))
+            if not layers:
+                yield from ((f"{name}.{kind}", p) for kind, p in net.named_parameters())
 
     def begin(self, state: protocol.State) -> None:
         """Takes weights, moments and step counts."""
