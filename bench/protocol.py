@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -62,6 +62,11 @@ def read_state(path: Path) -> State:
     arrays = _read(path)
     steps = {phase: int(n) for phase, n in _below("steps", arrays).items()}
     return State(_below("input", arrays), _below("weight", arrays), _moments(arrays), steps)
+
+
+def idle(names: Iterable[str]) -> set[str]:
+    """Biases before batch norm. They change nothing, so their gradients, which Adam makes steps of, are rounding."""
+    return {name.replace(".norm.gamma", ".bias") for name in names if name.endswith(".norm.gamma")}
 
 
 def unfold(inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:

@@ -18,7 +18,7 @@ import numpy as np
 import work_steps
 from alternate import Spec, versions
 from gpu.servers import Server
-from protocol import Stepped, read_stepped, write_state
+from protocol import Stepped, idle, read_stepped, write_state
 from works import Work
 
 STATES = (0, 5)  # steps of training before the one that is compared
@@ -49,21 +49,17 @@ class Apart(NamedTuple):
 
 
 def apart(ours: Stepped, theirs: Stepped) -> Apart:
-    """Of what a step left on either side.
-
-    A bias before batch norm is left out: it changes nothing, so its gradient is rounding, and so are its moments.
-    """
-    assert ours.weights.keys() == theirs.weights.keys()
-    assert {k: t.keys() for k, t in ours.moments.items()} == {k: t.keys() for k, t in theirs.moments.items()}
-    idle = {n.replace(".norm.gamma", ".bias") for n in ours.weights if n.endswith(".norm.gamma")}
+    """Of what a step left on either side, but for biases before batch norm: see `protocol.idle`."""
+    left_out = idle(ours.weights)
+    assert ours.weights.keys() - left_out == theirs.weights.keys()
+    assert {k: t.keys() - left_out for k, t in ours.moments.items()} == {k: t.keys() for k, t in theirs.moments.items()}
     return Apart(
-        max(_apart(a, theirs.weights[n]) for n, a in ours.weights.items() if n not in idle),
+        max(_apart(ours.weights[n], b) for n, b in theirs.weights.items()),
         max(
             _apart(a, b)
-            for phase, table in ours.moments.items()
+            for phase, table in theirs.moments.items()
             for n, both in table.items()
-            for a, b in zip(both, theirs.moments[phase][n], strict=True)
-            if n not in idle
+            for a, b in zip(ours.moments[phase][n], both, strict=True)
         ),
         max(abs(a - b) / abs(b) for a, b in zip(ours.losses, theirs.losses, strict=True)),
     )

@@ -50,6 +50,9 @@ WORKS = {
     "cluster": Work("clustering", False, 784, 3000, 16, 5, 100, dropout=0.2, batch_norm=True),
     "cluster-joint": Work("clustering", True, 784, 3000, 16, 5, 100, dropout=0.2, batch_norm=True),
 }
+NORMED = {  # at width 1000, with and without batch norm and dropout
+    name: work._replace(hidden=1000, dropout=0.2, batch_norm=True) for name, work in WORKS.items()
+}
 
 
 def spell(what: Size | Work) -> str:

@@ -23,7 +23,7 @@ from works import Work
 
 RANDOM = "unsafe_rbg"  # of the kinds of random numbers the fastest on a CPU
 EPS = 1e-5  # of batch norm, PyTorch's and aaecore's
-Nets = dict[str, Any]  # layers by name; of a trunk with batch norm also (gamma, shift) by "norms"
+Nets = dict[str, Any]  # layers by name; of a trunk with batch norm "weights" and "norms", (gamma, shift)
 State = tuple[Nets, dict[str, Moments], Array]
 Drawn = dict[str, Any] | None
 
@@ -40,7 +40,8 @@ def initial(work: Work) -> State:
         "style_critic": mlp(next(keys), work.latent, *width, 1),
     }
     if work.batch_norm:
-        nets["trunk"] = {"layers": nets["trunk"], "norms": [(jnp.ones(n), jnp.zeros(n)) for n in width]}
+        weights = [weight for weight, _ in nets["trunk"]]
+        nets["trunk"] = {"weights": weights, "norms": [(jnp.ones(n), jnp.zeros(n)) for n in width]}
     tables = {phase: moments({n: nets[n] for n in moved}) for phase, moved in works.phases(work).items() if moved}
     return nets, tables, next(keys)
 
@@ -58,10 +59,13 @@ class Step:
         self.work, self.run, self.dense = work, partial(apply, precision=precision), partial(dense, precision=precision)
 
     def trunk(self, net: Any, x: Array) -> Array:
-        layers, norms = (net["layers"], net["norms"]) if self.work.batch_norm else (net, [None] * len(net))
-        for layer, norm in zip(layers, norms, strict=True):
-            x = self.dense(x, *layer)
-            x = relu(x if norm is None else normalise(x, *norm))
+        if self.work.batch_norm:
+            none = jnp.zeros((), x.dtype)
+            for weight, norm in zip(net["weights"], net["norms"], strict=True):
+                x = relu(normalise(self.dense(x, weight, none), *norm))
+            return x
+        for layer in net:
+            x = relu(self.dense(x, *layer))
         return x
 
     def corrupt(self, x: Array, key: Array, drawn: Drawn) -> Array:
@@ -240,7 +244,7 @@ def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
         if network != "trunk" or not work.batch_norm:
             return layers
         norms = [tuple(jnp.array(values[f"{p}.norm.{kind}"], real) for kind in ("gamma", "shift")) for p in places]
-        return {"layers": layers, "norms": norms}
+        return {"weights": [weight for weight, _ in layers], "norms": norms}
 
     networks = dict.fromkeys(name.split(".", 1)[0] for name in given.weights)
     nets = {network: net(given.weights, network) for network in networks}
@@ -269,12 +273,14 @@ def named(nets: Nets) -> dict[str, np.ndarray]:
     """Arrays by aaecore's names, in its layout."""
     made = {}
     for network, net in nets.items():
-        layers, norms = (net["layers"], net["norms"]) if isinstance(net, dict) else (net, [])
-        for i, (weight, bias) in enumerate(layers):
-            made |= {f"{network}.{i}.weight": np.asarray(weight).T, f"{network}.{i}.bias": np.asarray(bias)}
-        for i, (gamma, shift) in enumerate(norms):
-            made |= {f"{network}.{i}.norm.gamma": np.asarray(gamma), f"{network}.{i}.norm.shift": np.asarray(shift)}
-    return made
+        if isinstance(net, dict):
+            for i, (weight, (gamma, shift)) in enumerate(zip(net["weights"], net["norms"], strict=True)):
+                made |= {f"{network}.{i}.weight": weight.T, f"{network}.{i}.norm.gamma": gamma}
+                made[f"{network}.{i}.norm.shift"] = shift
+        else:
+            for i, (weight, bias) in enumerate(net):
+                made |= {f"{network}.{i}.weight": weight.T, f"{network}.{i}.bias": bias}
+    return {name: np.asarray(array) for name, array in made.items()}
 
 
 LIBRARY = peer.Library(dict.fromkeys(("jit", "scan"), ("fp32", "bf16")), step, check=check)

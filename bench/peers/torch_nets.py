@@ -15,7 +15,8 @@ def hidden(*features: int, batch_norm: bool = False) -> list[nn.Module]:
     """Layers with the activation after each."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(features):
-        layers += [nn.Linear(inputs, outputs), *[nn.BatchNorm1d(outputs)] * batch_norm, nn.ReLU(inplace=True)]
+        norm = [nn.BatchNorm1d(outputs)] if batch_norm else []
+        layers += [nn.Linear(inputs, outputs, bias=not batch_norm), *norm, nn.ReLU(inplace=True)]
     return layers
 
 
@@ -86,6 +87,8 @@ class TorchModel:
                 parameter.copy_(torch.from_numpy(state.weights[name]))
         for phase, moments in state.moments.items():
             for name, (m, v) in moments.items():
+                if name not in parameters:  # a bias before batch norm
+                    continue
                 given = {"step": torch.tensor(float(state.steps[phase])), "exp_avg": m, "exp_avg_sq": v}
                 kept = self.optimizers[phase].state[parameters[name]]
                 for key, value in given.items():
