@@ -1,0 +1,349 @@
+"""Semi-supervised learning, clustering, reduction: gradients of every phase, whole steps, resumes, what they give."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from class_models import KINDS, C, D, fit, given, labels, make, rows
+from gradients import numeric_gradient
+from trained import StopAt, same
+
+from aaecore import ClusteringAAE, ReductionAAE, SemiSupervisedAAE, Trainer, load, priors, set_num_threads
+from aaecore.functions import softmax
+from aaecore.functions.tensor import Tensor, backward
+from aaecore.models import Batch, consistency
+
+B, L = 6, 4
+CONSISTENT = {
+    "translation": {"consistency": "translation", "image_shape": (3, 4), "most_shift": 1},
+    "noise": {"consistency": "noise", "input_noise": 0.3},
+    "adversarial": {"consistency": "adversarial", "radius": 1.0, "batch_norm": "encoder"},
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture
+def x():
+    return rows()
+
+
+@pytest.fixture
+def y():
+    return labels()
+
+
+# --- each phase by itself ---------------------------------------------------------------------------------------------
+
+
+def yielded(model, rng, dials):
+    """The losses of one step by phase, without any update in between; rows and labels by a seed."""
+    backend = model.backend
+    inputs = {"x": rng.random((B, D))}
+    if model.learns_labels:
+        inputs |= {"labelled.x": rng.random((L, D)), "labelled.y": np.eye(C)[rng.integers(0, C, L)]}
+    model.generator.restart()
+    values = {name: backend.from_host(np.array([value])) for name, value in dials.items()}
+    batch = Batch({k: backend.from_host(v) for k, v in inputs.items()}, model.draws, values, model.generator)
+    return {phase: losses for phase, *losses in model.step(batch)}
+
+
+def weight_of(loss):
+    """By what a loss is weighed that is no part of the value of its phase."""
+    if loss.counted:
+        return 1.0
+    seed, plain = (loss.backend.to_host(f.seed) for f in (loss.maker, loss.maker.loss))
+    at = np.unravel_index(np.abs(plain).argmax(), plain.shape)
+    return seed[at] / plain[at]
+
+
+@every_kind
+def test_phases_have_the_gradients_of_what_they_minimise(kind):
+    model = make(kind)
+    model.begin(np.random.default_rng(3).random((50, D)), model.networks)
+    dials = dict.fromkeys([*model.dials(), *model.ratios()], 0.7)
+
+    def losses():
+        return yielded(model, np.random.default_rng(4), dials)
+
+    weights = {phase: [weight_of(loss) for loss in made] for phase, made in losses().items()}
+
+    def value(phase):
+        return sum(w * float(loss) for w, loss in zip(weights[phase], losses()[phase], strict=True))
+
+    for phase in model.phases:
+        if not phase.moves:
+            continue
+        moved = model.moved(phase)
+        backward(losses()[phase.name], parameters=moved)
+        for p in moved[:: max(1, len(moved) // 6)]:  # of every network some: each takes a step a number
+            numeric = numeric_gradient(p, lambda name=phase.name: [value(name)])
+            np.testing.assert_allclose(p.backend.to_host(p.grad), numeric, atol=1e-6, rtol=1e-4, err_msg=phase.name)
+
+
+def test_the_weights_of_a_joint_update():
+    """Each beside what is left to reconstruct; the generator's of y grows."""
+    model = make("semi-supervised", generator_weight=0.5, classification_weight=2.0, warm_up=8)
+    model.begin(np.random.default_rng(3).random((50, D)), model.networks)
+    assert model.ratios()["generator_weight"] == (0.5, "generator", "reconstruction")
+    assert [model.dials()["warm_up"](step) for step in (0, 2, 8, 99)] == [0, 0.25, 1, 1]
+    dials = {"generator_weight": 0.5, "classification_weight": 2.0, "warm_up": 0.25}
+    losses = yielded(model, np.random.default_rng(4), dials)["reconstruction"]
+    left = float(model.left(losses[0], B))
+    np.testing.assert_allclose([weight_of(t) for t in losses], [1, left * 0.5 * 0.25, left * 0.5, left * 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["semi-supervised", "phases", "clustering", "clustering, phases", "reduction"])
+def test_a_phase_moves_its_networks_and_no_other(kind, x, y):
+    """With a rate of zero for all other phases."""
+    for phase in make(kind).phases:
+        model = make(kind)
+        before = {name: p.numpy() for name, p in model.parameters.items()}
+        fit(model, x, y, 1, lr={p.name: 1e-2 * (p.name == phase.name) for p in model.phases})
+        moved = {k.split(".")[0] for k, p in model.parameters.items() if not np.array_equal(p.numpy(), before[k])}
+        assert moved == set(phase.moves), phase.name
+
+
+# --- whole steps ------------------------------------------------------------------------------------------------------
+
+
+@every_kind
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_replay_equals_eager_for_any_number_of_threads(kind, precision, x, y):
+    trained = []
+    for record, threads in ((True, 1), (False, 1), (True, 3)):
+        set_num_threads(threads)
+        trained.append(fit(make(kind, "cpu", precision=precision), x, y, record=record))
+    assert same(trained[0], trained[1])
+    assert same(trained[0], trained[2])
+    assert trained[0].history.rows == trained[1].history.rows
+
+
+@every_kind
+def test_cpu_and_reference_agree(kind, x, y):
+    # In full batches: the two rows that are left make variances of next to nothing, which batch norm divides by.
+    ours, exact = (
+        fit(make(kind, device, batch_statistics="recomputed"), x[:128], y[:128]) for device in ("cpu", "reference")
+    )
+    for name in ours.names:
+        np.testing.assert_allclose(ours.history[name], exact.history[name], rtol=1e-4, err_msg=name)
+    np.testing.assert_allclose(ours.model.predict_proba(x), exact.model.predict_proba(x), atol=2e-3)
+    if ours.model.batch_norm == "none":  # it takes biases away again, so that Adam makes steps of their rounding
+        for name, value in ours.model.state_dict().items():
+            error = np.linalg.norm(value - exact.model.state_dict()[name])
+            assert error < 2e-3 * (np.linalg.norm(value) + 0.1), name
+
+
+@every_kind
+def test_a_resume_within_an_epoch_goes_on_bit_for_bit(kind, x, y, tmp_path):
+    settings = {"average": 0.9, "batch_statistics": "recomputed"}
+    whole = fit(make(kind, "cpu", **settings), x, y, 3)
+    cut = Trainer(make(kind, "cpu", **settings), 32, labelled_batch_size=10)
+    cut.fit(x, 3, progress=False, callbacks=StopAt(7), **given(cut.model, x, y))
+    cut.save(tmp_path / "cut.h5")
+    resumed = Trainer.resume(tmp_path / "cut.h5")
+    assert (resumed.steps, resumed.position) == (7, 64)
+    resumed.fit(x, 3, progress=False, **given(resumed.model, x, y))
+    assert same(whole, resumed)
+    assert whole.history.rows == resumed.history.rows
+
+
+@every_kind
+def test_files_and_copies_give_the_same(kind, x, y, tmp_path):
+    trainer = fit(make(kind, "cpu", average=0.9), x, y)
+    trainer.save(tmp_path / "model.h5")
+    copied = copy.deepcopy(trainer.model)
+    assert np.array_equal(copied.sample(5), trainer.model.sample(5))
+    for other in (load(tmp_path / "model.h5"), copied):
+        assert np.array_equal(other.encode(x), trainer.model.encode(x))
+        assert np.array_equal(other.predict_proba(x), trainer.model.predict_proba(x))
+
+
+@pytest.mark.parametrize("kind", ["semi-supervised", "phases"])
+@pytest.mark.parametrize("name", CONSISTENT)
+def test_consistency_trains_records_and_resumes(kind, name, x, y, tmp_path):
+    settings = {**CONSISTENT[name], "consistency_warm_up": 4}
+    recorded, eager, without = (
+        fit(make(kind, "cpu", **({} if i == 2 else settings)), x, y, record=i != 1) for i in range(3)
+    )
+    assert same(recorded, eager)
+    assert not same(recorded, without)
+    recorded.save(tmp_path / "a.h5")
+    resumed = Trainer.resume(tmp_path / "a.h5")
+    for trainer in (recorded, resumed):
+        trainer.fit(x, 4, progress=False, y=y)
+    assert same(recorded, resumed)
+
+
+def test_an_adversarial_step_changes_more_than_others_of_its_length():
+    model, rng = make("semi-supervised"), np.random.default_rng(0)
+    seen = Tensor(model.backend.from_host(rng.standard_normal((40, D))))
+
+    def logits(x):
+        return model.label_head(model.trunk(x))
+
+    p = softmax(logits(seen))
+    model.generator.restart()
+    moved = consistency.adversarial(seen, p, logits, model.generator, 0.5)
+    np.testing.assert_allclose(np.linalg.norm(moved.numpy() - seen.numpy(), axis=1), 0.5)
+    most = float(consistency.divergence(logits(moved), p))
+    for _ in range(20):
+        step = rng.standard_normal((40, D))
+        other = seen.numpy() + 0.5 * step / np.linalg.norm(step, axis=1, keepdims=True)
+        assert float(consistency.divergence(logits(Tensor(model.backend.from_host(other))), p)) < most
+
+
+# --- what is done with a model ----------------------------------------------------------------------------------------
+
+
+@every_kind
+def test_probabilities_classes_and_codes(kind, x, y):
+    model = fit(make(kind, "cpu"), x, y).model
+    p = model.predict_proba(x)
+    assert (p.shape, p.dtype) == ((130, C), np.float32)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+    assert np.array_equal(model.predict(x), p.argmax(axis=1))
+    assert model.encode(x).shape == (130, model.latent_dim)
+    r = model.reconstruct(x)
+    assert r.shape == (130, D)
+    each = model.evaluate(x, "none")
+    assert model.evaluate(x) == pytest.approx(each.mean(), rel=1e-5)
+    assert (model.sample(4).shape, model.sample(2, y=[0, 2]).shape) == ((4, D), (2, D))
+    styles = np.zeros((C, model.latent_dim), np.float32)
+    heads = model.decode(styles, np.arange(C))
+    np.testing.assert_allclose(model.decode(styles, np.eye(C)), heads)
+    assert not np.allclose(heads[0], heads[1])
+
+
+def test_a_decoded_class_and_style_are_those_of_the_row(x, y):
+    model = fit(make("semi-supervised", "cpu"), x, y).model
+    again = model.decode(model.encode(x), model.predict_proba(x))
+    np.testing.assert_allclose(again, model.reconstruct(x), atol=1e-5)
+
+
+def test_labels_are_the_users_own(x, y):
+    names, tens = np.array(["ant", "bee", "cat", ""])[y], np.where(y < 0, -1, 10 * y)
+    by_name, by_number = (
+        fit(make(kind, "cpu"), x, of_kind).model for kind, of_kind in (("phases", names), ("semi-supervised", tens))
+    )
+    assert set(by_name.predict(x)) <= {"ant", "bee", "cat"}
+    assert by_name.score(x[y >= 0], names[y >= 0]) == np.mean(by_name.predict(x)[y >= 0] == names[y >= 0])
+    assert set(by_number.predict(x)) <= {0, 10, 20}
+    assert by_name.sample(2, y=["bee", "cat"]).shape == (2, D)
+
+
+def test_heads_of_clusters_and_of_reductions(x, y):
+    clusters = fit(make("clustering", "cpu"), x, y).model
+    assert clusters.cluster_heads().shape == (C, D)
+    reduced = fit(make("reduction", "cpu"), x, y).model
+    codes = reduced.predict_proba(x) @ reduced.heads
+    near = np.linalg.norm(reduced.encode(x) - codes, axis=1)
+    assert reduced.heads.shape == (C, 2)
+    np.testing.assert_allclose(reduced.decode(reduced.encode(x)), reduced.reconstruct(x), atol=1e-5)
+    styles = reduced.encode(x) - codes
+    np.testing.assert_allclose(reduced.decode(styles, reduced.predict_proba(x)), reduced.reconstruct(x), atol=1e-4)
+    assert near.max() < 100
+    fixed = make("reduction, fixed", "cpu")
+    assert np.array_equal(fixed.heads, 10 * np.eye(C))
+    on_circle = fixed.projected(fixed.heads)
+    np.testing.assert_allclose(np.linalg.norm(on_circle, axis=1), 10)
+    np.testing.assert_allclose(on_circle.sum(axis=0), 0, atol=1e-12)
+    np.testing.assert_array_equal(fit(fixed, x, y).model.heads, 10 * np.eye(C))
+
+
+def test_heads_too_near_are_pushed_apart(x, y):
+    model = make("reduction", "cpu", head_weight=5.0, head_distance=4.0)
+    model.backend.upload(model.centres.table.buffer, np.array([[0, 0], [0.1, 0], [0, 0.1]], np.float32))
+    fit(model, x, y, 60, lr=1e-2)
+    apart = np.linalg.norm(model.heads[:, None] - model.heads, axis=2)[np.triu_indices(C, 1)]
+    assert apart.min() > 3.5
+
+
+def test_recomputed_statistics_are_those_of_the_rows(x, y):
+    model = fit(make("settings", "cpu", batch_statistics="recomputed"), x, y).model
+    raw = model.trunk.layers[0](model.seen(Tensor(model.backend.from_host(x)))).numpy().astype(np.float64)
+    moments = model.backend.to_host(model.trunk.norms[0].moments)
+    np.testing.assert_allclose(moments, [raw.mean(axis=0), raw.var(axis=0)], rtol=1e-4, atol=1e-5)
+    running = fit(make("settings", "cpu"), x, y).model
+    assert not np.allclose(running.backend.to_host(running.trunk.norms[0].moments), moments, rtol=1e-3)
+
+
+def test_history_says_how_classes_are_used(x, y):
+    row = fit(make("clustering", "cpu"), x, y).model.health(x)
+    assert 1 <= row["classes_used"] <= C
+    assert 1 / C <= row["confidence"] <= 1
+    assert "code_mmd" in row
+    labelled = fit(make("semi-supervised", "cpu"), x, y)
+    error = np.mean(labelled.model.predict(x)[y >= 0] != y[y >= 0])
+    assert labelled.history["error"][-1] == pytest.approx(error)
+    early, late = {"step": 10, "classes_used": 1.0}, {"step": 10**6, "classes_used": 1.0}
+    model = make("clustering", "cpu")
+    assert "y uses 1.0 of 3 classes" in model.advice(late)
+    assert model.advice(early) == ""
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_options_that_do_not_go_together():
+    semi, reduction = KINDS["semi-supervised"][1], {"classes": C}
+    for cls, options, message in (
+        (
+            SemiSupervisedAAE,
+            {**semi, "label_prior": priors.Normal()},
+            r"^label_prior: expected a Categorical, got Normal",
+        ),
+        (
+            SemiSupervisedAAE,
+            {**semi, "label_prior": priors.Categorical([1, 2])},
+            r"^prior: Categorical has dimension 2",
+        ),
+        (SemiSupervisedAAE, {**semi, "consistency": "translation"}, r"^image_shape: expected height and width"),
+        (SemiSupervisedAAE, {**semi, "consistency": "noise"}, r"^consistency: expected input_noise or input_dropout"),
+        (SemiSupervisedAAE, {**semi, "average": 1.0}, r"^average: expected a number"),
+        (ClusteringAAE, {"clusters": 1}, r"^clusters: expected an integer >= 2, got 1"),
+        (ReductionAAE, {**reduction, "fixed_heads": True}, r"^dim: expected as many features as classes, 3"),
+        (ReductionAAE, {**reduction, "latent_dim": 3}, r"^latent_dim: expected dim, 2, or None, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cls(D, hidden=(5,), **options)
+
+
+def test_data_and_labels_that_do_not_fit(x, y):
+    model = make("semi-supervised", "cpu")
+    trainer = Trainer(model, 32)
+    for of_rows, message in (
+        (None, r"^y: expected a label for at least one row, since SemiSupervisedAAE learns from labels, got None"),
+        (np.full(130, -1), r"^y: expected a label for at least one row.* got only -1"),
+        (np.arange(130), r"^y: expected at most 3 different labels"),
+        (y[:-1], r"^y: expected shape \(130,\)"),
+        (y + 0.5, r"^y: expected whole numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer.fit(x, 1, y=of_rows, progress=False)
+    with pytest.raises(ValueError, match=r"^y: expected None, since ClusteringAAE takes no labels"):
+        Trainer(make("clustering", "cpu"), 32).fit(x, 1, y=y, progress=False)
+    for call, message in (
+        (lambda: model.decode(np.zeros((2, 2)), [0, 3]), r"^y: expected classes from 0 to 2"),
+        (lambda: model.decode(np.zeros((2, 2)), [0]), r"^y: expected shape \(2,\)"),
+        (lambda: model.decode(np.zeros((2, 2)), [0, -1]), r"^y: expected a label for every row, got none at row 1"),
+        (lambda: model.decode(np.zeros((2, 2))), r"^y: expected \(2,\) labels, or \(2, 3\) numbers, got None"),
+        (lambda: model.decode(np.zeros((2, 2)), np.zeros((3, 3))), r"^y: expected a host array of shape \(2, 3\)"),
+        (lambda: model.score(x, y), r"^y: expected a label for every row"),
+        (
+            lambda: make("reduction", "cpu").projected(np.zeros((2, 3))),
+            r"^projected: expected a model with fixed_heads",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert model.labels is None
+
+
+def test_one_label_for_each_class_is_enough(x):
+    """They come round as often as they are needed; a class that never occurs is no error either."""
+    y = np.full(130, -1)
+    y[:2] = 0, 2
+    trainer = fit(make("semi-supervised", "cpu"), x, y)
+    assert trainer.steps == 10
