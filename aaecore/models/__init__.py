@@ -7,7 +7,8 @@ from .aae import AAE
 from .batch import Batch
 from .clustering import ClusteringAAE
 from .labelled import Labelled
-from .model import Losses, Model, Phase, model
+from .model import Losses, Model, model
+from .phase import Phase
 from .reduction import ReductionAAE
 from .semisupervised import SemiSupervisedAAE
 from .vae import VAE
