@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import goals
-from alternate import ENOUGH_PAIRS, Answer, Round, Verdict, is_clean, judge, running, say, take_turns
+from alternate import ENOUGH_PAIRS, Answer, Competitor, Round, Verdict, is_clean, judge, running, say, take_turns
 from protocol import Request
 from settings import OURS, Run
 from sizes import SIZES, Size, matrix_flops, spell
+from works import NORMED
 
 import aaecore
 
@@ -71,6 +72,24 @@ def overhead(run: Run) -> Iterator[Row]:
         yield goals.judged({"size": size, **verdict}, verdict["ratio"], goals.OVERHEAD[size])
 
 
+def normed(run: Run) -> Iterator[Row]:
+    """Steps with batch norm in the encoder and dropout of x against the same steps without, in turn."""
+    for name in run.works:
+        work = NORMED[name]
+        competitors = [Competitor(OURS, w, run.threads) for w in (work, work._replace(dropout=0.0, batch_norm=False))]
+        made: list[tuple[float, bool]] = []
+        try:
+            while len(made) < run.rounds or (len(made) < 2 * run.rounds and not judge(made).decided):
+                both = [competitor.round(Request(run.seconds)) for competitor in competitors]
+                made.append((both[0]["min"] / both[1]["min"], is_clean(*both)))
+        finally:
+            for competitor in competitors:
+                competitor.close()
+        row = {"size": str(work), **judge(made).as_dict()}
+        say(f"batch norm and dropout, {name}: {row['ratio'] - 1:.1%} ({row['clean']}/{row['pairs']} pairs)")
+        yield goals.judged(row, row["ratio"], goals.NORMED)
+
+
 def growth(run: Run) -> Iterator[Row]:
     """Time and memory of steps as the batch grows, and as the network grows."""
     series = {
@@ -110,4 +129,4 @@ def wheel(run: Run) -> Iterator[Row]:
     yield goals.judged({"bytes": size, "files": len(shipped)}, size, goals.WHEEL)
 
 
-PARTS = {"one-thread": one_thread, "overhead": overhead, "growth": growth, "wheel": wheel}
+PARTS = {"one-thread": one_thread, "normed": normed, "overhead": overhead, "growth": growth, "wheel": wheel}

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 from machine import machine_seconds, process_seconds
 from protocol import THREAD_VARIABLES, Request, Unavailable
-from sizes import Size, spell
+from sizes import Size
+from works import Work, spell
 
 PEERS = Path(__file__).resolve().parent / "peers"
 FOREIGN_LIMIT = 0.1  # cores
@@ -83,7 +84,7 @@ print(json.dumps(found))
     return found
 
 
-def command(spec: Spec, size: Size, threads: int, *options: str) -> tuple[list[str], dict[str, str]]:
+def command(spec: Spec, size: Size | Work, threads: int, *options: str) -> tuple[list[str], dict[str, str]]:
     """The command line of a peer, and its environment."""
     python = peers_python() if spec.library in ELSEWHERE else sys.executable
     line = [python, str(PEERS / f"{spec.library}_peer.py"), "--size", spell(size), "--threads", str(threads)]
@@ -116,7 +117,7 @@ class Competitor:
         Unavailable: there is no such thing here, or it has not started after `seconds`.
     """
 
-    def __init__(self, spec: Spec, size: Size, threads: int, *options: str, seconds: float = inf) -> None:
+    def __init__(self, spec: Spec, size: Size | Work, threads: int, *options: str, seconds: float = inf) -> None:
         self.spec = spec
         self._asked = 0  # questions so far
         line, environment = command(spec, size, threads, "--serve", *options)
@@ -169,7 +170,7 @@ class Competitor:
 
 
 @contextmanager
-def running(specs: Sequence[Spec], size: Size, threads: int, *options: str) -> Iterator[list[Competitor]]:
+def running(specs: Sequence[Spec], size: Size | Work, threads: int, *options: str) -> Iterator[list[Competitor]]:
     """Those of the competitors that can run, started one after the other; a line says which cannot."""
     started: list[Competitor] = []
     try:

@@ -34,6 +34,7 @@ from machine import TICKS, machine_seconds
 from protocol import Request, Unavailable
 from settings import FIT, OURS, Run, ours
 from sizes import SIZES
+from works import parse
 
 Row = dict[str, Any]
 ENOUGH_EPOCHS = 3  # pairs: each is thousands of steps
@@ -48,10 +49,10 @@ USUAL = [Spec("torch", "eager"), Spec("jax", "jit"), Spec("numpy", "inplace")]  
 
 def equal_work(run: Run) -> Iterator[Row]:
     """The check that must pass before times are quoted; what fails it is left out of what follows."""
-    for size in run.sizes:
+    for size in [*run.sizes, *run.works]:
         for precision in run.precisions:
             rivals = run.rivals(size, precision)
-            for row in equal.check(SIZES[size], rivals, run.threads) if rivals else []:
+            for row in equal.check(parse(size), rivals, run.threads) if rivals else []:
                 spec = next(s for s in rivals if str(s) == row["peer"])
                 if not row["equal"]:
                     run.unequal.add((size, spec))
@@ -68,6 +69,15 @@ def steps(run: Run) -> Iterator[Row]:
             for rivals in _apart(run.rivals(size, precision)):
                 for row in _in_turn([*rivals, us], size, run, Request(run.seconds)):
                     yield goals.judged(row, row["ratio"], goals.step(size, row["peer"]), at_least=True)
+
+
+def models(run: Run) -> Iterator[Row]:
+    """Training steps of the paper's later models, in turn with every peer."""
+    for work in run.works:
+        for precision in run.precisions:
+            if rivals := run.rivals(work, precision):
+                for row in _in_turn([*rivals, ours(OURS, precision)], work, run, Request(run.seconds, calls=2)):
+                    yield goals.judged(row, row["ratio"], goals.MODELS[precision], at_least=True)
 
 
 def _apart(rivals: Sequence[Spec]) -> list[list[Spec]]:
@@ -102,7 +112,7 @@ def _in_turn(
     def decided(made: list[Round]) -> bool:
         return all(row["decided"] for row in compare(made, us, enough).values())
 
-    with running(specs, SIZES[size], run.threads, *options) as competitors:
+    with running(specs, parse(size), run.threads, *options) as competitors:
         if len(competitors) < 2 or str(competitors[-1].spec) != us:
             return
         results = compare(take_turns(competitors, request, rounds or run.rounds, decided), us, enough)
@@ -203,5 +213,6 @@ def _beside_load(competitor: Competitor, request: Request) -> tuple[float, bool]
 
 
 PARTS = {
-    "equal": equal_work, "steps": steps, "epochs": epochs, "cold": cold_starts, "imports": imports, "load": load,
+    "equal": equal_work, "steps": steps, "models": models, "epochs": epochs, "cold": cold_starts, "imports": imports,
+    "load": load,
 }  # fmt: skip

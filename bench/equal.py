@@ -26,14 +26,17 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
+import work_steps
 from alternate import Spec, command, say
-from protocol import PHASES, State, Stepped, batches, read_stepped, write_state
+from protocol import PHASES, State, Stepped, batches, idle, read_stepped, write_state
 from sizes import Size
 from steps import make_model, make_trainer
+from works import Work
 
 import aaecore
 
 STATES = (0, 5, 20)  # steps of training before the one that is compared
+WIDEST = 1000  # features of hidden layers of a work that is checked: the states of wider ones are gigabytes
 TIMES = 5.0  # that one side may be further off than the other; the order of a long sum alone makes 3
 # Of update and loss. TF32 has 11 significant bits, eight times as fine as bfloat16.
 LIMITS = {"fp32": (0.05, 1e-3), "tf32": (0.3, 2.5e-3), "bf16": (0.5, 0.02)}
@@ -55,9 +58,9 @@ def agrees(ours: Sequence[float], theirs: Sequence[float], limit: float, floor: 
 
 
 def errors(before: State, made: Stepped, exact: Stepped) -> Errors:
-    updates = []
+    updates, compared = [], before.weights.keys() - idle(before.weights)
     for network in dict.fromkeys(name.split(".", 1)[0] for name in exact.weights):
-        names = [n for n in before.weights if n.split(".", 1)[0] == network]
+        names = [n for n in compared if n.split(".", 1)[0] == network]
         off = sum(float(np.sum((made.weights[n].astype(np.float64) - exact.weights[n]) ** 2)) for n in names)
         all_of_it = sum(float(np.sum((exact.weights[n] - before.weights[n].astype(np.float64)) ** 2)) for n in names)
         updates.append((off / all_of_it) ** 0.5)
@@ -93,7 +96,7 @@ def our_steps(model: aaecore.AAE, size: Size, folder: Path) -> list[tuple[State,
     return made
 
 
-def _run(specs: Sequence[Spec], size: Size, threads: int, folder: Path) -> str:
+def _run(specs: Sequence[Spec], size: Size | Work, threads: int, folder: Path) -> str:
     """One process makes the steps of all variants of a library, and of its first one in float64; an error, or none."""
     pairs = [f"{specs[0].variant}:fp64", *(f"{s.variant}:{s.precision}" for s in specs)]
     line, environment = command(specs[0], size, threads, "--check", str(folder), "--pairs", *pairs)
@@ -103,13 +106,26 @@ def _run(specs: Sequence[Spec], size: Size, threads: int, folder: Path) -> str:
     return str(json.loads(done.stdout.splitlines()[-1]).get("unavailable", ""))
 
 
-def check(size: Size, specs: Sequence[Spec], threads: int) -> list[dict[str, Any]]:
+def our_steps_of_work(work: Work, precision: str, folder: Path) -> list[tuple[State, Stepped]]:
+    """As `our_steps`. The peers are given what our step drew."""
+    made = []
+    for count, state, stepped in work_steps.trained(work, STATES, precision=precision):
+        write_state(folder / f"state-{count}.npz", state)
+        made.append((state, stepped))
+    return made
+
+
+def check(size: Size | Work, specs: Sequence[Spec], threads: int) -> list[dict[str, Any]]:
     """One result per peer, all of the same precision: errors by state, ours and the peer's, and whether they agree."""
     precision = specs[0].precision
     results = []
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        made = our_steps(make_model(size, precision=precision), size, folder)
+        if isinstance(size, Work):
+            size = size._replace(hidden=min(size.hidden, WIDEST))
+            made = our_steps_of_work(size, precision, folder)
+        else:
+            made = our_steps(make_model(size, precision=precision), size, folder)
         for library in dict.fromkeys(s.library for s in specs):
             variants = [s for s in specs if s.library == library]
             failed = _run(variants, size, threads, folder)

@@ -13,6 +13,8 @@ STEP = {
     "torch:eager": {"a": 2.8, "b": 2.3, "c": 2.2, "d": 9.0, "e": 60.0, "f": 3.8},
     "torch:eager:bf16": {"a": 2.0, "b": 1.4, "c": 1.3, "f": 2.0},
 }
+MODELS = {"fp32": 1.3, "bf16": 2.0}  # a peer's step of the later models / ours, at the least
+NORMED = 1.1  # a step with batch norm and dropout / the same without
 EPOCH = 1.35  # the best peer's epoch / ours, at the least
 OVERHEAD = {"e": 1.15, "f": 1.03}  # an epoch through fit / its bare steps
 COLD_START = 0.3  # seconds from the start of a process to the end of its first step

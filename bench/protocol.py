@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -57,17 +57,16 @@ def batches(size: Size, count: int = BATCHES, seed: int = 0) -> Arrays:
     return [rng.random((size.batch, size.inputs), np.float32) for _ in range(count)]
 
 
-def labelled_batches(classes: int, rows: int, inputs: int, count: int = BATCHES) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` different (rows, inputs) float32 arrays as of `batches`, with a class, int64, for each row."""
-    rng = np.random.default_rng(1)
-    return [(rng.random((rows, inputs), np.float32), rng.integers(0, classes, rows)) for _ in range(count)]
-
-
 def read_state(path: Path) -> State:
     """What `write_state` wrote."""
     arrays = _read(path)
     steps = {phase: int(n) for phase, n in _below("steps", arrays).items()}
     return State(_below("input", arrays), _below("weight", arrays), _moments(arrays), steps)
+
+
+def idle(names: Iterable[str]) -> set[str]:
+    """Biases before batch norm. They change nothing, so their gradients, which Adam makes steps of, are rounding."""
+    return {name.replace(".norm.gamma", ".bias") for name in names if name.endswith(".norm.gamma")}
 
 
 def unfold(inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:

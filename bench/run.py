@@ -31,6 +31,7 @@ from protocol import Unavailable
 from ratios import gate_command
 from settings import Run
 from sizes import SIZES
+from works import WORKS
 
 from aaecore.backends.cpu import default_isa
 
@@ -40,7 +41,8 @@ DOCS = [HERE.parent / "README.md", HERE.parent / "docs" / "performance.md"]
 PARTS = {**compared.PARTS, **alone.PARTS}
 SUITE = "suite"  # the pytest-benchmark suites: ops, steps and ratios
 QUICK: dict[str, Any] = {
-    "sizes": ["a", "e"], "rounds": 8, "seconds": 0.1, "starts": 1, "rows": 6000, "growth": [64, 512, 4096],
+    "sizes": ["a", "e"], "works": ["semi-joint"], "rounds": 8, "seconds": 0.1, "starts": 1, "rows": 6000,
+    "growth": [64, 512, 4096],
     "peers": [Spec("torch", "eager"), Spec("jax", "scan"), Spec("numpy", "inplace")],
 }  # fmt: skip
 
@@ -61,7 +63,7 @@ def suite() -> dict[str, Any]:
 def measure(run: Run, parts: list[str]) -> dict[str, Any]:
     """All results; what is there after each part is kept, in case a later one fails."""
     isa, start = default_isa(), time.monotonic()
-    settings = {"rounds": run.rounds, "seconds": run.seconds, "threads": run.threads, "sizes": run.sizes}
+    settings = {"rounds": run.rounds, "seconds": run.seconds, "threads": run.threads, "sizes": [*run.sizes, *run.works]}
     settings |= {"rows": run.rows, "growth": run.growth}
     record: dict[str, Any] = {
         "machine": describe(isa), "versions": run.installed | {"python": sys.version.split()[0]}, "settings": settings,
@@ -103,7 +105,7 @@ def docs() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, metavar="SIZE")
+    parser.add_argument("--sizes", nargs="+", choices=[*SIZES, *WORKS], metavar="SIZE")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seconds", type=float, help="of each process in each round")
@@ -118,8 +120,10 @@ def main() -> None:
     if options.docs:
         return docs()
     given = {k: v for k in ("sizes", "rounds", "threads", "seconds", "peers") if (v := getattr(options, k)) is not None}
+    if options.sizes:
+        given |= {"sizes": [s for s in options.sizes if s in SIZES], "works": [s for s in options.sizes if s in WORKS]}
     parts = options.parts or [*PARTS, *([] if options.quick else [SUITE])]
-    if {"steps", "epochs", "cold", "load"} & set(parts):
+    if {"steps", "models", "epochs", "cold", "load"} & set(parts):
         parts = ["equal", *parts]  # no time of a peer without it
     PARTIAL.mkdir(exist_ok=True)
     record = measure(Run(**{**(QUICK if options.quick else {}), **given}), parts)

@@ -9,6 +9,7 @@ from alternate import ELSEWHERE, Spec, say, versions
 from machine import cores
 from sizes import SIZES
 from steps import make_model
+from works import WORKS
 
 import aaecore
 
@@ -27,6 +28,7 @@ class Run:
     """The settings of a run, the same for all of its parts."""
 
     sizes: list[str] = field(default_factory=lambda: list(SIZES))
+    works: list[str] = field(default_factory=lambda: list(WORKS))
     rounds: int = 9
     seconds: float = 0.3  # of each competitor in each round
     starts: int = 5  # fresh processes of each
@@ -56,6 +58,7 @@ class Run:
             p
             for p in (self.peers if among is None else [a for a in among if a in self.peers])
             if p.precision == precision and p.library in self.installed and (size, p) not in self.unequal
+            if size not in WORKS or p.library in ELSEWHERE
         ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
+import numpy as np
 from protocol import BETA1, BETA2, LR
 from sizes import Size
 
@@ -12,6 +14,8 @@ from aaecore import AAE, Trainer, priors
 from aaecore.core.memory import Buffer
 from aaecore.core.ops import OPS
 from aaecore.core.plan import Plan
+from aaecore.functions import backward
+from aaecore.models import Model
 from aaecore.models.batch import Batch
 from aaecore.optim import Adam
 
@@ -24,25 +28,38 @@ def make_model(size: Size, seed: int = 0, precision: str = "fp32", device: str =
     return AAE(size.inputs, size.latent, (size.hidden, size.hidden), **options)
 
 
-def make_trainer(model: AAE, batch: int, *, record: bool = True) -> Trainer:
+def make_trainer(model: Model, batch: int, **options: Any) -> Trainer:
     """A trainer with the Adam that the peers have, in each of the three phases."""
     adam = partial(Adam, lr=LR, betas=(BETA1, BETA2))
-    return Trainer(model, batch, optimizers={phase.name: adam for phase in model.phases}, record=record)
+    return Trainer(model, batch, optimizers={phase.name: adam for phase in model.phases if phase.moves}, **options)
+
+
+def launches_of(model: Model, inputs: Mapping[str, Buffer]) -> tuple[Callable[[], None], Buffer]:
+    """(the launches of one step on inputs by name, its losses by phase), with optimizers and dials of its own."""
+    backend, losses = model.backend, model.backend.zeros((len(model.phases),))
+    optimizers = {phase.name: Adam(model.moved(phase)) for phase in model.phases if phase.moves}
+    values = {name: dial(0) for name, dial in model.dials().items()}
+    values |= {name: factor for name, (factor, *_) in model.ratios().items()}
+    dials = {name: backend.from_host(np.array([value])) for name, value in values.items()}
+    batch = Batch(inputs, model.draws, dials, model.generator)
+
+    def step() -> None:
+        for i, (phase, *made) in enumerate(model.step(batch)):
+            if phase in optimizers:
+                optimizers[phase].advance()
+                backward(made, optimizers[phase])
+            for at, loss in enumerate(loss for loss in made if loss.counted):
+                backend.launch("copy", (loss.buffer, losses.rows(i, i + 1)), (1, at > 0))
+        model.settle(batch)
+        model.generator.advance()
+
+    return step, losses
 
 
 def make_step(model: AAE, batch: int) -> tuple[Callable[[], None], Buffer, Buffer]:
     """(the launches of one step, its input x (batch, features), its three losses), with optimizers of its own."""
-    backend = model.backend
-    x, losses = backend.empty((batch, model.input_dim)), backend.zeros((len(model.phases),))
-    optimizers = [Adam(model.moved(phase)) for phase in model.phases]
-
-    def step() -> None:
-        for i, (_, loss) in enumerate(model.step(Batch({"x": x}, model.draws, {}, model.generator))):
-            optimizers[i].advance()
-            loss.backward(optimizers[i])
-            backend.launch("copy", (loss.buffer, losses.rows(i, i + 1)), (1, 0))
-        model.generator.advance()
-
+    x = model.backend.empty((batch, model.input_dim))
+    step, losses = launches_of(model, {"x": x})
     return step, x, losses
 
 

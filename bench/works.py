@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import sizes
-from protocol import PHASES
+from protocol import BATCHES, PHASES
 from sizes import Size
 
 KINDS = ("semi-supervised", "clustering", "reduction", "label-informed", "supervised")
+LEAST, HINGE = 3.0, 0.3  # distance of heads that is enough, and the weight of what is missing
 SAID = ("generator", "classification")  # of the joint form: the reconstruction's update minimises them
 GENERATOR, CLASSIFICATION = 0.5, 2.0  # weights of the joint form beside the reconstruction
 LABEL_PHASES = {  # of models with a head for y, by whether they have labelled rows
-    "reconstruction": ("trunk", "label", "style", "decoder"),
+    "reconstruction": ("trunk", "label_head", "style_head", "decoder"),
     "discriminator": ("label_critic", "style_critic"),
-    "generator": ("trunk", "label", "style"),
-    "classification": ("trunk", "label"),
+    "generator": ("trunk", "label_head", "style_head"),
+    "classification": ("trunk", "label_head"),
 }
 
 
@@ -48,6 +50,9 @@ WORKS = {
     "cluster": Work("clustering", False, 784, 3000, 16, 5, 100, dropout=0.2, batch_norm=True),
     "cluster-joint": Work("clustering", True, 784, 3000, 16, 5, 100, dropout=0.2, batch_norm=True),
 }
+NORMED = {  # at width 1000, with and without batch norm and dropout
+    name: work._replace(hidden=1000, dropout=0.2, batch_norm=True) for name, work in WORKS.items()
+}
 
 
 def spell(what: Size | Work) -> str:
@@ -75,4 +80,12 @@ def phases(work: Work) -> dict[str, tuple[str, ...]]:
         made = PHASES
     else:
         made = {name: moved for name, moved in LABEL_PHASES.items() if work.labelled or name != "classification"}
+        if work.kind == "reduction":
+            made["reconstruction"] += ("centres",)
     return {name: () if work.joint and name in SAID else moved for name, moved in made.items()}
+
+
+def labelled_batches(work: Work, count: int = BATCHES) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`count` labelled batches of a work: rows as of `batches`, and a class, int64, for each."""
+    rng, n = np.random.default_rng(1), work.labelled
+    return [(rng.random((n, work.inputs), np.float32), rng.integers(0, work.classes, n)) for _ in range(count)]

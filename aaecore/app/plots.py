@@ -18,7 +18,7 @@ from ..data import as_matrix
 from ..evaluation.figures import Shown
 from ..files import atomic
 from ..models.autoencoder import Autoencoder
-from ..models.model import Phase
+from ..models.phase import Phase
 from ..priors import GaussianMixture, Hypersphere, Normal, Prior, SwissRoll, Uniform
 from ..training.history import History
 from .drawing import COLOURS, INCHES, MARKERS, colour_of, grey_of, name_of, new_figure, show_images

@@ -8,7 +8,8 @@ from .batch import Batch
 from .clustering import ClusteringAAE
 from .label_informed import LabelInformedAAE
 from .labelled import Labelled
-from .model import Losses, Model, Phase, model
+from .model import Losses, Model, model
+from .phase import Phase
 from .reduction import ReductionAAE
 from .semisupervised import SemiSupervisedAAE
 from .supervised import SupervisedAAE

@@ -24,7 +24,8 @@ from ..priors import PRIOR, Categorical, HostSampler, Prior
 from .autoencoder import NORMED, STANDARDISE, Autoencoder
 from .batch import Batch
 from .labelled import class_weights
-from .model import Losses, Phase
+from .model import Losses
+from .phase import Phase
 
 RECONSTRUCTION = Phase("reconstruction", moves=("trunk", "label_head", "style_head", "decoder"))
 DISCRIMINATOR = Phase("discriminator", ("label_critic", "style_critic"), equilibrium=4 * math.log(2), game=True)

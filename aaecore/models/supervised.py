@@ -16,7 +16,7 @@ from ..data.rows import as_rows, map_chunks
 from ..data.table import LABEL, Column, Stream, Table
 from ..functions import concat
 from ..functions.tensor import Tensor
-from ..options import COUNT, SWITCH, option
+from ..options import COUNT, SWITCH, number, option
 from .aae import AAE
 from .autoencoder import NORMED
 from .batch import Batch
@@ -38,6 +38,7 @@ class SupervisedAAE(Labelled, AAE):
         informed: the discriminator takes the label beside the code, so that the codes of every class hold the prior by
             themselves, and none tells its class. The paper's does not: there the codes of all classes hold it
             together, and still tell a good deal.
+        generator_weight: as of `AAE`. The larger it is, the less do codes tell of the label, and the less of x.
         labels: what users call the classes, see `Labelled`; the first fit tells.
         hidden, posterior, prior, reconstruction, output and all others: as of `AAE`.
 
@@ -48,6 +49,7 @@ class SupervisedAAE(Labelled, AAE):
     latent_dim: int = option(COUNT, "features of the style", default=15)
     _: KW_ONLY
     classes: int = option(COUNT, "different labels", of_data=True)
+    generator_weight: float = option(number(0.0), "beside the reconstruction; 0 for a phase of its own", default=3.0)
     informed: bool = option(SWITCH, "the discriminator takes the label too, so that codes do not tell it", default=True)
 
     streams: ClassVar[Mapping[str, Stream]] = {"": Stream(("x", LABEL))}

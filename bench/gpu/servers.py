@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 from alternate import Answer, Competitor, Spec, say
 from protocol import Request, Unavailable
-from sizes import Size, spell
+from sizes import Size
+from works import Work, spell
 
 START = 60.0  # seconds in which a process must have imported its library and have got the GPU, beside all others
 Group = tuple[str, list[Spec]]  # a name, and what one process makes
@@ -25,17 +26,19 @@ class Server(Competitor):
         Unavailable: it has not started after `seconds`.
     """
 
-    def __init__(self, specs: Sequence[Spec], size: Size, threads: int, device: str, seconds: float = START) -> None:
+    def __init__(
+        self, specs: Sequence[Spec], size: Size | Work, threads: int, device: str, seconds: float = START
+    ) -> None:
         self.specs, self.library = list(specs), specs[0].library
         self.left_out: dict[Spec, str] = {}  # at the size that was prepared last
         super().__init__(specs[0], size, threads, "--any", "--device", device, seconds=seconds)
 
-    def measure(self, size: Size, spec: Spec, request: Request) -> Answer:
+    def measure(self, size: Size | Work, spec: Spec, request: Request) -> Answer:
         """Raises: Unavailable: the step does not exist there, or fails."""
         asked = {"variant": spec.variant, "precision": spec.precision, "request": request._asdict()}
         return self.ask(size=spell(size), **asked)
 
-    def check(self, size: Size, folder: str, pairs: Sequence[str]) -> None:
+    def check(self, size: Size | Work, folder: str, pairs: Sequence[str]) -> None:
         """One step from every state of the folder, by each variant:precision.
 
         Raises: Unavailable: one of them fails.
@@ -64,7 +67,7 @@ class Server(Competitor):
 
 @contextmanager
 def serving(
-    groups: Sequence[Group], size: Size, threads: int, device: str, seconds: float = START
+    groups: Sequence[Group], size: Size | Work, threads: int, device: str, seconds: float = START
 ) -> Iterator[dict[str, Server]]:
     """The groups whose process starts, all at the same time; a line says which have not after so many seconds."""
 

@@ -13,8 +13,9 @@ from itertools import cycle
 import numpy as np
 import peer
 import protocol
+import work_steps
 from gpu.model import BURST, clock_of, make_model
-from steps import make_step, make_trainer
+from steps import launches_of, make_step, make_trainer
 
 import aaecore
 from aaecore.core.memory import Buffer
@@ -74,6 +75,18 @@ def _on_host(
     return peer.Timed(lambda: plan.replay(next(xs)))
 
 
+def work_step(options: peer.Options, batches: protocol.Arrays) -> peer.Timed:
+    """`replay` of a work."""
+    aaecore.set_num_threads(options.threads)
+    work = options.size
+    model = work_steps.make_model(work, options.precision)
+    rows = [work_steps.as_inputs(work, each) for each in work_steps.rows_of(work, len(batches))]
+    inputs = {name: model.backend.empty(array.shape) for name, array in rows[0].items()}
+    plan = model.backend.capture(launches_of(model, inputs)[0], inputs=list(inputs.values()))
+    turns = cycle([tuple(each[name] for name in inputs) for each in rows])
+    return peer.Timed(lambda: plan.replay(*next(turns)))
+
+
 def epoch(options: peer.Options, rows: np.ndarray) -> peer.Timed:
     trainer = make_trainer(model_of(options), options.size.batch)
 
@@ -90,4 +103,5 @@ def probe(seconds: float) -> float:
 
 if __name__ == "__main__":
     variants = dict.fromkeys(VARIANTS, ("fp32", "ffma", "tf32", "bf16"))
-    peer.main(peer.Library(variants, step, epoch, probe=probe, apart=compiled.round_trip_ns))
+    works = peer.Library({"replay": ("fp32", "bf16")}, work_step, probe=probe, apart=compiled.round_trip_ns)
+    peer.main(peer.Library(variants, step, epoch, probe=probe, apart=compiled.round_trip_ns, works=works))

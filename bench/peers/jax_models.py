@@ -23,7 +23,7 @@ from works import Work
 
 RANDOM = "unsafe_rbg"  # of the kinds of random numbers the fastest on a CPU
 EPS = 1e-5  # of batch norm, PyTorch's and aaecore's
-Nets = dict[str, Any]  # layers by name; of a trunk with batch norm also (gamma, shift) by "norms"
+Nets = dict[str, Any]  # layers by name; of a trunk with batch norm "weights" and "norms", (gamma, shift)
 State = tuple[Nets, dict[str, Moments], Array]
 Drawn = dict[str, Any] | None
 
@@ -33,14 +33,15 @@ def initial(work: Work) -> State:
     width, both = (work.hidden, work.hidden), work.classes + work.latent
     nets: Nets = {
         "trunk": mlp(next(keys), work.inputs, *width),
-        "label": mlp(next(keys), work.hidden, work.classes),
-        "style": mlp(next(keys), work.hidden, work.latent),
+        "label_head": mlp(next(keys), work.hidden, work.classes),
+        "style_head": mlp(next(keys), work.hidden, work.latent),
         "decoder": mlp(next(keys), both, *width, work.inputs),
         "label_critic": mlp(next(keys), work.classes, *width, 1),
         "style_critic": mlp(next(keys), work.latent, *width, 1),
     }
     if work.batch_norm:
-        nets["trunk"] = {"layers": nets["trunk"], "norms": [(jnp.ones(n), jnp.zeros(n)) for n in width]}
+        weights = [weight for weight, _ in nets["trunk"]]
+        nets["trunk"] = {"weights": weights, "norms": [(jnp.ones(n), jnp.zeros(n)) for n in width]}
     tables = {phase: moments({n: nets[n] for n in moved}) for phase, moved in works.phases(work).items() if moved}
     return nets, tables, next(keys)
 
@@ -58,10 +59,13 @@ class Step:
         self.work, self.run, self.dense = work, partial(apply, precision=precision), partial(dense, precision=precision)
 
     def trunk(self, net: Any, x: Array) -> Array:
-        layers, norms = (net["layers"], net["norms"]) if self.work.batch_norm else (net, [None] * len(net))
-        for layer, norm in zip(layers, norms, strict=True):
-            x = self.dense(x, *layer)
-            x = relu(x if norm is None else normalise(x, *norm))
+        if self.work.batch_norm:
+            none = jnp.zeros((), x.dtype)
+            for weight, norm in zip(net["weights"], net["norms"], strict=True):
+                x = relu(normalise(self.dense(x, weight, none), *norm))
+            return x
+        for layer in net:
+            x = relu(self.dense(x, *layer))
         return x
 
     def corrupt(self, x: Array, key: Array, drawn: Drawn) -> Array:
@@ -77,7 +81,7 @@ class Step:
     def code(self, nets: Nets, x: Array) -> tuple[Array, Array]:
         """Of x that is corrupt."""
         h = self.trunk(nets["trunk"], x)
-        return softmax(self.run(nets["label"], h)), self.run(nets["style"], h)
+        return softmax(self.run(nets["label_head"], h)), self.run(nets["style_head"], h)
 
     def distance(self, decoder: Net, y: Array, z: Array, x: Array) -> Array:
         """Half the squared error of a sigmoid, summed over features, a mean over the rows."""
@@ -145,7 +149,7 @@ def in_turn(
         noisy_lx = one.corrupt(lx, keys[3], drawn.get("classification"))
 
         def classification(own: Nets) -> Array:
-            return one.cross_entropy(one.run(own["label"], one.trunk(own["trunk"], noisy_lx)), labels)
+            return one.cross_entropy(one.run(own["label_head"], one.trunk(own["trunk"], noisy_lx)), labels)
 
         minimise("classification", classification)
     return (nets, tables, key), jnp.stack(losses)
@@ -162,7 +166,7 @@ def together(
 
     def all_losses(own: Nets) -> tuple[Array, tuple[Any, ...]]:
         h = one.trunk(own["trunk"], noisy)
-        logits, z = one.run(own["label"], h), one.run(own["style"], h[: len(x)])
+        logits, z = one.run(own["label_head"], h), one.run(own["style_head"], h[: len(x)])
         y = softmax(logits[: len(x)])
         reconstruction, generator = one.distance(own["decoder"], y, z, x), one.deceived(nets, (y, z))
         said, weighed = [generator], works.GENERATOR * generator
@@ -190,7 +194,7 @@ def start(options: peer.Options) -> partial[tuple[State, Array]]:
 
 def step(options: peer.Options, xs: protocol.Arrays) -> peer.Timed:
     one, work = start(options), options.size
-    rows = protocol.labelled_batches(work.classes, work.labelled, work.inputs, len(xs))
+    rows = works.labelled_batches(work, len(xs))
     batches = [(jnp.asarray(x), jnp.asarray(lx), jnp.asarray(y)) for x, (lx, y) in zip(xs, rows, strict=True)]
     state = initial(work)
     if options.variant == "scan":
@@ -239,8 +243,8 @@ def check(options: peer.Options, given: protocol.State) -> protocol.Stepped:
         layers = [(jnp.array(values[f"{p}.weight"].T, real), jnp.array(values[f"{p}.bias"], real)) for p in places]
         if network != "trunk" or not work.batch_norm:
             return layers
-        norms = [tuple(jnp.array(values[f"{p}.{kind}"], real) for kind in ("gamma", "shift")) for p in places]
-        return {"layers": layers, "norms": norms}
+        norms = [tuple(jnp.array(values[f"{p}.norm.{kind}"], real) for kind in ("gamma", "shift")) for p in places]
+        return {"weights": [weight for weight, _ in layers], "norms": norms}
 
     networks = dict.fromkeys(name.split(".", 1)[0] for name in given.weights)
     nets = {network: net(given.weights, network) for network in networks}
@@ -269,12 +273,14 @@ def named(nets: Nets) -> dict[str, np.ndarray]:
     """Arrays by aaecore's names, in its layout."""
     made = {}
     for network, net in nets.items():
-        layers, norms = (net["layers"], net["norms"]) if isinstance(net, dict) else (net, [])
-        for i, (weight, bias) in enumerate(layers):
-            made |= {f"{network}.{i}.weight": np.asarray(weight).T, f"{network}.{i}.bias": np.asarray(bias)}
-        for i, (gamma, shift) in enumerate(norms):
-            made |= {f"{network}.{i}.gamma": np.asarray(gamma), f"{network}.{i}.shift": np.asarray(shift)}
-    return made
+        if isinstance(net, dict):
+            for i, (weight, (gamma, shift)) in enumerate(zip(net["weights"], net["norms"], strict=True)):
+                made |= {f"{network}.{i}.weight": weight.T, f"{network}.{i}.norm.gamma": gamma}
+                made[f"{network}.{i}.norm.shift"] = shift
+        else:
+            for i, (weight, bias) in enumerate(net):
+                made |= {f"{network}.{i}.weight": weight.T, f"{network}.{i}.bias": bias}
+    return {name: np.asarray(array) for name, array in made.items()}
 
 
 LIBRARY = peer.Library(dict.fromkeys(("jit", "scan"), ("fp32", "bf16")), step, check=check)

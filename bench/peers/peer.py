@@ -221,7 +221,7 @@ def main(library: Library) -> None:
     options = Options(parse(given.size), given.variant, given.precision, given.threads, given.device)
     answers = own_output()
     try:
-        library = library.of(options.size)
+        library = library if given.any else library.of(options.size)
         _available(library, options, *(["fp64"] if given.check else []))
         _run(library, options, given, answers)
     except Unavailable as reason:

@@ -1,4 +1,4 @@
-"""Training steps of the semi-supervised and the clustering model in PyTorch, as someone who knows it would write them.
+"""Training steps of the paper's later models in PyTorch, as someone who knows it would write them.
 
 As in `torch_peer.py`: fused Adam, gradients set to None, discriminators frozen where they are only asked, codes used
 again where the networks have not changed in between. Noise, dropout and draws of the priors are made inside of what is
@@ -24,27 +24,14 @@ from works import Work
 Drawn = dict[str, Tensor] | None  # "noise" and "keep" of rows, "y" and "z" of the priors; None makes new ones
 
 
-class Labels(TorchModel):
-    """A trunk with a head for y and one for z, a discriminator for each, and a decoder of both."""
+class Corrupting(TorchModel):
+    """A model whose encoder takes x with noise and dropout."""
 
     def __init__(self, work: Work, variant: str = "eager", precision: str = "fp32", device: str = "cpu") -> None:
         super().__init__(variant, precision, device)
-        self.work, width = work, (work.hidden, work.hidden)
+        self.work, self.width = work, (work.hidden, work.hidden)
         ones = torch.ones(work.batch, 1, dtype=self.dtype, device=device)
         self.labels = torch.cat([ones, torch.zeros_like(ones)])  # real first
-        self.one_hots = torch.eye(work.classes, dtype=self.dtype, device=device)
-        networks = {
-            "trunk": nn.Sequential(*hidden(work.inputs, *width, batch_norm=work.batch_norm)),
-            "label": nn.Linear(work.hidden, work.classes),
-            "style": nn.Linear(work.hidden, work.latent),
-            "decoder": mlp(work.classes + work.latent, *width, work.inputs),
-            "label_critic": mlp(work.classes, *width, 1),
-            "style_critic": mlp(work.latent, *width, 1),
-        }
-        losses = ("reconstruction_loss", "code", "discriminator_loss", "generator_loss", "classification_loss")
-        self.finish(networks, works.phases(work), *(("together", "discriminator_loss") if work.joint else losses))
-
-    # --- parts of a step ------------------------------------------------------------------------------
 
     def corrupt(self, x: Tensor, drawn: Drawn) -> Tensor:
         if self.work.noise:
@@ -53,16 +40,54 @@ class Labels(TorchModel):
             x = dropout(x, self.work.dropout) if drawn is None else x * drawn["keep"]
         return x
 
+    def distance(self, code: Tensor, x: Tensor) -> Tensor:
+        """Half the squared error of a sigmoid, summed over features, a mean over the rows."""
+        return mse_loss(torch.sigmoid(self.run(self.decoder, code)), x, reduction="sum") * (0.5 / len(x))
+
+    def told_apart(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """A mean over each half, added."""
+        return bce(self.run(critic, torch.cat([real, fake])), self.labels, reduction="sum") / len(fake)
+
+    def passed(self, critic: nn.Module, fake: Tensor) -> Tensor:
+        return bce(self.run(critic, fake), self.labels[: len(fake)])
+
+
+class Labels(Corrupting):
+    """A trunk with a head for y and one for z, a discriminator for each, and a decoder of both."""
+
+    def __init__(self, work: Work, *how: str) -> None:
+        super().__init__(work, *how)
+        self.one_hots = torch.eye(work.classes, dtype=self.dtype, device=self.device)
+        losses = ("reconstruction_loss", "code", "discriminator_loss", "generator_loss", "classification_loss")
+        losses = ("together", "discriminator_loss") if work.joint else losses
+        self.finish(self.made_networks(), works.phases(work), *losses)
+
+    def made_networks(self) -> dict[str, nn.Module]:
+        work = self.work
+        return {
+            "trunk": nn.Sequential(*hidden(work.inputs, *self.width, batch_norm=work.batch_norm)),
+            "label_head": nn.Linear(work.hidden, work.classes),
+            "style_head": nn.Linear(work.hidden, work.latent),
+            "decoder": mlp(work.classes + work.latent, *self.width, work.inputs),
+            "label_critic": mlp(work.classes, *self.width, 1),
+            "style_critic": mlp(work.latent, *self.width, 1),
+        }
+
+    # --- parts of a step ------------------------------------------------------------------------------
+
     def code(self, x: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             h = self.trunk(self.corrupt(x, drawn))
-            label, style = self.label(h), self.style(h)
+            label, style = self.label_head(h), self.style_head(h)
         return torch.softmax(label.to(self.dtype), dim=1), style.to(self.dtype)
 
-    def distance(self, y: Tensor, z: Tensor, x: Tensor) -> Tensor:
-        """Half the squared error of a sigmoid, summed over features, a mean over the rows."""
-        made = torch.sigmoid(self.run(self.decoder, torch.cat([y, z], dim=1)))
-        return mse_loss(made, x, reduction="sum") * (0.5 / len(x))
+    def joined(self, y: Tensor, z: Tensor) -> Tensor:
+        """What the decoder takes."""
+        return torch.cat([y, z], dim=1)
+
+    def separated(self, reconstruction: Tensor) -> Tensor:
+        """The reconstruction's loss, to be minimised."""
+        return reconstruction
 
     def draw(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """As many samples of the priors as there are rows."""
@@ -72,24 +97,21 @@ class Labels(TorchModel):
         y = self.one_hots.index_select(0, torch.randint(classes, (rows,), device=self.device))
         return y, torch.randn(rows, self.work.latent, dtype=self.dtype, device=self.device)
 
-    def reconstruction_loss(self, x: Tensor, drawn: Drawn) -> Tensor:
-        return self.distance(*self.code(x, drawn), x)
+    def reconstruction_loss(self, x: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """(what is minimised, the loss)."""
+        reconstruction = self.distance(self.joined(*self.code(x, drawn)), x)
+        return self.separated(reconstruction), reconstruction
 
     def discriminator_loss(self, y: Tensor, z: Tensor, drawn: Drawn) -> Tensor:
         real_y, real_z = self.draw(drawn)
-        told = self.told_apart(self.label_critic, real_y, y) + self.told_apart(self.style_critic, real_z, z)
-        return told / len(y)
-
-    def told_apart(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        return bce(self.run(critic, torch.cat([real, fake])), self.labels, reduction="sum")
+        return self.told_apart(self.label_critic, real_y, y) + self.told_apart(self.style_critic, real_z, z)
 
     def generator_loss(self, y: Tensor, z: Tensor) -> Tensor:
-        real = self.labels[: len(y)]
-        return bce(self.run(self.label_critic, y), real) + bce(self.run(self.style_critic, z), real)
+        return self.passed(self.label_critic, y) + self.passed(self.style_critic, z)
 
     def classification_loss(self, x: Tensor, labels: Tensor, drawn: Drawn) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
-            logits = self.label(self.trunk(self.corrupt(x, drawn)))
+            logits = self.label_head(self.trunk(self.corrupt(x, drawn)))
         return cross_entropy(logits.to(self.dtype), labels)
 
     def freeze(self, frozen: bool) -> None:
@@ -104,8 +126,8 @@ class Labels(TorchModel):
 
     def step_in_turn(self, x: Tensor, lx: Tensor, labels: Tensor, drawn: dict[str, Drawn]) -> tuple[Tensor, ...]:
         """The phases of the paper."""
-        reconstruction = self.reconstruction_loss(x, drawn.get("reconstruction"))
-        self.update("reconstruction", reconstruction)
+        total, reconstruction = self.reconstruction_loss(x, drawn.get("reconstruction"))
+        self.update("reconstruction", total)
 
         y, z = self.code(x, drawn.get("code"))
         discriminator = self.discriminator_loss(y.detach(), z.detach(), drawn.get("priors"))
@@ -135,27 +157,100 @@ class Labels(TorchModel):
         """(the sum that is minimised, its losses one by one, y, z), of one pass over all rows."""
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             h = self.trunk(self.corrupt(torch.cat([x, lx]) if self.work.labelled else x, drawn))
-            logits, style = self.label(h).to(self.dtype), self.style(h[: len(x)]).to(self.dtype)
+            logits, style = self.label_head(h).to(self.dtype), self.style_head(h[: len(x)]).to(self.dtype)
         y = torch.softmax(logits[: len(x)], dim=1)
-        reconstruction, generator = self.distance(y, style, x), self.generator_loss(y, style)
+        reconstruction, generator = self.distance(self.joined(y, style), x), self.generator_loss(y, style)
+        left, total = reconstruction.detach(), self.separated(reconstruction)
         if not self.work.labelled:
-            total = reconstruction + reconstruction.detach() * works.GENERATOR * generator
-            return total, reconstruction, generator, y, style
+            return total + left * works.GENERATOR * generator, reconstruction, generator, y, style
         classification = cross_entropy(logits[len(x) :], labels)
         weighed = works.GENERATOR * generator + works.CLASSIFICATION * classification
-        return reconstruction + reconstruction.detach() * weighed, reconstruction, generator, classification, y, style
+        return total + left * weighed, reconstruction, generator, classification, y, style
 
 
-KINDS = {"semi-supervised": Labels, "clustering": Labels}
+class Heads(nn.Module):
+    """A row for each class."""
+
+    def __init__(self, classes: int, features: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(classes, features))
+
+
+class Reduction(Labels):
+    """The decoder takes the heads of the classes, weighed by y, and z; heads that are near each other pay for it."""
+
+    def made_networks(self) -> dict[str, nn.Module]:
+        work = self.work
+        decoder = mlp(work.latent, *self.width, work.inputs)
+        return {**super().made_networks(), "decoder": decoder, "centres": Heads(work.classes, work.latent)}
+
+    def joined(self, y: Tensor, z: Tensor) -> Tensor:
+        return z + y @ self.centres.table
+
+    def separated(self, reconstruction: Tensor) -> Tensor:
+        missing = torch.relu(works.LEAST - torch.pdist(self.centres.table)).sum()
+        return reconstruction + reconstruction.detach() * works.HINGE * missing
+
+
+class Encoded(Corrupting):
+    """An adversarial autoencoder with a label for every row: the decoder, or the discriminator, takes it beside z."""
+
+    def __init__(self, work: Work, *how: str) -> None:
+        super().__init__(work, *how)
+        decoded, judged = (work.classes, 0) if work.kind == "supervised" else (0, work.classes + 1)
+        encoder = hidden(work.inputs, *self.width, batch_norm=work.batch_norm)
+        networks = {
+            "encoder": nn.Sequential(*encoder, nn.Linear(work.hidden, work.latent)),
+            "decoder": mlp(decoded + work.latent, *self.width, work.inputs),
+            "discriminator": mlp(work.latent + judged, *self.width, 1),
+        }
+        self.finish(networks, works.phases(work))
+
+    def code(self, x: Tensor, drawn: Drawn) -> Tensor:
+        return self.run(self.encoder, self.corrupt(x, drawn))
+
+    def reconstruction_loss(self, z: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return self.distance(torch.cat([y, z], dim=1) if self.work.kind == "supervised" else z, x)
+
+    def judged(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([z, y], dim=1) if self.work.kind == "label-informed" else z
+
+    def step(self, x: Tensor, y: Tensor, drawn: dict[str, Drawn]) -> tuple[Tensor, ...]:
+        """One step on x (B, inputs) with one-hot labels y; of a row without one, in the last of classes + 1 columns."""
+        z = self.code(x, drawn.get("reconstruction"))
+        reconstruction = self.reconstruction_loss(z, x, y)
+        if self.work.joint:
+            self.discriminator.requires_grad_(False)
+            generator = self.passed(self.discriminator, self.judged(z, y))
+            self.update("reconstruction", reconstruction + reconstruction.detach() * works.GENERATOR * generator)
+            self.discriminator.requires_grad_(True)
+        else:
+            self.update("reconstruction", reconstruction)
+            z = self.code(x, drawn.get("code"))
+        real = self.judged(drawn["priors"]["z"], y)
+        discriminator = self.told_apart(self.discriminator, real, self.judged(z.detach(), y))
+        self.update("discriminator", discriminator)
+        if not self.work.joint:
+            self.discriminator.requires_grad_(False)
+            generator = self.passed(self.discriminator, self.judged(z, y))
+            self.update("generator", generator)
+            self.discriminator.requires_grad_(True)
+        return reconstruction, discriminator, generator
+
+
+KINDS = {
+    "semi-supervised": Labels, "clustering": Labels, "reduction": Reduction, "label-informed": Encoded,
+    "supervised": Encoded,
+}  # fmt: skip
 
 
 @lru_cache(maxsize=1)
-def models(work: Work) -> dict[tuple[str, ...], Labels]:
+def models(work: Work) -> dict[tuple[str, ...], Corrupting]:
     """Those of a work, so that what was compiled for a check is not compiled again."""
     return {}
 
 
-def model_of(options: peer.Options) -> Labels:
+def model_of(options: peer.Options) -> Corrupting:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     made, key = models(options.size), (options.variant, options.precision, options.device)
@@ -167,7 +262,9 @@ def model_of(options: peer.Options) -> Labels:
 
 def step(options: peer.Options, xs: protocol.Arrays) -> peer.Timed:
     model, work = model_of(options), options.size
-    rows = protocol.labelled_batches(work.classes, work.labelled, work.inputs, len(xs))
+    if not isinstance(model, Labels):
+        raise protocol.Unavailable("its step is checked only")
+    rows = works.labelled_batches(work, len(xs))
     turns = cycle([tuple(torch.from_numpy(a) for a in (x, *labelled)) for x, labelled in zip(xs, rows, strict=True)])
     return peer.Timed(lambda: model.step(*next(turns)))
 
@@ -177,6 +274,8 @@ def check(options: peer.Options, state: protocol.State) -> protocol.Stepped:
     model.begin(state)
     rows, drawn = protocol.unfold(state.inputs)
     given = {where: {what: model.given(a) for what, a in arrays.items()} for where, arrays in drawn.items()}
+    if isinstance(model, Encoded):
+        return model.made(model.step(model.given(rows["x"]), model.given(rows["y"]), given))
     lx, labels = rows.get("labelled.x", rows["x"][:0]), rows.get("labelled.y", np.zeros((0, 1))).argmax(axis=1)
     return model.made(model.step(model.given(rows["x"]), model.given(lx), torch.from_numpy(labels), given))
 

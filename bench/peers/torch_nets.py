@@ -15,7 +15,8 @@ def hidden(*features: int, batch_norm: bool = False) -> list[nn.Module]:
     """Layers with the activation after each."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(features):
-        layers += [nn.Linear(inputs, outputs), *[nn.BatchNorm1d(outputs)] * batch_norm, nn.ReLU(inplace=True)]
+        norm = [nn.BatchNorm1d(outputs)] if batch_norm else []
+        layers += [nn.Linear(inputs, outputs, bias=not batch_norm), *norm, nn.ReLU(inplace=True)]
     return layers
 
 
@@ -69,15 +70,14 @@ class TorchModel:
     def named(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters by aaecore's names, which number the linear layers and not what stands between them."""
         for name, net in self.networks.items():
-            if isinstance(net, nn.Linear):
-                yield from ((f"{name}.0.{kind}", p) for kind, p in net.named_parameters())
-                continue
-            for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear)):
+            layers = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+            norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d)]
+            for i, layer in enumerate(layers):
                 yield from ((f"{name}.{i}.{kind}", p) for kind, p in layer.named_parameters())
-            for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.BatchNorm1d)):
-                yield from (
-                    (f"{name}.{i}.{kind}", p) for kind, p in zip(("gamma", "shift"), layer.parameters(), strict=True)
-                )
+            for i, norm in enumerate(norms):
+                yield from ((f"{name}.{i}.norm.gamma", norm.weight), (f"{name}.{i}.norm.shift", norm.bias))
+            if not layers:
+                yield from ((f"{name}.{kind}", p) for kind, p in net.named_parameters())
 
     def begin(self, state: protocol.State) -> None:
         """Takes weights, moments and step counts."""
@@ -87,6 +87,8 @@ class TorchModel:
                 parameter.copy_(torch.from_numpy(state.weights[name]))
         for phase, moments in state.moments.items():
             for name, (m, v) in moments.items():
+                if name not in parameters:  # a bias before batch norm
+                    continue
                 given = {"step": torch.tensor(float(state.steps[phase])), "exp_avg": m, "exp_avg_sq": v}
                 kept = self.optimizers[phase].state[parameters[name]]
                 for key, value in given.items():
