@@ -40,6 +40,8 @@ class Column:
 
     def __post_init__(self) -> None:
         choice("kind", self.kind, KINDS)
+        if self.every and self.kind != "label":
+            raise ValueError(f"every: expected False but for labels, got True for kind {self.kind!r}")
         if self.rest and (self.kind != "label" or self.features < 2):
             expected = "rest: expected False but for labels of one class or more, and one feature besides"
             raise ValueError(f"{expected}, got True for {self.features} features of kind {self.kind!r}")
