@@ -65,7 +65,7 @@ class ClassAndStyle(Autoencoder, _Declared):
         COUNTS, "features of the discriminators' hidden layers; hidden by default", default=None
     )
     critic_noise: float = option(
-        number(0.0), "standard deviation of noise on what the discriminators take while training", default=0.3
+        number(0.0), "standard deviation of noise on what the discriminators take while training", default=0.0
     )
     label_smoothing: float = option(
         number(0.0, 1.0), "share of a sample of p(y) that is spread over all classes", default=0.0
