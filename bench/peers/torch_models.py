@@ -193,7 +193,7 @@ class Reduction(Labels):
 
 
 class Encoded(Corrupting):
-    """An adversarial autoencoder with a label for every row: the decoder, the discriminator, or both take it beside z."""
+    """An adversarial autoencoder of rows with labels: the decoder, the discriminator, or both take them beside z."""
 
     def __init__(self, work: Work, *how: str) -> None:
         super().__init__(work, *how)
