@@ -57,10 +57,12 @@ RANDOM_CASES: dict[str, list[Case]] = {
         *_row_draws("B C stream", [(5, 1), (1, 0), (2, 1), (3, 2), (33, 3), (10, 7)]),
     ],
     "random_mixture_of": [
-        Case({"B": 9, "Z": 2, "C": 3, "K": 0, "stream": 5}, note="unlabelled"),
-        Case({"B": 4, "Z": 2, "C": 2, "K": 3, "stream": 5}, note="unsure", given=_UNSURE),
-        *_row_draws("B Z C K stream", [(3, 2, 3, 1), (1, 1, 1, 0), (2, 10, 11, 1), (4, 3, 2, 2), (5, 4, 9, 3),
-                                       (7, 1, 2, 4), (9, 40, 40, 6), (2, 10, 11, 7)]),
+        Case({"B": 9, "Z": 2, "C": 3, "K": 0, "classes": 3, "stream": 5}, note="unlabelled"),
+        Case({"B": 4, "Z": 2, "C": 2, "K": 3, "classes": 2, "stream": 5}, note="unsure", given=_UNSURE),
+        *_row_draws("B Z C K classes stream", [
+            (3, 2, 3, 2, 1), (1, 1, 1, 1, 0), (2, 10, 11, 10, 1), (4, 3, 2, 2, 2), (5, 4, 9, 3, 3), (7, 1, 2, 1, 4),
+            (9, 40, 40, 33, 6), (2, 10, 11, 10, 7),
+        ]),
     ],
     "random_swiss_roll_of": [
         Case({"B": 9, "K": 0, "parts": 3, "stream": 5}, _TURNS, note="unlabelled"),

@@ -1,4 +1,4 @@
-"""The command line: `aaecore train`, `resume`, `encode`, `sample`, `plot`, `reproduce` and `info`.
+"""The command line: `aaecore train`, `resume`, `encode`, `predict`, `sample`, `plot`, `reproduce` and `info`.
 
 click, rich and matplotlib come with the extra "app" and are imported only when a command runs. A run is a folder that
 holds config.toml, one checkpoint and one history per model, and pictures: `train` fills it, `resume` completes it.
@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import Field, replace
 from functools import partial
 from itertools import pairwise
@@ -24,14 +23,14 @@ from ..backends.cpu import set_num_threads
 from ..datasets import SAMPLE
 from ..errors import CheckpointError, DataError, DeviceError
 from ..evaluation import figures
-from ..files import atomic, checkpoint
-from ..files.arrays import flattened, save_array
+from ..files.arrays import save_array
+from ..files.csv import save_csv
 from ..models import DEFAULT
 from ..models.autoencoder import Autoencoder
 from ..models.model import imported
 from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer, load
-from . import config, plots, report, runs, sources, terminal
+from . import config, outputs, plots, report, runs, sources, terminal
 from . import toml as toml_file
 from .runs import CHECKPOINT, Terminated
 
@@ -122,7 +121,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
 
     path = click.Path()
     model = click.Argument(["model"], metavar="RUN_OR_CHECKPOINT", type=path)
-    out = click.Argument(["out"], type=path)
+    given, out = (click.Argument([name], type=path) for name in ("input", "out"))
     number = click.Option(["-n", "n"], type=click.IntRange(1), default=64, show_default=True)
     dataset = click.Option(["--dataset"], metavar="NAME", help="Name inside an HDF5 input.  [x]")
     parse = _parser(config.keys(of)["image_shape"])
@@ -139,7 +138,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             click.Option(["--overwrite"], is_flag=True, help="Replace the run in that folder."),
         ),
         command(resume, model, _flag(of, "epochs", EPOCHS), _flag(of, "patience", PATIENCE), device, own),
-        command(encode, model, click.Argument(["input"], type=path), out, dataset, device, own),
+        *(command(f, model, given, out, dataset, device, own) for f in (encode, predict)),
         command(sample, model, out, number, shape, device, own),
         command(plot, model, device, own),
         command(
@@ -248,14 +247,28 @@ def resume(model: str, epochs: int | None, patience: int | None, device: str | N
 
 def encode(model: str, input: str, out: str, dataset: str | None, device: str | None, own: str | None) -> None:
     """Write the codes of INPUT (.npy, .h5, .csv or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
-    _suffix(out, ".npy", ".h5")
-    if dataset is not None and not config.is_hdf5(input):
-        raise ValueError(f"--dataset: expected a .h5 file as input, got {input}")
-    _spare(out, input, runs.checkpoint_of(model))
-    network = _autoencoder(model, device, own)
-    codes = network.encode(flattened(sources.read(input, dataset or "x")))
+    outputs.suffix(out, ".npy", ".h5")
+    outputs.spare(out, input, runs.checkpoint_of(model))
+    rows = sources.rows(input, dataset)
+    codes = _autoencoder(model, device, own).encode(rows)
     save_array(out, codes, "z")
     print(f"{out}: codes of shape {codes.shape}")
+
+
+def predict(model: str, input: str, out: str, dataset: str | None, device: str | None, own: str | None) -> None:
+    """Write the labels, or clusters, of the rows of INPUT (.npy, .h5, .csv or IDX) to OUT (.csv or .npy)."""
+    kind = outputs.suffix(out, ".csv", ".npy")
+    outputs.spare(out, input, runs.checkpoint_of(model))
+    rows = sources.rows(input, dataset)
+    network = _load(model, device, own)
+    if not callable(getattr(network, "predict", None)):
+        raise ValueError(f"{model}: expected a model that predicts labels, got one of {type(network).__name__}")
+    labels = network.predict(rows)
+    if kind == ".csv":
+        save_csv(out, "label", labels)
+    else:
+        save_array(out, labels, "y")
+    print(f"{out}: {len(labels)} labels, {len(set(labels.tolist()))} of them different")
 
 
 def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: str | None, own: str | None) -> None:
@@ -263,10 +276,10 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
 
     On one device the same checkpoint gives the same samples.
     """
-    kind = _suffix(out, ".npy", ".png")
+    kind = outputs.suffix(out, ".npy", ".png")
     if image_shape is not None and kind != ".png":
         raise ValueError(f"--image-shape: expected a .png as output, got {out}")
-    _spare(out, runs.checkpoint_of(model))
+    outputs.spare(out, runs.checkpoint_of(model))
     network = _load(model, device, own)
     if not isinstance(network, plots.Generative):
         raise ValueError(f"{model}: expected a model that has samples, got one of {type(network).__name__}")
@@ -298,7 +311,7 @@ def reproduce(
 
     figure-2: codes of held-out digits of adversarial and variational autoencoders with equal priors, side by side.
     """
-    _suffix(out, ".png", ".pdf", ".svg")
+    outputs.suffix(out, ".png", ".pdf", ".svg")
     if data_folder is not None and data == SAMPLE:
         raise ValueError(f"--data-folder: expected --data mnist or fashion-mnist besides, got {data}")
     digits = sources.named(data, data_folder)
@@ -356,26 +369,6 @@ def _refuse_to_replace(folder: str) -> None:
     if there := _written(folder):
         go_on = f"a run: continue it with 'aaecore resume {folder}'," if CHECKPOINT in there else f"{there[0]}:"
         raise ValueError(f"{folder} already holds {go_on} replace it with --overwrite, or give another --folder")
-
-
-def _suffix(path: str, *known: str) -> str:
-    """Of a file to write, which is known to be possible after this."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in known:
-        raise ValueError(f"out: expected a file name that ends in {' or '.join(known)}, got {path!r}")
-    atomic.check(path)
-    return suffix
-
-
-def _spare(out: str, *inputs: str) -> None:
-    """ValueError for an output that would destroy a checkpoint, or what it is made of."""
-    if not os.path.exists(out):
-        return
-    if any(os.path.exists(path) and os.path.samefile(path, out) for path in inputs):
-        raise ValueError(f"out: expected another file than what is read, got {out!r}")
-    with suppress(CheckpointError):
-        checkpoint.peek(out)
-        raise ValueError(f"out: expected a file that is no checkpoint, which it would destroy, got {out!r}")
 
 
 def _complete(folder: str, options: config.RunConfig, source: sources.Source, trainers: dict[str, Trainer]) -> None:

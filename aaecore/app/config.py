@@ -17,7 +17,8 @@ from ..backends.cores import MAX_THREADS
 from ..data.table import LABEL
 from ..files import labels
 from ..models import DEFAULT
-from ..models.model import Model, Phase, named
+from ..models.model import Model, named
+from ..models.phase import Phase
 from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, one_of, option
 from ..options import number as numbers
 from ..priors import PRIOR

@@ -18,7 +18,8 @@ from ..data.table import Column
 from ..evaluation.figures import Shown
 from ..files import atomic
 from ..models.autoencoder import Autoencoder
-from ..models.model import Model, Phase
+from ..models.model import Model
+from ..models.phase import Phase
 from ..priors import GaussianMixture, Hypersphere, Normal, Prior, SwissRoll, Uniform
 from ..training.history import History
 from .images import check_image_shape

@@ -71,12 +71,13 @@ def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
         model.check_data(rows, "data", whole=True)
     steps = -(-len(source.train) // options.batch_size)
     schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
+    rates = {phase.name: options.lr[phase.name] for phase in model.phases}  # options may leave out one of the class
     if options.optimizer == "sgd":
-        optimizers = recipe.sgd_makers(model.phases, options.lr, options.momentum or {})
+        optimizers = recipe.sgd_makers(model.phases, rates, options.momentum or {})
     else:
-        optimizers = recipe.makers(model.phases, options.lr, options.adversarial_beta1)
+        optimizers = recipe.makers(model.phases, rates, options.adversarial_beta1)
     return Trainer(
-        model, options.batch_size, options.lr, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
+        model, options.batch_size, rates, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
         schedule=schedule, clip_norm=options.clip_norm,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from ..evaluation import label_split
 from ..files import labels
 from ..files.arrays import KINDS, flattened, load_array
 from . import toml
-from .config import RunConfig, is_npz
+from .config import RunConfig, is_hdf5, is_npz
 from .images import check_image_shape, is_image
 
 HOW = "give --labels for those of a file"
@@ -142,6 +142,17 @@ def read(path: str, dataset: str, *, name: str = "input", expected: str = KINDS)
         ValueError: another kind of file. DataError: it cannot be read.
     """
     return load_array(toml.to_path(path), dataset, name=name, expected=expected)
+
+
+def rows(path: str, dataset: str | None) -> np.ndarray:
+    """The rows of a file that a command reads; `dataset` is the name of those in a .h5 file, x by default.
+
+    Raises:
+        ValueError: another kind of file, or a name where there is none. DataError: it cannot be read.
+    """
+    if dataset is not None and not is_hdf5(path):
+        raise ValueError(f"--dataset: expected a .h5 file as input, got {path}")
+    return flattened(read(path, dataset or "x"))
 
 
 def named(name: str, folder: str | None = None) -> datasets.Dataset:

@@ -283,11 +283,11 @@ _TABLE = (
     Op("random_categorical", (_RNG, _in("cumulative", "C"), _out("out", "B", "C")), ("B", "C", "stream"),
        flops=lambda d: d["B"] * (40 + d["C"])),
     # As random_mixture and random_swiss_roll, for rows with a label: the class of a row is the first column of `like`
-    # with a number above 1/2. Class c < C has component c of a mixture; class c < parts has u -> (c + u) / parts of a
-    # roll, its part in order. Other rows are drawn of the whole.
+    # with a number above 1/2. Class c < classes has component c of a mixture; class c < parts has u -> (c + u) / parts
+    # of a roll, its part in order. Other rows are drawn of the whole.
     Op("random_mixture_of",
        (_RNG, _in("cumulative", "C"), _in("means", "C", "Z"), _in("factors", "C", "Z", "Z"), _in("like", "B", "K"),
-        _out("out", "B", "Z")), ("B", "Z", "C", "K", "stream"),
+        _out("out", "B", "Z")), ("B", "Z", "C", "K", "classes", "stream"), valid=lambda d: d["classes"] <= d["C"],
        flops=lambda d: d["B"] * d["Z"] * (80 + 2 * d["Z"])),
     Op("random_swiss_roll_of", (_RNG, _in("like", "B", "K"), _out("out", "B", 2)), ("B", "K", "parts", "stream"),
        ("turns_from", "turns_to", "radius", "noise"), flops=_per("B", 200)),

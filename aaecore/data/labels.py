@@ -39,8 +39,9 @@ def as_own(y: Any, name: str, n: int | None = None) -> np.ndarray:
 
 
 def _has_strings(y: Any) -> bool:
-    """Whether there is a string or None among them, or nobody knows; not in masked arrays, which nobody takes."""
-    if isinstance(y, np.ndarray) and (y.dtype.kind not in "OUT" or hasattr(y, "filled")):
+    """Whether there is a string or None among them; not in masked arrays, which nobody takes."""
+    kind = getattr(getattr(y, "dtype", None), "kind", "O")  # of arrays of any library, in a file too
+    if kind not in "OUT" or (isinstance(y, np.ndarray) and hasattr(y, "filled")):
         return False
     try:
         # As objects: NumPy would make strings of the numbers among strings.

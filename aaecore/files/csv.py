@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..arguments import shown
 from ..errors import DataError
+from . import atomic
 from .reading import reading
 
 _DELIMITERS = "\t;,"  # the first of them that the first line has
@@ -70,6 +72,17 @@ def _texts(name: str, head: _Head, column: int) -> list[str]:
     if any(len(row) != len(head.cells) for row in rows):
         raise _located(name, head, head.cells, column)
     return [row[column].strip() for row in rows]
+
+
+def save_csv(path: str | os.PathLike[str], name: str, values: np.ndarray) -> None:
+    """Writes one column (N,), its name in the first line, replacing an old file whole.
+
+    Raises:
+        OSError: it could not be written; an old file is as before.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([[name], *([value] for value in values.tolist())])
+    atomic.write(path, text.getvalue().encode())
 
 
 def _as_labels(cells: Sequence[str]) -> np.ndarray:

@@ -17,7 +17,8 @@ from ..options import COUNT, COUNTS, SWITCH, number, one_of, option
 from ..priors import PRIOR
 from .autoencoder import STANDARDISE, Autoencoder
 from .batch import Batch
-from .model import Losses, Phase, model
+from .model import Losses, model
+from .phase import Phase
 from .posteriors import POSTERIORS
 
 NEAR = 0.1  # of a standard deviation of the prior: how far beside a code the discriminator must say nearly the same

@@ -28,7 +28,8 @@ from .posteriors import Posterior
 STANDARDISE = "networks work with data and codes without their mean, in a common unit"
 OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
 NORMED = {  # batch norm of encoder and decoder, see `nn.MLP`
-    "none": ("none", "none"), "encoder": ("hidden", "none"), "hidden": ("hidden", "hidden"), "all": ("all", "all"),
+    "none": ("none", "none"), "encoder": ("hidden", "none"), "codes": ("all", "none"), "hidden": ("hidden", "hidden"),
+    "all": ("all", "all"),
 }  # fmt: skip
 REFRESHED = 10_000  # rows that recomputed moments are taken of
 
@@ -70,8 +71,8 @@ class Autoencoder(Model, _Declared):
         number(0.0, 1.0), "probability with which a number that the encoder takes is 0 while training", default=0.0
     )
     batch_norm: str = option(
-        one_of(*NORMED), "none, or in hidden layers of the encoder, in all hidden layers, or in all layers",
-        default="none",
+        one_of(*NORMED), "none; of the encoder in hidden layers (encoder) or all (codes); of the decoder as well in "
+        "hidden layers (hidden) or all", default="none",
     )  # fmt: skip
     batch_statistics: str = option(
         one_of("running", "recomputed"), "of batch norm for evaluation: a running average of batches, or those of rows "

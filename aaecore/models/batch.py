@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..core.memory import Buffer
 from ..core.random import Generator
 from ..functions.tensor import Tensor
+from ..priors import Draws
 
 
 def sample_of(prior: str) -> str:
@@ -26,8 +27,7 @@ class Batch:
     """
 
     def __init__(
-        self, inputs: Mapping[str, Buffer], draws: Mapping[str, Callable[[Generator, int], Buffer]],
-        dials: Mapping[str, Buffer], rng: Generator,
+        self, inputs: Mapping[str, Buffer], draws: Draws, dials: Mapping[str, Buffer], rng: Generator
     ) -> None:  # fmt: skip
         self.rng = rng
         self._inputs, self._draws, self._dials = inputs, draws, dials
@@ -45,12 +45,22 @@ class Batch:
     def __len__(self) -> int:
         return next(iter(self._inputs.values())).shape[0]
 
-    def draw(self, prior: str) -> Tensor:
-        """As many samples of one of the model's priors as the batch has rows: new ones every time, unless given."""
+    def draw(self, prior: str, like: Tensor | None = None) -> Tensor:
+        """As many samples of one of the model's priors as the batch has rows: new ones every time, unless given.
+
+        With labels `like`, a column of the batch (B, K), the sample of a row lies in the part of the prior that its
+        class has; see `Prior.bind_like`.
+        """
         if prior not in self._draws:
             raise ValueError(f"draw: expected {' or '.join(self._draws) or 'no prior'}, got {prior!r}")
+        if like is not None and (len(like.shape) != 2 or like.shape[0] != len(self)):
+            raise ValueError(f"draw: like: expected labels of {len(self)} rows, got shape {like.shape}")
         given = self._inputs.get(sample_of(prior))
-        return Tensor(given if given is not None else self._draws[prior](self.rng, len(self)))
+        if given is not None:
+            return Tensor(given)
+        if like is None:
+            return Tensor(self._draws[prior](self.rng, len(self)))
+        return Tensor(self._draws.like(prior)(self.rng, like.buffer))
 
     def dial(self, name: str) -> Tensor:
         """A scalar of this step, (1,), one of the model's `dials`."""

@@ -24,7 +24,8 @@ from ..options import COUNTS, SWITCH, integer, number, option
 from ..priors import PRIOR, Categorical, HostSampler, Prior
 from .autoencoder import NORMED, STANDARDISE, Autoencoder
 from .batch import Batch
-from .model import Losses, Phase
+from .model import Losses
+from .phase import Phase
 
 RECONSTRUCTION = Phase("reconstruction", moves=("trunk", "label_head", "style_head", "decoder"))
 DISCRIMINATOR = Phase("discriminator", ("label_critic", "style_critic"), equilibrium=4 * math.log(2), game=True)
@@ -64,7 +65,7 @@ class ClassAndStyle(Autoencoder, _Declared):
         COUNTS, "features of the discriminators' hidden layers; hidden by default", default=None
     )
     critic_noise: float = option(
-        number(0.0), "standard deviation of noise on what the discriminators take while training", default=0.3
+        number(0.0), "standard deviation of noise on what the discriminators take while training", default=0.0
     )
     label_smoothing: float = option(
         number(0.0, 1.0), "share of a sample of p(y) that is spread over all classes", default=0.0

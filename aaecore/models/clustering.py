@@ -15,7 +15,8 @@ from ..options import COUNT, COUNTS, integer, number, one_of, option
 from ..priors import PRIOR, HostSampler, Prior
 from .batch import Batch
 from .class_style import DISCRIMINATOR, GENERATOR, RECONSTRUCTION, ClassAndStyle
-from .model import Losses, Phase, model
+from .model import Losses, model
+from .phase import Phase
 
 
 @model

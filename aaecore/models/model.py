@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import numpy as np
 
 from .. import nn
-from ..arguments import choice, reals
+from ..arguments import reals
 from ..backends.devices import get_backend
 from ..core.memory import Writes
 from ..core.ops import ACTIVATIONS
@@ -29,44 +29,18 @@ from ..data.rows import Rows, as_rows
 from ..data.table import LABEL, Column, Stream, Table
 from ..functions.tensor import Parameter, Tensor
 from ..options import SEED, TEXT, checked, declared, one_of, option
-from ..priors import PRIOR, Draw, HostSampler, Prior, as_prior, from_config
+from ..priors import PRIOR, Draws, HostSampler, Prior, as_prior, from_config
 from .batch import Batch
+from .phase import Phase, check_columns, check_phases
 
 MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
-TAKEN = {"", "epoch", "step", "validation"}  # columns of a history that are no phase
 OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
 
-_MADE = {
-    "backend",
-    "generator",
-    "sampler",
-    "owner",
-    "writes",
-    "phases",
-    "streams",
-}  # of every model, besides its options and its networks
+# Of every model, besides its options and its networks.
+_MADE = {"backend", "generator", "sampler", "owner", "writes", "phases", "streams"}
 
 Losses = tuple[Any, ...]  # ("phase", loss, ...): several losses of a phase are added
 AnyModel = TypeVar("AnyModel", bound="Model")
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One update of a training step.
-
-    Args:
-        name: under which its losses and rates are found.
-        moves: the networks that it moves, by the names of the model's attributes; none where it only says a loss.
-        equilibrium: its loss where it cannot get better, if that is known: of a game, where nobody wins.
-        rate: the learning rate that training begins with.
-        game: whether it is played against another phase; Adam has a shorter memory there.
-    """
-
-    name: str
-    moves: tuple[str, ...]
-    equilibrium: float | None = None
-    rate: float = 1e-3
-    game: bool = False
 
 
 @dataclass_transform(field_specifiers=(option,), eq_default=False)
@@ -216,26 +190,9 @@ class Model(ABC):
 
     def _check(self) -> None:
         """ValueError for phases, streams and columns that training would stumble over."""
-        names = [phase.name for phase in getattr(self, "phases", ())]
-        if not names or len(set(names)) < len(names) or TAKEN & set(names) or any("/" in name for name in names):
-            expected = f"one or more, each with a name of its own, none of them {', '.join(sorted(TAKEN - {''}))}"
-            raise ValueError(f"phases: expected {expected}, got {', '.join(names) or 'none'}")
-        columns = self.columns()
-        if "x" not in columns or any((name == LABEL) != (c.kind == "label") for name, c in columns.items()):
-            raise ValueError(f"columns: expected x, and labels in {LABEL} if there are some, got {columns}")
-        if next(iter(self.streams)) != "":
-            raise ValueError(f"streams: expected '', all rows, as the first, got {', '.join(map(repr, self.streams))}")
-        if unknown := set(columns) - {"x", LABEL}:
-            raise ValueError(f"columns: expected x and {LABEL}, got {', '.join(sorted(unknown))} besides")
-        for phase in self.phases:
-            for name in phase.moves:
-                choice(f"phase {phase.name!r}: moves", name, list(self.networks))
-        for dial, (_, *between) in self.ratios().items():
-            for name in between:
-                choice(f"ratio {dial!r}: phase", name, names)
-        for stream, rows in self.streams.items():
-            for name in rows.columns:
-                choice(f"stream {stream!r}: columns", name, list(self.columns()))
+        between = {dial: phases for dial, (_, *phases) in self.ratios().items()}
+        check_phases(getattr(self, "phases", ()), self.networks, between)
+        check_columns(self.columns(), self.streams)
 
     def mlp(self, *sizes: int, output: str = "identity", **settings: Any) -> nn.MLP:
         """A network of the model's activation, precision and init; its weights are the next ones that the seed gives.
@@ -252,9 +209,10 @@ class Model(ABC):
         return {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
 
     @cached_property
-    def draws(self) -> dict[str, Draw]:
+    def draws(self) -> Draws:
         """Samplers of the priors on the model's backend."""
-        return {name: prior.bind(self.backend, dim) for name, (prior, dim) in self.priors().items()}
+        label = self.columns().get(LABEL)
+        return Draws(self.backend, self.priors(), label.classes if label else None)
 
     def moved(self, phase: Phase) -> list[Parameter]:
         """The parameters that a phase moves."""

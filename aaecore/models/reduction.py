@@ -24,7 +24,8 @@ from ..priors import PRIOR, HostSampler, Prior
 from .batch import Batch
 from .class_style import CLASSIFICATION, DISCRIMINATOR, GENERATOR, RECONSTRUCTION
 from .classifier import Classifier
-from .model import Losses, Phase, model
+from .model import Losses, model
+from .phase import Phase
 
 FIXED = 10.0  # heads that are not learned are so many times the unit vectors: the paper's 10-D representation
 

@@ -19,7 +19,8 @@ from . import consistency
 from .batch import Batch
 from .class_style import CLASSIFICATION, DISCRIMINATOR, GENERATOR, RECONSTRUCTION
 from .classifier import Classifier
-from .model import Losses, Phase, model
+from .model import Losses, model
+from .phase import Phase
 
 
 @model

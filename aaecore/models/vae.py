@@ -16,7 +16,8 @@ from ..options import SWITCH, integer, number, one_of, option
 from ..priors import PRIOR, GaussianMixture, HostSampler, Normal, Prior
 from .autoencoder import STANDARDISE, Autoencoder
 from .batch import Batch
-from .model import Losses, Phase, model
+from .model import Losses, model
+from .phase import Phase
 from .posteriors import Gaussian
 
 

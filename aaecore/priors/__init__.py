@@ -6,9 +6,9 @@
 from .built_in import Categorical, GaussianMixture, Hypersphere, Normal, SwissRoll, Uniform
 from .choose import PRIOR, as_prior, from_config
 from .host import CallablePrior, HostSampler
-from .prior import PRIORS, Draw, Prior
+from .prior import PRIORS, Draw, DrawLike, Draws, Prior
 
 __all__ = [
-    "PRIOR", "PRIORS", "CallablePrior", "Categorical", "Draw", "GaussianMixture", "HostSampler", "Hypersphere",
-    "Normal", "Prior", "SwissRoll", "Uniform", "as_prior", "from_config",
+    "PRIOR", "PRIORS", "CallablePrior", "Categorical", "Draw", "DrawLike", "Draws", "GaussianMixture", "HostSampler",
+    "Hypersphere", "Normal", "Prior", "SwissRoll", "Uniform", "as_prior", "from_config",
 ]  # fmt: skip

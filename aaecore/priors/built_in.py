@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..arguments import FLOAT32_MAX, FLOAT32_TINY, count, number, reals, shown
 from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..core.random import Generator
-from .prior import Draw, Prior
+from .prior import Draw, DrawLike, Prior
 
 _LARGEST_NORMAL = 6.0  # standard deviations: no draw of 24 random bits is larger, sqrt(2 ln 2^24) = 5.8
 _LARGEST_RADIUS = 1e27  # of a sphere: it is divided by the norm of normals, in 1-D as small as 1e-10
@@ -91,7 +92,7 @@ def _weights(name: str, value: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class GaussianMixture(Prior):
-    """A mixture of C Gaussians.
+    """A mixture of C Gaussians; class c of labelled rows has component c.
 
     Args:
         means: (C, dim).
@@ -172,23 +173,53 @@ class GaussianMixture(Prior):
         log_scales, means, whitening = (backend.from_host(t) for t in (log_scales, np.asarray(self.means), inverse))
         return log_scales, means, whitening
 
+    def _tables(self, backend: Backend) -> list[Buffer]:
+        """What the kernels draw by: cumulative weights (C,), means (C, dim), factors (C, dim, dim)."""
+        tables = (_cumulative(np.asarray(self.weights)), np.asarray(self.means), self._factors())
+        return [backend.from_host(t) for t in tables]
+
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
-        means = np.asarray(self.means)
-        tables = [_cumulative(np.asarray(self.weights)), means, self._factors()]
-        buffers = [backend.from_host(t) for t in tables]
+        tables, components = self._tables(backend), len(self.means)
 
         def draw(generator: Generator, n: int) -> Buffer:
             out = backend.empty((n, latent_dim))
-            dims = (n, latent_dim, len(means), generator.stream())
-            backend.launch("random_mixture", (generator.state, *buffers, out), dims)
+            dims = (n, latent_dim, components, generator.stream())
+            backend.launch("random_mixture", (generator.state, *tables, out), dims)
             return out
 
         return draw
+
+    @property
+    def parts(self) -> int:  # type: ignore[override]
+        return len(self.means)
+
+    def _bind_like(self, backend: Backend, latent_dim: int, classes: int) -> DrawLike:
+        tables, components = self._tables(backend), len(self.means)
+
+        def draw(generator: Generator, like: Buffer) -> Buffer:
+            n, columns = like.shape
+            out = backend.empty((n, latent_dim))
+            dims = (n, latent_dim, components, columns, classes, generator.stream())
+            backend.launch("random_mixture_of", (generator.state, *tables, like, out), dims)
+            return out
+
+        return draw
+
+    def _part_of(self, z: np.ndarray, classes: int) -> np.ndarray:
+        """The component that most likely drew it."""
+        weights, factors = np.asarray(self.weights[:classes]), self._factors()[:classes]  # type: ignore[index]
+        away = np.linalg.solve(factors, (z[None] - np.asarray(self.means)[:classes, None]).transpose(0, 2, 1))
+        with np.errstate(divide="ignore"):
+            scales = np.log(weights) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        return np.argmax(scales[:, None] - np.square(away).sum(axis=1) / 2, axis=0)
 
 
 @dataclass(frozen=True)
 class SwissRoll(Prior):
     """A 2-D spiral, uniform along its length up to the square root: turn t = from + (to - from) sqrt(u), u uniform.
+
+    Labelled rows of C classes have a part each, all equally likely, in their order: class c has u from c / C to
+    (c + 1) / C.
 
     Args:
         turns: where the roll begins and ends, in turns around the origin.
@@ -200,6 +231,7 @@ class SwissRoll(Prior):
     radius: float = 15.0
     noise: float = 0.0
     fixed_dim: ClassVar[int] = 2
+    parts: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
         if not isinstance(self.turns, Sequence | np.ndarray) or len(self.turns) != 2:
@@ -214,11 +246,34 @@ class SwissRoll(Prior):
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         def draw(generator: Generator, n: int) -> Buffer:
             out = backend.empty((n, 2))
-            scalars = (*self.turns, self.radius, self.noise)
-            backend.launch("random_swiss_roll", (generator.state, out), (n, generator.stream()), scalars)
+            backend.launch("random_swiss_roll", (generator.state, out), (n, generator.stream()), self._scalars())
             return out
 
         return draw
+
+    def _scalars(self) -> tuple[float, ...]:
+        return (*self.turns, self.radius, self.noise)
+
+    def _bind_like(self, backend: Backend, latent_dim: int, classes: int) -> DrawLike:
+        def draw(generator: Generator, like: Buffer) -> Buffer:
+            n, columns = like.shape
+            out = backend.empty((n, 2))
+            dims = (n, columns, classes, generator.stream())
+            backend.launch("random_swiss_roll_of", (generator.state, like, out), dims, self._scalars())
+            return out
+
+        return draw
+
+    def _part_of(self, z: np.ndarray, classes: int) -> np.ndarray:
+        """By the nearest of the three windings of the roll in the code's direction, or the end of the roll."""
+        begin, end = self.turns
+        angle = np.arctan2(z[:, 1], z[:, 0]) / (2 * np.pi)  # in turns
+        winding = np.round(np.hypot(*z.T) * end / self.radius - angle)
+        t = np.clip(angle + winding + np.array([[-1], [0], [1]]), begin, end)
+        places = self.radius * t / end * np.array([np.cos(2 * np.pi * t), np.sin(2 * np.pi * t)])  # (2, 3, n)
+        nearest = np.argmin(np.square(places - z.T[:, None]).sum(axis=0), axis=0)
+        u = np.square((t[nearest, np.arange(len(z))] - begin) / (end - begin))
+        return np.minimum((u * classes).astype(np.int64), classes - 1)
 
 
 @dataclass(frozen=True)
@@ -242,11 +297,21 @@ class Hypersphere(Prior):
 
 @dataclass(frozen=True)
 class Categorical(Prior):
-    """One-hot codes. `weights` gives the probabilities of the classes up to a factor; None means equal ones."""
+    """One-hot codes. `weights` gives the probabilities of the classes up to a factor; None means equal ones.
+
+    `balanced` draws nothing: row r of every batch has class r modulo the number of classes, so all are equally
+    frequent in each batch, not only on average.
+    """
 
     weights: Sequence[float] | None = None
+    balanced: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.balanced, bool | np.bool_):
+            raise ValueError(f"balanced: expected True or False, got {shown(self.balanced)}")
+        if self.balanced and self.weights is not None:
+            raise ValueError(f"weights: expected None, equal ones, for balanced classes, got {shown(self.weights)}")
+        object.__setattr__(self, "balanced", bool(self.balanced))
         if self.weights is not None:
             object.__setattr__(self, "weights", _weights("weights", self.weights).tolist())
 
@@ -255,6 +320,8 @@ class Categorical(Prior):
         return None if self.weights is None else len(self.weights)
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
+        if self.balanced:
+            return partial(_in_turn, latent_dim)
         cumulative = backend.from_host(_cumulative(np.asarray(self.weights or np.ones(latent_dim))))
 
         def draw(generator: Generator, n: int) -> Buffer:
@@ -265,6 +332,12 @@ class Categorical(Prior):
             return out
 
         return draw
+
+
+def _in_turn(classes: int, generator: Generator, n: int) -> Buffer:
+    """One-hot rows (n, classes) of class 0, 1, ... again and again: a recorded step has them from its beginning."""
+    with generator.backend.unrecorded():
+        return generator.backend.from_host(np.arange(n)[:, None] % classes == np.arange(classes))
 
 
 BUILT_IN = (Normal, Uniform, GaussianMixture, SwissRoll, Hypersphere, Categorical)

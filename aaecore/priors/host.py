@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from ..core.backend import Backend
 from ..core.memory import Buffer
 from ..core.random import Generator
 from ..errors import CaptureError
-from .prior import Draw, Prior
+from .prior import Draw, DrawLike, Prior
 
 HostSampler = Callable[[int, "np.random.Generator"], Any]  # in quotes: numpy.random is slow to import
 
@@ -81,12 +82,22 @@ class MissingPrior(Prior):
     """Stands for a prior of a user's own, which a file cannot hold: to encode it is not needed, and a draw says so."""
 
     name: str
+    parts: ClassVar[float] = math.inf  # which it may have had
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
         def draw(generator: Generator, n: int) -> Buffer:
             raise ValueError(self.reason())
 
         return draw
+
+    def _bind_like(self, backend: Backend, latent_dim: int, classes: int) -> DrawLike:
+        def draw(generator: Generator, like: Buffer) -> Buffer:
+            raise ValueError(self.reason())
+
+        return draw
+
+    def _part_of(self, z: np.ndarray, classes: int) -> np.ndarray:
+        raise ValueError(self.reason())
 
     def reason(self) -> str:
         """What to do, in the words of an error."""

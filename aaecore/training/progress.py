@@ -13,7 +13,8 @@ import numpy as np
 
 from ..arguments import count, number
 from ..core.backend import Backend
-from ..models.model import Model, Phase
+from ..models.model import Model
+from ..models.phase import Phase
 from ..optim import Optimizer, schedules
 from .burst import Burst
 from .history import History, Row

@@ -7,7 +7,8 @@ from functools import partial
 
 from ..arguments import number
 from ..functions.tensor import Parameter
-from ..models.model import Model, Phase
+from ..models.model import Model
+from ..models.phase import Phase
 from ..optim import OPTIMIZERS, SGD, Adam, Optimizer, Passive
 
 MakeOptimizer = Callable[[Sequence[Parameter]], Optimizer]

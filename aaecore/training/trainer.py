@@ -144,8 +144,9 @@ class Trainer(Run):
                 all of it in its memory; an array that is there already is taken without a copy.
             epochs: the total; more than `self.epoch`.
             more_epochs: instead of it, how many to make besides those made so far; one that is not done yet is one.
-            y: (N,) integers, the labels of models that take some; -1 is no label, as in scikit-learn. An
-                epoch that is not done yet goes on with the labels it began with only if they are the same.
+            y: (N,) labels, of models that take some: integers, of which -1 is no label, as in scikit-learn, or strings,
+                of which "" or None is none. The first ones are those that the model knows from then on. An epoch that
+                is not done yet goes on with the labels it began with only if they are the same.
             validation: rows like x, or a pair (x, y), that the model measures itself on after every epoch, for the
                 history: an autoencoder its mean reconstruction loss.
             callbacks: one or more; see `aaecore.callbacks`. A function f(trainer, row) is called after every epoch.

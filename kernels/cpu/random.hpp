@@ -32,43 +32,62 @@ INLINE Rng rng_of(Buffers buf, int64_t stream) {
 }
 INLINE Random4 words(Rng rng, long block) { return philox(rng.seed, rng.counter, rng.stream, (u32)block); }
 
-struct Floats4 {
-  float v[4];
-};
-// The 4 elements of a block from its words: types, so that whoever is given one compiles it in.
+// The words of VL / 2 blocks from `first` on, philox() of each, a block in each lane: of its 64 bits the lower half counts.
+INLINE void words_of_some(Rng rng, long first, u32* w) {
+  Words c0 = splat_word((u64)first), c1 = splat_word(rng.stream), c2 = splat_word((u32)rng.counter), c3 = splat_word(rng.counter >> 32);
+  for (int i = 0; i < VL / 2; ++i) c0[i] += i;
+  u32 k0 = (u32)rng.seed, k1 = (u32)(rng.seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    Words p0 = low_products(c0, splat_word(0xD2511F53u)), p1 = low_products(c2, splat_word(0xCD9E8D57u));
+    c0 = (p1 >> 32) ^ c1 ^ splat_word(k0);
+    c2 = (p0 >> 32) ^ c3 ^ splat_word(k1);
+    c1 = p1, c3 = p0;
+    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+  }
+  Words low = splat_word(0xFFFFFFFFu), first_two = (c0 & low) | (c1 << 32), last_two = (c2 & low) | (c3 << 32);
+  store((float*)w, interleave_pairs_low((V)first_two, (V)last_two));
+  store((float*)w + VL, interleave_pairs_high((V)first_two, (V)last_two));
+}
+
+constexpr long SOME = 2 * VL;
+
+// Elements from their words, n of them and, if n is odd, one more: types, so that whoever is given one compiles it in.
 struct Uniforms {
-  INLINE_MEMBER Floats4 operator()(Random4 w) const { return {uniform01(w.v[0]), uniform01(w.v[1]), uniform01(w.v[2]), uniform01(w.v[3])}; }
+  INLINE_MEMBER void operator()(const u32* w, float* x, long n) const {
+    for (long i = 0; i < n; ++i) x[i] = uniform01(w[i]);
+  }
 };
 struct Normals {
-  INLINE_MEMBER Floats4 operator()(Random4 w) const {
-    Normal2 p = box_muller(w.v[0], w.v[1]), q = box_muller(w.v[2], w.v[3]);
-    return {p.a, p.b, q.a, q.b};
+  INLINE_MEMBER void operator()(const u32* w, float* x, long n) const {
+    for (long i = 0; i < (n + 1) / 2; ++i) {
+      Normal2 two = box_muller(w[2 * i], w[2 * i + 1]);
+      x[2 * i] = two.a;
+      x[2 * i + 1] = two.b;
+    }
   }
 };
 
-// x[i] = element i of the blocks from `first` on, for i < n.
-template <class F> INLINE void fill_blocks(Rng rng, long first, float* x, long n, F four) {
-  for (long b = 0; b < n / 4; ++b) {
-    Floats4 f = four(words(rng, first + b));
-    for (int j = 0; j < 4; ++j) x[4 * b + j] = f.v[j];
-  }
-  if (n % 4) {
-    Floats4 f = four(words(rng, first + n / 4));
-    for (long i = n / 4 * 4; i < n; ++i) x[i] = f.v[i % 4];
+INLINE void fill_normals(Rng rng, long first, float* x, long n) {
+  for (long i = 0; i < n; i += SOME) {
+    u32 w[SOME];
+    float f[SOME];
+    words_of_some(rng, first + i / 4, w);
+    Normals()(w, f, SOME);
+    for (long j = 0; j < min_l(SOME, n - i); ++j) x[i + j] = f[j];
   }
 }
 
-INLINE void fill_normals(Rng rng, long first, float* x, long n) { fill_blocks(rng, first, x, n, Normals()); }
-
-// put(i, element i) for all i < n, in chunks. The elements and what is made of them vectorise apart, some at a time.
-template <class F, class P> INLINE void for_random(Rng rng, long n, double flops_per_element, F four, P put) {
+// put(i, element i) for all i < n, in chunks, a part of one at a time: the loops over its words, its elements and what is made of them vectorise.
+template <class F, class P> INLINE void for_random(Rng rng, long n, double flops_per_element, F elements, P put) {
   for_chunks(n, flops_per_element, [&](long begin, long end) {
-    constexpr long SOME = 512;
+    constexpr long PART = 512;
     P local = put;
-    float f[SOME];
-    for (; begin < end; begin += SOME) {
-      long count = min_l(SOME, end - begin);
-      fill_blocks(rng, begin / 4, f, count, four);
+    u32 w[PART];
+    float f[PART];
+    for (; begin < end; begin += PART) {
+      long count = min_l(PART, end - begin);
+      for (long i = 0; i < count; i += SOME) words_of_some(rng, (begin + i) / 4, w + i);
+      elements(w, f, count);
 #pragma GCC ivdep
       for (long i = 0; i < count; ++i) local(begin + i, f[i]);
     }
@@ -122,7 +141,7 @@ KERNEL(dropout) {
   });
 }
 
-// What a block of a row-wise op costs, in flops of the vectorised ops: such blocks are made one at a time.
+// What a block of a row-wise op costs, in flops of the vectorised ops: a row has few of them.
 constexpr double BLOCK_COST = 500.0;
 
 struct Components {
@@ -152,7 +171,7 @@ KERNEL(random_mixture) {
 
 KERNEL(random_mixture_of) {
   Components mixture = {in<float>(buf, 1), in<float>(buf, 2), in<float>(buf, 3), dim[1], dim[2]};
-  fill_mixture(rng_of(buf, dim[4]), mixture, Classes{in<float>(buf, 4), dim[3], dim[2]}, out<float>(buf, 5), dim[0]);
+  fill_mixture(rng_of(buf, dim[5]), mixture, Classes{in<float>(buf, 4), dim[3], dim[4]}, out<float>(buf, 5), dim[0]);
 }
 
 // The scalars are turns_from, turns_to, radius, noise.

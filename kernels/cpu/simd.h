@@ -26,6 +26,10 @@ INLINE V load_first(const float* p, long n) { return (V)_mm512_maskz_loadu_ps(fi
 INLINE void store_first(float* p, V v, long n) { _mm512_mask_storeu_ps(p, first(n), (__m512)v); }
 INLINE V interleave_low(V a, V b) { return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
 INLINE V interleave_high(V a, V b) { return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+INLINE V interleave_pairs_low(V a, V b) { return SHUFFLE(a, b, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23); }
+INLINE V interleave_pairs_high(V a, V b) { return SHUFFLE(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31); }
+typedef u64 Words __attribute__((vector_size(64), may_alias));
+INLINE Words low_products(Words a, Words b) { return (Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b); }  // as root: gcc 12
 #elif defined(AAE_AVX2)
 constexpr int VL = 8;
 constexpr int MR_MAX = 6;  // 6 x 2 accumulators + 2 operands + broadcasts of 16 registers
@@ -42,6 +46,10 @@ INLINE V load_first(const float* p, long n) { return (V)_mm256_maskload_ps(p, fi
 INLINE void store_first(float* p, V v, long n) { _mm256_maskstore_ps(p, first(n), (__m256)v); }
 INLINE V interleave_low(V a, V b) { return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
 INLINE V interleave_high(V a, V b) { return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+INLINE V interleave_pairs_low(V a, V b) { return SHUFFLE(a, b, 0, 1, 8, 9, 2, 3, 10, 11); }
+INLINE V interleave_pairs_high(V a, V b) { return SHUFFLE(a, b, 4, 5, 12, 13, 6, 7, 14, 15); }
+typedef u64 Words __attribute__((vector_size(32), may_alias));
+INLINE Words low_products(Words a, Words b) { return (Words)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
 #else
 constexpr int VL = 4;
 typedef float V __attribute__((vector_size(16), may_alias));
@@ -67,7 +75,20 @@ INLINE void store_first(float* p, V v, long n) {
 }
 INLINE V interleave_low(V a, V b) { return SHUFFLE(a, b, 0, 4, 1, 5); }
 INLINE V interleave_high(V a, V b) { return SHUFFLE(a, b, 2, 6, 3, 7); }
+INLINE V interleave_pairs_low(V a, V b) { return SHUFFLE(a, b, 0, 1, 4, 5); }
+INLINE V interleave_pairs_high(V a, V b) { return SHUFFLE(a, b, 2, 3, 6, 7); }
+typedef u64 Words __attribute__((vector_size(16), may_alias));
+#if defined(AAE_NEON)
+INLINE Words low_products(Words a, Words b) { return (Words)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b)); }
+#elif defined(__SSE2__)
+INLINE Words low_products(Words a, Words b) { return (Words)_mm_mul_epu32((__m128i)a, (__m128i)b); }
+#else
+INLINE Words low_products(Words a, Words b) { return Words{(u64)(u32)a[0] * (u32)b[0], (u64)(u32)a[1] * (u32)b[1]}; }
 #endif
+#endif
+
+// `Words` has VL / 2 words of 64 bits; `low_products` multiplies the lower halves of each.
+INLINE Words splat_word(u64 x) { return Words{} + x; }
 
 constexpr int NR = 2 * VL;  // columns of a register tile and of a full weight panel
 

@@ -117,9 +117,9 @@ KERNEL(random_mixture, ROW_THREADS, const u64* rng, const float* cumulative, con
 }
 
 KERNEL(random_mixture_of, ROW_THREADS, const u64* rng, const float* cumulative, const float* means, const float* factors, const float* like,
-       float* out, int B, int Z, int C, int K, int stream) {
+       float* out, int B, int Z, int C, int K, int classes, int stream) {
   const int r = this_row();
-  if (r < B) mixture_row(rng, cumulative, means, factors, out, r, Z, C, stream, class_of(like + r * K, K, C));
+  if (r < B) mixture_row(rng, cumulative, means, factors, out, r, Z, C, stream, class_of(like + r * K, K, classes));
 }
 
 // Row r of a roll, whose u becomes (given + u) / parts unless `given` is negative.

@@ -154,3 +154,58 @@ def test_a_model_that_learns_from_labels_needs_some(files, capsys):
         "y: expected at most 2 different labels, one for each class, got 3: [3, 7, 50]",
     )
     assert not os.path.exists("run")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "labels"),
+    [
+        ("SemiSupervisedAAE", ["--labelled-rows", "12"], ("cat", "ox", "äpfel")),
+        ("SemiSupervisedAAE", ["--no-joint", "--optimizer", "sgd", "--lr", "1e-3"], ("cat", "ox", "äpfel")),
+        ("ReductionAAE", ["--classes", "3"], ("cat", "ox", "äpfel")),
+        ("ReductionAAE", ["--no-labelled", "--classes", "2"], None),
+    ],
+)
+def test_models_of_the_package_take_them(files, name, options, labels):
+    run = ["train", "--model", name, "--data", "both.h5", "--labels", "about/words", "--folder", "run", "--no-plots"]
+    unit = ["--reconstruction", "mse", "--hidden", "8", "--batch-size", "20", "--epochs", "2"]
+    assert cli.run([*run, *unit, *options]) == 0
+    model = Trainer.resume("run/checkpoint.h5").model
+    assert model.labels == labels
+    expected = {*WORDS.tolist()} - {""} if labels else {0, 1}
+    assert set(model.predict(X).tolist()) <= expected
+    assert cli.run(["resume", "run", "--epochs", "3"]) == 0
+
+
+def test_the_shape_of_images_is_told(files):
+    np.savez("images.npz", x=np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8), y=WORDS)
+    run = ["train", "--model", "SemiSupervisedAAE", "--data", "images.npz", "--folder", "run", "--no-plots"]
+    assert cli.run([*run, "--hidden", "8", "--epochs", "1", "--consistency", "translation"]) == 0
+    model = Trainer.resume("run/checkpoint.h5").model
+    assert (tuple(model.image_shape), model.labels) == ((4, 5), ("cat", "ox", "äpfel"))
+    source = sources.load(config.of(small_models.NamedLabels)(data="images.npz"))
+    assert source._replace(image_shape=(4, 5, 3)).tells("image_shape") == (4, 5)
+    assert source._replace(image_shape=None).tells("image_shape") is None
+
+
+def test_labels_are_predicted(files, capsys):
+    run = ["train", "--model", "SemiSupervisedAAE", "--data", "both.h5", "--folder", "run", "--no-plots"]
+    assert cli.run([*run, "--hidden", "8", "--epochs", "2", "--labels", "about/words"]) == 0
+    expected = Trainer.resume("run/checkpoint.h5").model.predict(X)
+    assert cli.run(["predict", "run", "x.npy", "y.npy"]) == 0
+    assert np.array_equal(np.load("y.npy"), expected)
+    assert cli.run(["predict", "run/checkpoint.h5", "both.h5", "y.csv", "--dataset", "x"]) == 0
+    with open("y.csv", encoding="utf-8") as file:
+        assert file.read().split("\n") == ["label", *expected, ""]
+    assert f"y.csv: 60 labels, {len(set(expected))} of them different" in capsys.readouterr().out
+    fails(
+        capsys, ["predict", "run", "x.npy", "y.h5"], "out: expected a file name that ends in .csv or .npy, got 'y.h5'"
+    )
+    fails(capsys, ["predict", "run", "x.npy", "x.npy"], "out: expected another file than what is read, got 'x.npy'")
+    fails(capsys, ["predict", "run", "x.npy", "z.csv", "--dataset", "x"], "--dataset: expected a .h5 file as input")
+    plain = ["train", "--data", "x.npy", "--latent-dim", "2", "--hidden", "8", "--epochs", "1", "--no-plots"]
+    assert cli.run([*plain, "--folder", "plain"]) == 0
+    capsys.readouterr()
+    fails(
+        capsys, ["predict", "plain", "x.npy", "z.csv"], "plain: expected a model that predicts labels, got one of AAE"
+    )
+    assert not os.path.exists("z.csv")

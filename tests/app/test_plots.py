@@ -8,7 +8,7 @@ import pytest
 from aaecore import AAE, datasets, priors
 from aaecore.app import config, plots, sources
 from aaecore.app.sources import Source
-from aaecore.models.model import Phase
+from aaecore.models.phase import Phase
 from aaecore.training.history import History
 
 pytest.importorskip("matplotlib", reason="pictures need the extra: pip install '.[app]'")

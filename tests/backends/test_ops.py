@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from case_kit import case_id
 from cases import CASES, make_buffers
+from class_cases import CLASS_CASES
 from op_checks import Array, Guarded, check, ops_of, poison, written
 
 from aaecore.backends import cpu, reference
@@ -121,6 +122,14 @@ def test_launches_from_several_threads_at_once(op: str, threads: Callable[[int],
     alone = _bits(DEVICES[BEST], op, index)
     with ThreadPoolExecutor(4) as pool:
         assert all(bits == alone for bits in pool.map(lambda _: _bits(DEVICES[BEST], op, index), range(24)))
+
+
+@pytest.mark.parametrize("op", CLASS_CASES)
+def test_instruction_sets_give_the_same_bits(op: str) -> None:
+    """Of the ops whose sums fuse nothing and have an order of their own, losses too."""
+    for index, case in enumerate(CASES[op]):
+        bits = {device: _bits(backend, op, index) for device, backend in DEVICES.items()}
+        assert all(b == bits[BEST] for b in bits.values()), case_id(case)
 
 
 @pytest.mark.parametrize("device", DEVICES)

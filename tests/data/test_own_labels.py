@@ -6,6 +6,7 @@ import copy
 import pickle
 import re
 
+import h5py
 import numpy as np
 import pytest
 from small_models import CLASSES, FewLabels, NamedLabels, RestLabels
@@ -243,6 +244,20 @@ def test_as_own(y, own):
     made = labels.as_own(y, "y")
     assert made.tolist() == own
     assert made.dtype.kind == ("U" if isinstance(own[0], str) else "i")
+
+
+def test_labels_in_a_file_are_not_read_before_their_size_is_known(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        y = file.create_dataset("y", (2**40,), "int64", chunks=(1024,))
+        with pytest.raises(
+            TypeError, match="y: expected an array in memory, got Dataset of 8796093022208 bytes in a f"
+        ):
+            labels.as_own(y, "y")
+
+
+def test_masked_strings_are_refused():
+    with pytest.raises(TypeError, match=r"^y: expected a plain array, got a masked one"):
+        labels.as_own(np.ma.masked_array(["a", "b"], [True, False]), "y")
 
 
 def test_columns_of_pandas():

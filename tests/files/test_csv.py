@@ -1,11 +1,13 @@
 """Tables of numbers as text: what is read, and one error that names the line and the column."""
 
+import csv
+
 import numpy as np
 import pytest
 
 from aaecore import data
 from aaecore.errors import DataError
-from aaecore.files.csv import load_labelled_csv
+from aaecore.files.csv import load_labelled_csv, save_csv
 
 
 @pytest.mark.parametrize(
@@ -135,3 +137,13 @@ def test_a_column_of_labels_that_cannot_be_read(tmp_path, text, message):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(DataError, match=f"a.csv: {message}"):
         load_labelled_csv(tmp_path / "a.csv", "k")
+
+
+@pytest.mark.parametrize("values", [np.array([3, -1, 2**62]), np.array(["a", "", 'b "c", d', "two\nlines", "ä"])])
+def test_a_column_is_read_as_it_was_written(tmp_path, values):
+    save_csv(tmp_path / "a.csv", "k", values)
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["k"], *([str(value)] for value in values)]
+    if values.dtype.kind == "i":
+        assert data.load_csv(tmp_path / "a.csv").ravel().tolist() == values.tolist()

@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 import pytest
+from class_models import KINDS, C, D, fit, given, labels, make, rows
 from gradients import numeric_gradient
 from trained import StopAt, same
 
@@ -14,20 +15,7 @@ from aaecore.functions import softmax
 from aaecore.functions.tensor import Tensor, backward
 from aaecore.models import Batch, consistency
 
-D, C, B, L = 12, 3, 6, 4
-SETTINGS = {"batch_norm": "all", "input_noise": 0.2, "input_dropout": 0.2, "critic_noise": 0.3}
-KINDS = {
-    "semi-supervised": (SemiSupervisedAAE, {"classes": C, "latent_dim": 2}),
-    "phases": (SemiSupervisedAAE, {"classes": C, "latent_dim": 2, "joint": False}),
-    "settings": (SemiSupervisedAAE, {"classes": C, "latent_dim": 2, "label_smoothing": 0.1, **SETTINGS}),
-    "phases, settings": (SemiSupervisedAAE, {"classes": C, "latent_dim": 2, "joint": False, **SETTINGS}),
-    "clustering": (ClusteringAAE, {"clusters": C, "latent_dim": 2}),
-    "clustering, phases": (ClusteringAAE, {"clusters": C, "joint": False, "batch_norm": "encoder"}),
-    "reduction": (ReductionAAE, {"classes": C, "prior": priors.Normal(2.0)}),
-    "reduction, phases": (ReductionAAE, {"classes": C, "joint": False, "reconstruction": "mse", "output": "sigmoid"}),
-    "reduction, no labels": (ReductionAAE, {"classes": C, "labelled": False}),
-    "reduction, fixed": (ReductionAAE, {"classes": C, "dim": C, "fixed_heads": True}),
-}
+B, L = 6, 4
 CONSISTENT = {
     "translation": {"consistency": "translation", "image_shape": (3, 4), "most_shift": 1},
     "noise": {"consistency": "noise", "input_noise": 0.3},
@@ -36,31 +24,14 @@ CONSISTENT = {
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def make(kind, device="reference", **options):
-    cls, settings = KINDS[kind]
-    return cls(D, hidden=(9, 7), **{"activation": "tanh", "device": device, "seed": 2, **settings, **options})
-
-
 @pytest.fixture
 def x():
-    return np.random.default_rng(0).random((130, D), np.float32)
+    return rows()
 
 
 @pytest.fixture
 def y():
-    rng = np.random.default_rng(1)
-    return np.where(rng.random(130) < 0.3, rng.integers(0, C, 130), -1)
-
-
-def given(model, x, y):
-    """What a fit of the model takes."""
-    return {"y": y, "validation": (x, y)} if model.learns_labels else {"validation": x}
-
-
-def fit(model, x, y, epochs=2, **options):
-    trainer = Trainer(model, 32, labelled_batch_size=10, **options)
-    trainer.fit(x, epochs, progress=False, **given(model, x, y))
-    return trainer
+    return labels()
 
 
 # --- each phase by itself ---------------------------------------------------------------------------------------------
@@ -74,8 +45,8 @@ def yielded(model, rng, dials):
         inputs |= {"labelled.x": rng.random((L, D)), "labelled.y": np.eye(C)[rng.integers(0, C, L)]}
     model.generator.restart()
     values = {name: backend.from_host(np.array([value])) for name, value in dials.items()}
-    given = {name: backend.from_host(rows) for name, rows in inputs.items()}
-    return {phase: losses for phase, *losses in model.step(Batch(given, model.draws, values, model.generator))}
+    batch = Batch({k: backend.from_host(v) for k, v in inputs.items()}, model.draws, values, model.generator)
+    return {phase: losses for phase, *losses in model.step(batch)}
 
 
 def weight_of(loss):
@@ -342,7 +313,7 @@ def test_options_that_do_not_go_together():
 def test_data_and_labels_that_do_not_fit(x, y):
     model = make("semi-supervised", "cpu")
     trainer = Trainer(model, 32)
-    for labels, message in (
+    for of_rows, message in (
         (None, r"^y: expected a label for at least one row, since SemiSupervisedAAE learns from labels, got None"),
         (np.full(130, -1), r"^y: expected a label for at least one row.* got only -1"),
         (np.arange(130), r"^y: expected at most 3 different labels"),
@@ -350,7 +321,7 @@ def test_data_and_labels_that_do_not_fit(x, y):
         (y + 0.5, r"^y: expected whole numbers"),
     ):
         with pytest.raises(ValueError, match=message):
-            trainer.fit(x, 1, y=labels, progress=False)
+            trainer.fit(x, 1, y=of_rows, progress=False)
     with pytest.raises(ValueError, match=r"^y: expected None, since ClusteringAAE takes no labels"):
         Trainer(make("clustering", "cpu"), 32).fit(x, 1, y=y, progress=False)
     for call, message in (

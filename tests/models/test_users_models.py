@@ -110,7 +110,7 @@ def test_it_learns(gan):
 def test_its_options_are_checked_and_written_like_those_of_the_package(gan):
     assert gan(D, seed=3).config() == {
         "type": "GAN", "input_dim": D, "latent_dim": 8, "hidden": [256, 256], "activation": "relu",
-        "precision": "fp32", "device": "cpu", "seed": 3,
+        "precision": "fp32", "init": "uniform", "device": "cpu", "seed": 3,
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"^latent_dim: expected an integer >= 1, got 0"):
         gan(D, 0)

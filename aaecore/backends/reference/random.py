@@ -65,7 +65,7 @@ def random_mixture(
     rng: Array, cumulative: Array, means: Array, factors: Array, out: Array, B: int, Z: int, C: int, stream: int
 ) -> None:
     """out = means[c] + factors[c] n, c by word 0 of the row's first block, n from the blocks after it."""
-    random_mixture_of(rng, cumulative, means, factors, np.empty((B, 0)), out, B, Z, C, 0, stream)
+    random_mixture_of(rng, cumulative, means, factors, np.empty((B, 0)), out, B, Z, C, 0, 0, stream)
 
 
 def _classes(like: Array, classes: int) -> Array:
@@ -77,12 +77,12 @@ def _classes(like: Array, classes: int) -> Array:
 
 def random_mixture_of(
     rng: Array, cumulative: Array, means: Array, factors: Array, like: Array, out: Array, B: int, Z: int, C: int,
-    K: int, stream: int,
+    K: int, classes: int, stream: int,
 ) -> None:  # fmt: skip
-    """As random_mixture, but a row whose class is c < C has component c."""
+    """As random_mixture, but a row whose class is c < classes has component c."""
     words = _rows(rng, stream, B, 1 + -(-Z // 4))
     drawn = _choose(_uniform01(words[:, 0, 0], out.dtype), cumulative)
-    given = _classes(like, C)
+    given = _classes(like, classes)
     c = np.where(given < 0, drawn, given)
     n = _normal_rows(words[:, 1:], Z, out.dtype)
     out[...] = means[c] + np.einsum("bij,bj->bi", factors[c], n)
