@@ -196,6 +196,8 @@ def markdown(record: Record, level: int = 2) -> str:
     texts = [head]
     for part, rows in record["results"].items():
         heading, method, columns = SECTIONS[part]
+        if part in record.get("later", {}):
+            method += " Commit {commit}, {date}.".format(**record["later"][part])
         texts += [f"{'#' * level} {heading}", method, table(columns, rows) if rows else "Nothing was measured."]
         texts += [f"![{heading}]({picture(record, part)})"] if rows and part in PICTURES else []
     return "\n\n".join(texts)

@@ -3,6 +3,7 @@
     python run.py                            everything, up to 40 minutes with all peers
     python run.py --quick                    a first impression in some minutes
     python run.py --sizes a d --rounds 15 --parts steps --peers torch:eager jax:scan
+    python run.py --parts models normed --store    renews parts of the stored result of this machine
     python run.py --gate                     fails where a ratio is worse than the stored one: `make bench-compare`
     python run.py --docs                     renews the tables in the README and the docs: `make bench-docs`
 
@@ -92,6 +93,17 @@ def stored() -> Path:
     return path
 
 
+def renewed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """A stored result with the parts that were measured anew, and when that was; of "equal" its sizes."""
+    results = dict(new["results"])
+    sizes = {row["size"] for row in results.get("equal", [])}
+    results["equal"] = [r for r in old["results"]["equal"] if r["size"] not in sizes] + results.get("equal", [])
+    measured = {"commit": new["machine"]["commit"], "date": new["date"]}
+    later = old.get("later", {}) | dict.fromkeys(new["results"], measured)
+    merged = {**old["results"], **results}
+    return {**old, "results": {part: merged[part] for part in PARTS if part in merged}, "later": later}
+
+
 def gate() -> int:
     return subprocess.run(gate_command(stored()), check=False, cwd=HERE.parent).returncode
 
@@ -112,6 +124,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", type=parse_spec, metavar="LIBRARY:VARIANT[:PRECISION]")
     parser.add_argument("--parts", nargs="+", choices=[*PARTS, SUITE], metavar="PART", help=", ".join([*PARTS, SUITE]))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--store", action="store_true", help="put the parts into the stored result of this machine")
     parser.add_argument("--gate", action="store_true")
     parser.add_argument("--docs", action="store_true")
     options = parser.parse_args()
@@ -125,10 +138,15 @@ def main() -> None:
     parts = options.parts or [*PARTS, *([] if options.quick else [SUITE])]
     if {"steps", "models", "epochs", "cold", "load"} & set(parts):
         parts = ["equal", *parts]  # no time of a peer without it
+    if options.store and (given or options.quick or not options.parts):
+        parser.error("--store: expected --parts, measured as in a whole run, and none of the other options")
+    old = json.loads(stored().read_text()) if options.store else {}
     PARTIAL.mkdir(exist_ok=True)
     record = measure(Run(**{**(QUICK if options.quick else {}), **given}), parts)
     whole = not (given or options.parts or options.quick)
-    written = report.write(record, RESULTS if whole else PARTIAL)
+    if options.store:
+        record = renewed(old, record)
+    written = report.write(record, RESULTS if whole or options.store else PARTIAL)
     print(written[1].read_text())
     say(f"{record['minutes']} minutes; wrote {', '.join(str(p) for p in written)}")
 

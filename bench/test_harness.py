@@ -367,6 +367,40 @@ def test_only_a_whole_run_replaces_the_stored_one(arguments, whole, tmp_path, mo
     assert measured[0][0] == "equal"  # before any time
 
 
+def test_parts_are_stored_beside_what_was_measured_before(tmp_path, monkeypatch, capsys):
+    """Of the check of equal work the sizes; tables say when later parts were measured."""
+    old = record(equal=[{"size": "a"}, {"size": "semi"}], steps=[ROW], wheel=[{"bytes": 1}]) | {"minutes": 30}
+    path = tmp_path / "amd-zen4-2c-avx512.json"
+    path.write_text(json.dumps(old))
+    new = record(equal=[{"size": "semi", "peer": "jax:jit", "equal": True, "errors": [[1, 1]], "our errors": [[1, 1]]}])
+    new |= {"date": "tomorrow", "minutes": 1}
+    new["results"]["models"] = [{**ROW, "size": "semi"}]
+    monkeypatch.setattr(run, "measure", lambda settings, parts: new)
+    monkeypatch.setattr(run, "stored", lambda: path)
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "PARTIAL", tmp_path)
+    written = []
+    monkeypatch.setattr(run.report, "write", lambda made, folder: written.append(made) or [path, path])
+    monkeypatch.setattr(sys, "argv", ["run.py", "--parts", "models", "--store"])
+    run.main()
+    (made,) = written
+    assert list(made["results"]) == ["equal", "steps", "models", "wheel"]
+    assert [row["size"] for row in made["results"]["equal"]] == ["a", "semi"]
+    assert made["results"]["equal"][1]["peer"] == "jax:jit"
+    assert made["date"] == "today"
+    text = report.markdown({**made, "results": {"models": made["results"]["models"]}})
+    assert "Commit abc, tomorrow." in text
+    assert "semi-supervised in phases: 784-1000-1000, y 10 + z 10, batch 100 + 100, noise 0.3" in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["--parts", "steps", "--sizes", "a"], ["--parts", "steps", "--quick"]])
+def test_only_whole_parts_are_stored(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", "--store", *arguments])
+    with pytest.raises(SystemExit):
+        run.main()
+    assert "--store: expected --parts, measured as in a whole run" in capsys.readouterr().err
+
+
 # --- the gate ---------------------------------------------------------------------------------------------------------
 
 SAMPLE = """

@@ -31,8 +31,10 @@ def make_model(work: Work, precision: str = "fp32", device: str = "cpu", seed: i
         "generator_weight": works.GENERATOR if work.joint else 0.0,
     }  # fmt: skip
     if work.kind in ("label-informed", "supervised"):
-        kind = aaecore.SupervisedAAE if work.kind == "supervised" else aaecore.LabelInformedAAE
-        return kind(work.inputs, classes=work.classes, gradient_penalty=0.0, **given)
+        given |= {"classes": work.classes, "gradient_penalty": 0.0}
+        if work.kind == "label-informed":
+            return aaecore.LabelInformedAAE(work.inputs, **given)
+        return aaecore.SupervisedAAE(work.inputs, informed=work.joint, **given)
     given |= {"joint": work.joint, "warm_up": 0, "critic_noise": 0.0}
     if work.kind == "clustering":
         return aaecore.ClusteringAAE(work.inputs, clusters=work.classes, **given)

@@ -47,8 +47,10 @@ def places(shown: Sequence[Shown], x: np.ndarray, y: np.ndarray, image_shape: Se
     Raises:
         ValueError: as `plots.latent_scatter` and `walks`; a model without parts for classes.
     """
-    figure = new_figure(WALKED * INCHES + 7.0, len(shown) * 5.6)
-    for (left, right), (model, title) in zip(figure.subplots(len(shown), 2, squeeze=False), shown, strict=True):
+    widths = [5.6, WALKED * INCHES + 0.6]
+    figure = new_figure(sum(widths), len(shown) * 5.6)
+    grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=widths)
+    for (left, right), (model, title) in zip(grid, shown, strict=True):
         if not isinstance(model, Walked):
             raise ValueError(f"shown: expected models with a part of the prior for each class, got {title}")
         draw_codes(left, model, x, y)

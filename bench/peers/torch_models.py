@@ -193,16 +193,18 @@ class Reduction(Labels):
 
 
 class Encoded(Corrupting):
-    """An adversarial autoencoder with a label for every row: the decoder, or the discriminator, takes it beside z."""
+    """An adversarial autoencoder of rows with labels: the decoder, the discriminator, or both take them beside z."""
 
     def __init__(self, work: Work, *how: str) -> None:
         super().__init__(work, *how)
-        decoded, judged = (work.classes, 0) if work.kind == "supervised" else (0, work.classes + 1)
+        supervised = work.kind == "supervised"
+        self.informed = work.joint or not supervised  # whether the discriminator takes the label
+        decoded, judged = (work.classes, work.classes) if supervised else (0, work.classes + 1)
         encoder = hidden(work.inputs, *self.width, batch_norm=work.batch_norm)
         networks = {
             "encoder": nn.Sequential(*encoder, nn.Linear(work.hidden, work.latent)),
             "decoder": mlp(decoded + work.latent, *self.width, work.inputs),
-            "discriminator": mlp(work.latent + judged, *self.width, 1),
+            "discriminator": mlp(work.latent + judged * self.informed, *self.width, 1),
         }
         self.finish(networks, works.phases(work))
 
@@ -213,7 +215,7 @@ class Encoded(Corrupting):
         return self.distance(torch.cat([y, z], dim=1) if self.work.kind == "supervised" else z, x)
 
     def judged(self, z: Tensor, y: Tensor) -> Tensor:
-        return torch.cat([z, y], dim=1) if self.work.kind == "label-informed" else z
+        return torch.cat([z, y], dim=1) if self.informed else z
 
     def step(self, x: Tensor, y: Tensor, drawn: dict[str, Drawn]) -> tuple[Tensor, ...]:
         """One step on x (B, inputs) with one-hot labels y; of a row without one, in the last of classes + 1 columns."""
