@@ -30,18 +30,18 @@ from ..models.autoencoder import Autoencoder
 from ..models.model import imported
 from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer, load
-from . import config, outputs, plots, report, runs, sources, terminal
+from . import config, drawing, offers, outputs, pictures, plots, report, runs, sources, terminal
 from . import toml as toml_file
 from .runs import CHECKPOINT, Terminated
 
 if TYPE_CHECKING:
     import click
 
-NO_APP = f"aaecore: the command line needs click, rich and matplotlib: {plots.INSTALL}"
+NO_APP = f"aaecore: the command line needs click, rich and matplotlib: {drawing.INSTALL}"
 ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceError, FloatingPointError, MemoryError)
 EPOCHS = "In all; the schedule stays that of the first run; further epochs run at its end."
 PATIENCE = "Instead of the run's; see train."
-WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *runs.BEST.values(), *plots.PICTURES)
+WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *runs.BEST.values(), *pictures.PICTURES)
 
 
 def main() -> NoReturn:
@@ -281,7 +281,7 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
         raise ValueError(f"--image-shape: expected a .png as output, got {out}")
     outputs.spare(out, runs.checkpoint_of(model))
     network = _load(model, device, own)
-    if not isinstance(network, plots.Generative):
+    if not isinstance(network, offers.Generative):
         raise ValueError(f"{model}: expected a model that has samples, got one of {type(network).__name__}")
     if kind == ".npy":
         save_array(out, network.sample(n), "x")
@@ -387,7 +387,7 @@ def _complete(folder: str, options: config.RunConfig, source: sources.Source, tr
 
 def _draw(folder: str, source: sources.Source, trainers: Sequence[Trainer]) -> None:
     """Draws what suits the data and the models, and prints the paths."""
-    for name, figure in plots.of_run([t.model for t in trainers], trainers[0].history, source).items():
+    for name, figure in pictures.of_run([t.model for t in trainers], trainers[0].history, source).items():
         path = os.path.join(folder, name)
         plots.save(figure(), path)
         print(path)

@@ -7,55 +7,37 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data import as_matrix
-from ..data.table import Column
 from ..evaluation.figures import Shown
 from ..files import atomic
 from ..models.autoencoder import Autoencoder
-from ..models.model import Model
 from ..models.phase import Phase
 from ..priors import GaussianMixture, Hypersphere, Normal, Prior, SwissRoll, Uniform
 from ..training.history import History
-from .images import check_image_shape
-from .sources import Source
+from .drawing import COLOURS, INCHES, MARKERS, colour_of, grey_of, name_of, new_figure, show_images
+from .offers import Generative, Headed, Walked, labels_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INSTALL = "pip install '.[app]' in the checkout of aaecore"
-PICTURES = ("reconstructions.png", "samples.png", "manifold.png", "latent.png", "losses.png")  # of a run
-RECONSTRUCTED, SAMPLED, SCATTERED = 30, 100, 5000  # rows in them
-PRIOR_SAMPLES = 2000  # of a prior that no curve describes
-MOST_TURNS = 50  # of a roll that is drawn as a curve
 DPI = 150
-INCHES = 0.55  # side of one image in a grid
-# Paul Tol's "muted" scheme, which readers with any common colour blindness can tell apart, and black for a tenth class.
-COLOURS = ("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499", "#000000")
-MARKERS = "os^Dv"  # a second way to tell classes apart
+PRIOR_SAMPLES = 2000  # of a prior that no curve describes
+MIDDLE = 50  # points of a curve before its middle
+MOST_TURNS = 50  # of a roll that is drawn as a curve
 
 
-@runtime_checkable
-class Generative(Protocol):
-    """A model that has samples of what it learned."""
-
-    def columns(self) -> dict[str, Column]:
-        """The columns of its data."""
-        ...
-
-    def sample(self, n: int) -> np.ndarray:
-        """(n, features) new rows."""
-        ...
-
-
-def reconstructions(model: Autoencoder, x: np.ndarray, image_shape: Sequence[int], *, columns: int = 10) -> Figure:
-    """Images x (N, features), float or uint8, each above its reconstruction.
+def reconstructions(
+    model: Autoencoder, x: np.ndarray, image_shape: Sequence[int], y: np.ndarray | None = None, *, columns: int = 10
+) -> Figure:  # fmt: skip
+    """Images x (N, features), float or uint8, each above its reconstruction; y (N,) for a model that needs labels.
 
     Raises:
         ValueError: `image_shape` does not fit the model, or x is bad data.
@@ -64,12 +46,13 @@ def reconstructions(model: Autoencoder, x: np.ndarray, image_shape: Sequence[int
     originals = x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
-    figure = _figure(columns * INCHES + 1.2, rows * (2 * INCHES + 0.1) + 0.4)
+    figure = new_figure(columns * INCHES + 1.2, rows * (2 * INCHES + 0.1) + 0.4)
     axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
     for row, start in zip(axes, range(0, len(x), columns), strict=True):
         part = slice(start, start + columns)
-        pair = np.stack([originals[part], model.reconstruct(x[part])])
-        height = _show_images(row, pair, image_shape, grey=_grey(model))
+        given = (x[part],) if y is None else (x[part], y[part])
+        pair = np.stack([originals[part], model.reconstruct(*given)])
+        height = show_images(row, pair, image_shape, grey=grey_of(model))
         row.set_yticks([height * 0.5, height * 1.5], ["original", "reconstruction"])
     axes[0].set_title("Originals and their reconstructions")
     return figure
@@ -86,9 +69,9 @@ def samples(model: Generative, n: int, image_shape: Sequence[int]) -> Figure:
     drawn = model.sample(n)
     blank = np.full((rows * columns - n, drawn.shape[1]), np.nan, np.float32)
     tiles = np.concatenate([drawn, blank]).reshape(rows, columns, -1)
-    figure = _figure(columns * INCHES + 0.3, rows * INCHES + 0.5)
+    figure = new_figure(columns * INCHES + 0.3, rows * INCHES + 0.5)
     axes = figure.subplots()
-    _show_images(axes, tiles, image_shape, grey=_grey(model))
+    show_images(axes, tiles, image_shape, grey=grey_of(model))
     axes.set_title("Samples from the prior")
     return figure
 
@@ -99,16 +82,17 @@ def manifold(model: Autoencoder, image_shape: Sequence[int], n: int = 20) -> Fig
     Raises:
         ValueError: the code is not 2-D, the prior is not Gaussian, or `image_shape` does not fit the model.
     """
-    _check_2d(model)
+    if model.latent_dim != 2:
+        raise ValueError(f"model: expected a 2-D code, got latent_dim {model.latent_dim}")
     if not isinstance(model.prior, Normal):
         raise ValueError(f"manifold: expected a model with a Normal prior, got {type(model.prior).__name__}")
     prior = NormalDist(model.prior.mean, model.prior.std)
     z = np.array([prior.inv_cdf((i + 0.5) / n) for i in range(n)])
     codes = np.stack(np.meshgrid(z, z[::-1]), axis=-1)  # (n, n, 2): z1 grows to the right, z2 upwards
-    figure = _figure(n * INCHES * 0.7 + 0.8, n * INCHES * 0.7 + 0.9)
+    figure = new_figure(n * INCHES * 0.7 + 0.8, n * INCHES * 0.7 + 0.9)
     axes = figure.subplots()
     decoded = model.decode(codes.reshape(-1, 2)).reshape(n, n, -1)
-    tile = _show_images(axes, decoded, image_shape, grey=_grey(model), gap=0)
+    tile = show_images(axes, decoded, image_shape, grey=grey_of(model), gap=0)
     ticks = sorted({0, n // 4, n // 2, 3 * n // 4, n - 1})
     width = tile * image_shape[1] / image_shape[0]
     axes.set_xticks([(i + 0.5) * width for i in ticks], [f"{z[i]:.1f}" for i in ticks])
@@ -128,7 +112,7 @@ def latent_scatter(
     Raises:
         ValueError: the code is not 2-D, or x and y have different lengths.
     """
-    figure = _figure(6.6 if names is None else 7.2, 5.6)
+    figure = new_figure(6.6 if names is None else 7.2, 5.6)
     axes = figure.subplots()
     scale = _scatter(axes, model, x, y, names)
     axes.set_title("Codes of the test data")
@@ -146,7 +130,7 @@ def compared_codes(shown: Sequence[Sequence[Shown]], x: np.ndarray, y: np.ndarra
         ValueError: as `latent_scatter`.
     """
     rows, columns = len(shown), len(shown[0])
-    figure = _figure(4.4 * columns + 1.2, 4.4 * rows)
+    figure = new_figure(4.4 * columns + 1.2, 4.4 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for line, row in zip(grid, shown, strict=True):
         for axes, (model, title) in zip(line, row, strict=True):
@@ -164,29 +148,49 @@ def _scatter(
     axes: Axes, model: Autoencoder, x: np.ndarray, y: np.ndarray | None, names: Sequence[str] | None = None
 ) -> float:
     """Draws the codes and the prior; gives how much larger than in the picture a legend's markers should be."""
-    _check_2d(model)
-    z = model.encode(x)
+    z = _flat(model, model.encode(x))
     if y is not None and np.shape(y) != (len(z),):
         raise ValueError(f"y: expected {len(z)} labels, one for each row of x, got shape {np.shape(y)}")
     classes = [] if y is None else list(np.unique(y))
     size = float(np.clip(12000 / len(z), 3, 24))
     for i, label in enumerate(classes):
         chosen = z[np.asarray(y) == label]
-        style = {"color": _colour(i, len(classes)), "marker": MARKERS[i % len(MARKERS)], "label": _name(label, names)}
+        style = {
+            "color": colour_of(i, len(classes)),
+            "marker": MARKERS[i % len(MARKERS)],
+            "label": name_of(label, names),
+        }
         axes.scatter(chosen[:, 0], chosen[:, 1], s=size, linewidths=0, alpha=0.8, **style)
     if y is None:
         axes.scatter(z[:, 0], z[:, 1], s=size, linewidths=0, alpha=0.6, color=COLOURS[1])
-    _draw_prior(axes, model.priors()["z"][0])
+    _draw_places(axes, model, {label: colour_of(i, len(classes)) for i, label in enumerate(classes)})
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel="$z_1$", ylabel="$z_2$")
     return float((40 / size) ** 0.5)
 
 
-def _name(label: Any, names: Sequence[str] | None) -> str:
-    """Of a class, for people; -1 and "" stand for no label, as in training."""
-    if label in (-1, ""):
-        return "no label"
-    return names[label] if names is not None and 0 <= label < len(names) else str(label)
+def _draw_places(axes: Axes, model: Autoencoder, colours: Mapping[Any, Any]) -> None:
+    """Draws where the prior has codes: of models with heads or parts for classes each in the colour of its label."""
+    prior = model.priors()["z"][0]
+    if isinstance(model, Headed):
+        middles = _flat(model, model.heads)
+        around = _outlines(prior)[:1] if model.latent_dim == 2 else []  # of a style that is not projected
+        curves = [head[:, None] + curve for head in middles for curve in around]
+        axes.scatter(middles[:, 0], middles[:, 1], s=60, marker="X", color="0.1", zorder=3)
+    elif isinstance(model, Walked):
+        ways, outlines = model.walks(MIDDLE * 2 + 1), _outlines(prior)
+        middles, curves = ways[:, MIDDLE], outlines if len(outlines) > 1 else list(ways.transpose(0, 2, 1))
+    else:
+        _draw_prior(axes, prior)
+        return
+    labels = labels_of(model, len(middles))
+    for label, curve in zip_longest(labels, curves):
+        if curve is not None:
+            axes.plot(*curve, color=colours.get(label, "0.3"), linewidth=1.5)
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "0.3", "alpha": 0.8}
+    for label, middle in zip(labels, middles, strict=True):
+        beside: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points"}
+        axes.annotate(name_of(label, None), middle, fontsize=8, ha="center", bbox=box, zorder=4, **beside)
 
 
 def _draw_prior(axes: Axes, prior: Prior) -> None:
@@ -241,7 +245,7 @@ def loss_curves(history: History, phases: Sequence[Phase]) -> Figure:
         raise ValueError("history: expected at least one epoch, got none")
     games = [phase for phase in phases if phase.game]
     alone = [phase.name for phase in phases if not phase.game]
-    figure = _figure(9.0 if games and alone else 4.8, 4.2)
+    figure = new_figure(9.0 if games and alone else 4.8, 4.2)
     shown = figure.subplots(1, 2 if games and alone else 1, squeeze=False)[0]
     epochs = history["epoch"]
     style: dict[str, Any] = {"marker": "o" if len(epochs) < 30 else "", "markersize": 3}
@@ -267,26 +271,6 @@ def loss_curves(history: History, phases: Sequence[Phase]) -> Figure:
     return figure
 
 
-def of_run(models: Sequence[Model], history: History, source: Source) -> dict[str, Callable[[], Figure]]:
-    """What draws those of PICTURES that suit a run: its models, of which the first has the history, and its data."""
-    model, shape = models[0], source.image_shape
-    coders = [m for m in models if isinstance(m, Autoencoder)]
-    flat = next((m for m in coders if m.latent_dim == 2), None)
-    figures: dict[str, Callable[[], Figure]] = {}
-    if shape and isinstance(model, Autoencoder):
-        figures["reconstructions.png"] = lambda: reconstructions(coders[0], source.test[:RECONSTRUCTED], shape)
-    if shape and isinstance(model, Generative):
-        figures["samples.png"] = lambda: samples(model, SAMPLED, shape)
-    if shape and flat is not None and isinstance(flat.prior, Normal):
-        figures["manifold.png"] = lambda: manifold(flat, shape)
-    if flat is not None:
-        labels = None if source.test_labels is None else source.test_labels[:SCATTERED]
-        figures["latent.png"] = lambda: latent_scatter(flat, source.test[:SCATTERED], labels, source.class_names)
-    if len(history):
-        figures["losses.png"] = lambda: loss_curves(history, model.phases)
-    return figures
-
-
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure as a whole, in the format that the name ends in: .png, .pdf, .svg.
 
@@ -299,54 +283,13 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     atomic.write(path, buffer.getvalue())
 
 
-def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(f"aaecore.app.plots needs matplotlib: {INSTALL}") from None
-    return Figure(figsize=(width, height), layout="constrained")
+def is_flat(model: Autoencoder) -> bool:
+    """Whether its codes can be drawn: they have two features, or there is a way to bring them to the plane."""
+    return model.latent_dim == 2 or bool(getattr(model, "fixed_heads", False))
 
 
-def _check_2d(model: Autoencoder) -> None:
-    if model.latent_dim != 2:
+def _flat(model: Any, codes: np.ndarray) -> np.ndarray:
+    """Codes as points of the plane, (N, 2)."""
+    if not is_flat(model):
         raise ValueError(f"model: expected a 2-D code, got latent_dim {model.latent_dim}")
-
-
-def _colour(i: int, classes: int) -> Any:
-    if classes <= len(COLOURS):
-        return COLOURS[i]
-    import matplotlib
-
-    return matplotlib.colormaps["cividis"](i / (classes - 1))
-
-
-def _grey(model: Generative) -> tuple[float, float] | None:
-    """What is black and what is white in the data of a model, if it says so."""
-    unit = model.columns()["x"].kind == "unit" or getattr(model, "output", None) == "sigmoid"
-    return (0.0, 1.0) if unit else None
-
-
-def _show_images(
-    axes: Axes, images: np.ndarray, shape: Sequence[int], *, grey: tuple[float, float] | None, gap: int = 2
-) -> float:
-    """Draws (R, C, features) images side by side on `axes`; NaN is blank. Gives the height of one, with its gap.
-
-    `grey` is what is drawn black and white; the darkest and the lightest value by default.
-    """
-    check_image_shape(shape, images.shape[-1])
-    rows, columns = images.shape[:2]
-    height, width, *colours = shape
-    tiles = images.reshape(rows, columns, height, width, *[c for c in colours if c == 3])
-    if tiles.ndim == 5:
-        tiles = np.clip(np.nan_to_num(tiles, nan=1.0), 0, 1)
-    edges = [(0, 0), (0, 0), (0, gap), (0, gap)] + [(0, 0)] * (tiles.ndim - 4)
-    tiles = np.pad(tiles, edges, constant_values=np.nan if tiles.ndim == 4 else 1.0)
-    mosaic = tiles.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap), *tiles.shape[4:])
-    mosaic = mosaic[: mosaic.shape[0] - gap, : mosaic.shape[1] - gap]
-    low, high = grey or (np.nanmin(mosaic), np.nanmax(mosaic))
-    extent = (0, mosaic.shape[1], mosaic.shape[0], 0)
-    axes.imshow(mosaic, cmap="gray", vmin=low, vmax=high, interpolation="nearest", extent=extent)
-    axes.set(xticks=[], yticks=[])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return float(height + gap)
+    return codes if model.latent_dim == 2 else np.asarray(model.projected(codes))

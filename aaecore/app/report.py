@@ -12,6 +12,7 @@ from ..files import checkpoint
 from ..models.autoencoder import Autoencoder
 from ..training.columns import last_row
 from ..training.trainer import Trainer
+from .offers import takes
 from .sources import Source
 
 
@@ -32,11 +33,13 @@ def _rows(source: Source, first: Trainer) -> dict[str, Callable[[Trainer], str]]
     rows: dict[str, Callable[[Trainer], str]] = {}
     if isinstance(first.model, Autoencoder):
         rows |= {
-            "reconstruction loss, training data": lambda t: f"{_autoencoder(t).evaluate(source.train):.1f}",
-            "reconstruction loss, test data": lambda t: f"{_autoencoder(t).evaluate(source.test):.1f}",
+            "reconstruction loss, training data": lambda t: _loss(t, source.train, source.train_labels),
+            "reconstruction loss, test data": lambda t: _loss(t, source.test, source.test_labels),
             "codes of test data: mean, std": lambda t: _spread(_autoencoder(t).encode(source.test)),
             "prior: mean, std": lambda t: _spread(_autoencoder(t).sample_prior(10000)),
         }
+    if "error" in first.history.columns:
+        rows["wrong labels, test data"] = lambda t: f"{t.history['error'][-1]:.1%}"
     for phase in first.phases:
         known = phase.equilibrium
         if known is not None or not isinstance(first.model, Autoencoder):
@@ -50,6 +53,11 @@ def _rows(source: Source, first: Trainer) -> dict[str, Callable[[Trainer], str]]
 def _autoencoder(trainer: Trainer) -> Autoencoder:
     assert isinstance(trainer.model, Autoencoder)
     return trainer.model
+
+
+def _loss(trainer: Trainer, x: np.ndarray, y: np.ndarray | None) -> str:
+    evaluate: Any = _autoencoder(trainer).evaluate
+    return f"{evaluate(x, y) if takes(evaluate, 'y') else evaluate(x):.1f}"
 
 
 def _spread(z: np.ndarray) -> str:

@@ -6,7 +6,7 @@ What comes from the host goes back to it as NumPy arrays; what comes from the de
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -80,16 +80,25 @@ def to_floats(backend: Backend, rows: Rows, start: int = 0, stop: int | None = N
     return out
 
 
-def map_chunks(backend: Backend, function: Callable[[Tensor], Tensor], rows: Rows, features: int) -> Any:
-    """`function` of all rows, a chunk at a time: (N, features) float32, where the rows are."""
+def chunks(backend: Backend, *tables: Rows) -> Iterator[tuple[Tensor, ...]]:
+    """The rows of tables of one length, a chunk at a time."""
+    for start in range(0, len(tables[0]), CHUNK):
+        stop = min(start + CHUNK, len(tables[0]))
+        yield tuple(Tensor(to_floats(backend, rows, start, stop)) for rows in tables)
+
+
+def map_chunks(
+    backend: Backend, function: Callable[..., Tensor], rows: Rows, features: int, *beside: Rows
+) -> Any:  # fmt: skip
+    """`function` of all rows, and those beside them, a chunk at a time: (N, features) float32, where the rows are."""
     out = (
         backend.empty((len(rows), features))
         if isinstance(rows, Buffer)
         else np.empty((len(rows), features), np.float32)
     )
-    for start in range(0, len(rows), CHUNK):
-        stop = min(start + CHUNK, len(rows))
-        result = function(Tensor(to_floats(backend, rows, start, stop)))
+    for start, chunk in zip(range(0, len(rows), CHUNK), chunks(backend, rows, *beside), strict=True):
+        result = function(*chunk)
+        stop = start + len(result.buffer)
         if isinstance(out, Buffer):
             backend.copy(out.rows(start, stop), result.buffer)
         else:

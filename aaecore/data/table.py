@@ -28,16 +28,20 @@ class Column:
 
     `kind` is "numbers", "unit" (in [0, 1], or bytes that stand for 0..1) or "label" (one-hot, all zero without one).
     `otherwise` is what to do where numbers are out of that range, besides scaling them: it ends the message.
-    With `rest` the last feature of a label is no class: rows without a label have their one there.
+    With `rest` the last feature of a label is no class: rows without a label have their one there. With `every` there
+    must be no such rows.
     """
 
     features: int
     kind: str = "numbers"
     otherwise: str = ""
     rest: bool = False
+    every: bool = False
 
     def __post_init__(self) -> None:
         choice("kind", self.kind, KINDS)
+        if self.every and self.kind != "label":
+            raise ValueError(f"every: expected False but for labels, got True for kind {self.kind!r}")
         if self.rest and (self.kind != "label" or self.features < 2):
             expected = "rest: expected False but for labels of one class or more, and one feature besides"
             raise ValueError(f"{expected}, got True for {self.features} features of kind {self.kind!r}")
@@ -106,6 +110,9 @@ def as_table(
     labels = np.full(len(rows), -1)
     if y is not None:
         labels = check_labels(as_classes(y, at_y), at_y, len(rows), label.classes)
+    if label.every and (labels < 0).any():
+        came = "None" if y is None else f"a row without one at row {(labels < 0).argmax()}"
+        raise ValueError(f"{at_y}: expected a label for every row, which {who or 'this model'} needs, got {came}")
     ones = np.where(labels < 0, label.classes, labels) if label.rest else labels
     one_hot = (ones[:, None] == np.arange(label.features)).view(np.uint8)
     return Table({"x": rows, LABEL: one_hot}, np.flatnonzero(labels >= 0))

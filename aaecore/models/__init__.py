@@ -6,17 +6,19 @@ from ..priors import PRIOR
 from .aae import AAE
 from .batch import Batch
 from .clustering import ClusteringAAE
+from .label_informed import LabelInformedAAE
 from .labelled import Labelled
 from .model import Losses, Model, model
 from .phase import Phase
 from .reduction import ReductionAAE
 from .semisupervised import SemiSupervisedAAE
+from .supervised import SupervisedAAE
 from .vae import VAE
 
 DEFAULT: type[Model] = AAE  # what the command line trains unless it is told otherwise
 
 __all__ = [
     "AAE", "COUNT", "COUNTS", "DEFAULT", "PRIOR", "SWITCH", "TEXT", "VAE", "Batch", "ClusteringAAE", "Column",
-    "Labelled", "Losses", "Model", "Phase", "ReductionAAE", "SemiSupervisedAAE", "Stream", "Table", "integer", "model",
-    "number", "one_of", "option",
+    "LabelInformedAAE", "Labelled", "Losses", "Model", "Phase", "ReductionAAE", "SemiSupervisedAAE", "Stream",
+    "SupervisedAAE", "Table", "integer", "model", "number", "one_of", "option",
 ]  # fmt: skip

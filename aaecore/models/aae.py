@@ -87,9 +87,13 @@ class AAE(Autoencoder):
 
     def build(self) -> None:
         self.build_autoencoder(POSTERIORS[self.posterior](self.latent_dim, self.noise_dim or self.latent_dim))
-        self.discriminator = self.mlp(self.latent_dim, *(self.discriminator_hidden or ()), 1)
+        self.discriminator = self.mlp(self.judges(), *(self.discriminator_hidden or ()), 1)
         if self.standardise:
             self.codes = Standardise(self.backend, self.latent_dim)
+
+    def judges(self) -> int:
+        """How many features the discriminator takes."""
+        return self.latent_dim
 
     def ratios(self) -> dict[str, tuple[float, str, str]]:
         weight = self.generator_weight

@@ -5,7 +5,7 @@ Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, overload
 
@@ -14,7 +14,7 @@ import numpy as np
 from .. import nn
 from ..arguments import choice, count
 from ..core.random import Generator
-from ..data.rows import CHUNK, Rows, as_rows, map_chunks, moments, picked, spread, to_floats
+from ..data.rows import CHUNK, Rows, as_rows, chunks, map_chunks, moments, picked, spread
 from ..data.table import Column, Table
 from ..functions import above_entropy, bce_with_logits, combined, half_squared_error, weighted
 from ..functions.tensor import Tensor
@@ -312,10 +312,14 @@ class Autoencoder(Model, _Declared):
         """
         choice("reduction", reduction, ("mean", "none"))
         rows, decoder = self.check_data(x, "x"), self.final("decoder")
+        return self.reduced(((decoder(z), x) for x, z in self._coded(rows)), reduction)
+
+    def reduced(self, pairs: Iterable[tuple[Tensor, Tensor]], reduction: str) -> float | np.ndarray:
+        """The reconstruction loss of what the decoder made and the rows that it is to be, in chunks; see `evaluate`."""
         if reduction == "none":
-            return np.concatenate([self.distances(decoder(z), x) for x, z in self._coded(rows)])
-        total = sum(float(self.distance(decoder(z), x)) * x.shape[0] for x, z in self._coded(rows))
-        return total / len(rows)
+            return np.concatenate([self.distances(decoded, x) for decoded, x in pairs])
+        sums = [(float(self.distance(decoded, x)) * x.shape[0], x.shape[0]) for decoded, x in pairs]
+        return sum(loss for loss, _ in sums) / sum(rows for _, rows in sums)
 
     def score_samples(self, x: Any, by: str = "reconstruction") -> np.ndarray:
         """How normal each row of x (N, input_dim) is, (N,) float64: the higher the more, as in scikit-learn.
@@ -329,18 +333,24 @@ class Autoencoder(Model, _Declared):
         Raises:
             ValueError, TypeError: bad data, or something that the model does not have.
         """
-        discriminator: Any = self.networks.get("discriminator")  # (B, 1) log odds of codes in units
-        choice("by", by, ("reconstruction", "discriminator") if discriminator else ("reconstruction",))
-        if by == "reconstruction":
-            return -self.evaluate(x, "none")
-        scores = [discriminator(z).numpy()[:, 0] for _, z in self._coded(self.rows_of(x))]
-        return np.concatenate(scores).astype(np.float64)
+        has_one = "discriminator" in self.networks
+        choice("by", by, ("reconstruction", "discriminator") if has_one else ("reconstruction",))
+        return -self.evaluate(x, "none") if by == "reconstruction" else self.odds_of(x)
 
-    def _coded(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows, a chunk at a time, and their codes at the centre of the posterior."""
-        for start in range(0, len(rows), CHUNK):
-            chunk = Tensor(to_floats(self.backend, rows, start, min(start + CHUNK, len(rows))))
-            yield chunk, self.code(chunk, self.sampler, sample=False, train=False)
+    def odds_of(self, x: Any) -> np.ndarray:
+        """The discriminator's log odds of the codes of rows x (N, input_dim) of any range, (N,) float64."""
+        return np.concatenate([self.odds(z).numpy()[:, 0] for _, z in self._coded(self.rows_of(x))]).astype(np.float64)
+
+    def odds(self, z: Tensor) -> Tensor:
+        """The discriminator's log odds that what it takes, codes in units, are draws of the prior, (B, 1)."""
+        discriminator: Any = self.networks["discriminator"]
+        odds: Tensor = discriminator(z)
+        return odds
+
+    def _coded(self, *tables: Rows) -> Iterator[tuple[Tensor, ...]]:
+        """Rows and what stands beside them, a chunk at a time, and their codes at the centre of the posterior."""
+        for chunk in chunks(self.backend, *tables):
+            yield *chunk, self.code(chunk[0], self.sampler, sample=False, train=False)
 
     def health(self, x: Rows) -> dict[str, float]:
         """How well draws of the codes of some rows keep to the prior; see `health.Health.measure`."""

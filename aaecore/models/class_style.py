@@ -16,7 +16,6 @@ import numpy as np
 from ..arguments import count
 from ..core.random import Generator
 from ..data.rows import Rows, as_rows, map_chunks
-from ..data.table import check_labels
 from ..functions import adversarial_bce, concat, pull, rows, softmax, softmax_cross_entropy
 from ..functions.tensor import Tensor
 from ..nn import Standardise
@@ -24,6 +23,7 @@ from ..options import COUNTS, SWITCH, integer, number, option
 from ..priors import PRIOR, Categorical, HostSampler, Prior
 from .autoencoder import NORMED, STANDARDISE, Autoencoder
 from .batch import Batch
+from .labelled import class_weights
 from .model import Losses
 from .phase import Phase
 
@@ -289,15 +289,11 @@ class ClassAndStyle(Autoencoder, _Declared):
             ValueError, TypeError: another shape, or labels that the model does not know.
         """
         styles = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
-        if isinstance(styles, np.ndarray):
-            styles = self.backend.from_host(styles)
-            return self.backend.to_host(self._decoded(styles, y)).astype(np.float32, copy=False)
-        return self.backend.array(self._decoded(styles, y))
 
-    def _decoded(self, styles: Any, y: Any) -> Any:
-        z = self.in_units(Tensor(styles))
-        parts = Tensor(self.backend.from_host(self.as_probabilities(y, z.shape[0])))
-        return self.shown(self.joined(parts, z)).buffer
+        def decoded(z: Tensor, y: Tensor) -> Tensor:
+            return self.shown(self.joined(y, self.in_units(z)))
+
+        return map_chunks(self.backend, decoded, styles, self.input_dim, self.as_probabilities(y, len(styles)))
 
     def reconstruct(self, x: Any) -> Any:
         """What the decoder makes of q(y|x) and z of rows x: (N, input_dim) float32, on the scale of floats."""
@@ -320,14 +316,4 @@ class ClassAndStyle(Autoencoder, _Declared):
         Raises:
             ValueError, TypeError: neither, another length, or labels that the model does not know.
         """
-        if np.ndim(y) == 2:
-            numbers = as_rows(self.backend, y, "y", self.categories, pixels=False)
-            if len(numbers) != n or not isinstance(numbers, np.ndarray):
-                raise ValueError(f"y: expected a host array of shape {(n, self.categories)}, got {np.shape(y)}")
-            return numbers
-        if y is None:
-            raise ValueError(f"y: expected ({n},) labels, or {(n, self.categories)} numbers, got None")
-        labels = check_labels(self.as_classes(y, "y"), "y", n, self.categories)
-        if (labels < 0).any():
-            raise ValueError(f"y: expected a label for every row, got none at row {int(np.argmin(labels))}")
-        return np.asarray(labels[:, None] == np.arange(self.categories), np.float32)
+        return class_weights(self, y, n, self.categories)

@@ -10,7 +10,12 @@ import numpy as np
 
 from ..arguments import shown
 from ..data import labels as names
+from ..data.rows import as_rows
+from ..data.table import Table, as_table, check_labels
+from ..functions import concat
+from ..functions.tensor import Tensor
 from ..options import LABELS, option
+from .batch import Batch
 from .model import Model
 
 
@@ -62,6 +67,11 @@ class Labelled(Model, _Declared):
         """
         return np.asarray(classes, np.int64) if self.labels is None else names.to_own(classes, self.labels)
 
+    def table(self, x: Any, y: Any) -> Table:
+        """Rows and their labels, checked as in training."""
+        who = type(self).__name__
+        return as_table(self.backend, self.columns(), x, y, who=who, as_classes=self.as_classes)
+
     def keep_labels(self, y: Any, *, first: bool) -> None:
         if self.labels is None:
             own = names.as_own(y, "y")
@@ -85,3 +95,38 @@ class Labelled(Model, _Declared):
         got = shown(found[0]) if found else "strings"
         expected = f"integers, since {type(self).__name__} has no labels yet, which fit or labels= gives it"
         raise ValueError(f"{name}: expected {expected}, got {got}")
+
+
+def beside_labels(z: Tensor, batch: Batch) -> Tensor:
+    """Codes of a batch, or samples of the prior and then codes, with the labels of its rows: [z | y].
+
+    So the discriminator tells a sample that was drawn for a label apart from codes of that label.
+    """
+    y = batch.y if len(z.buffer) == len(batch) else concat((batch.y, batch.y), axis=0)
+    return concat((z, y))
+
+
+def class_weights(model: Model, y: Any, n: int, classes: int) -> np.ndarray:
+    """Weights of classes (n, classes) on the host: one-hot, of a label for each row, or numbers of that shape.
+
+    Raises:
+        ValueError, TypeError: neither, another length, labels that the model does not know, or a row without one.
+    """
+    if y is None:
+        raise ValueError(f"y: expected ({n},) labels, or {(n, classes)} numbers, got None")
+    if _is_matrix(y):
+        numbers = as_rows(model.backend, y, "y", classes, pixels=False)
+        if len(numbers) != n:
+            raise ValueError(f"y: expected shape {(n, classes)}, a row for each of z, got {numbers.shape}")
+        return numbers if isinstance(numbers, np.ndarray) else model.backend.to_host(numbers)
+    labels = check_labels(model.as_classes(y, "y"), "y", n, classes)
+    if (labels < 0).any():
+        raise ValueError(f"y: expected a label for every row, got none at row {int(np.argmin(labels))}")
+    return np.asarray(labels[:, None] == np.arange(classes), np.float32)
+
+
+def _is_matrix(y: Any) -> bool:
+    try:
+        return np.ndim(y) == 2
+    except ValueError:  # rows of several lengths
+        return False

@@ -213,6 +213,15 @@ class GaussianMixture(Prior):
             scales = np.log(weights) - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
         return np.argmax(scales[:, None] - np.square(away).sum(axis=1) / 2, axis=0)
 
+    def _walks(self, classes: int, n: int) -> np.ndarray:
+        """Along the main axis of each component, two standard deviations to either side of its mean, outwards."""
+        means = np.asarray(self.means)[:classes]
+        variances, axes = np.linalg.eigh(np.asarray(self.covariances)[:classes])  # ascending
+        main = axes[:, :, -1]
+        outwards = np.where((main * means).sum(axis=1) < 0, -1.0, 1.0)
+        main = main * (outwards * np.sqrt(variances[:, -1]))[:, None]
+        return means[:, None] + np.linspace(-2, 2, n)[:, None] * main[:, None]
+
 
 @dataclass(frozen=True)
 class SwissRoll(Prior):
@@ -274,6 +283,13 @@ class SwissRoll(Prior):
         nearest = np.argmin(np.square(places - z.T[:, None]).sum(axis=0), axis=0)
         u = np.square((t[nearest, np.arange(len(z))] - begin) / (end - begin))
         return np.minimum((u * classes).astype(np.int64), classes - 1)
+
+    def _walks(self, classes: int, n: int) -> np.ndarray:
+        """From the beginning of the roll to its end, in steps that are equally likely; noise aside."""
+        u = (np.arange(classes * n) + 0.5) / (classes * n)
+        t = self.turns[0] + (self.turns[1] - self.turns[0]) * np.sqrt(u)
+        places = np.stack([np.cos(2 * np.pi * t), np.sin(2 * np.pi * t)], axis=1)
+        return (self.radius * t / self.turns[1])[:, None].reshape(classes, n, 1) * places.reshape(classes, n, 2)
 
 
 @dataclass(frozen=True)

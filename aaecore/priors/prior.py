@@ -94,6 +94,18 @@ class Prior(ABC):
     def _part_of(self, z: np.ndarray, classes: int) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__}._part_of: which class has a code")
 
+    def walks(self, classes: int, n: int) -> np.ndarray:
+        """(classes, n, latent_dim) float64: codes in order through the part that each class has, for looking at.
+
+        Raises:
+            ValueError: the prior has no part for each of the classes.
+        """
+        self.check_classes(classes)
+        return self._walks(classes, count("n", n))
+
+    def _walks(self, classes: int, n: int) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__}._walks: the way through the part of each class")
+
     def sample(self, n: int, latent_dim: int | None = None, seed: int = 0) -> np.ndarray:
         """(n, latent_dim) float64 samples on the host, a function of the seed; for looking at a prior."""
         backend = get_backend("reference")

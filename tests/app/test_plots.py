@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aaecore import AAE, datasets, priors
-from aaecore.app import config, plots, sources
+from aaecore.app import config, pictures, plots, sources
 from aaecore.app.sources import Source
 from aaecore.models.phase import Phase
 from aaecore.training.history import History
@@ -169,7 +169,7 @@ def test_scatter_leaves_the_samples_of_a_model_alone(x):
 
 def test_classes_have_the_names_of_the_data(x, monkeypatch):
     names, y = [f"class {i}" for i in range(12)], np.arange(23) % 12
-    shown = plots.of_run([model()], History(), Source(x, x, y, None, y, tuple(names)))["latent.png"]()
+    shown = pictures.of_run([model()], History(), Source(x, x, y, None, y, tuple(names)))["latent.png"]()
     assert [t.get_text() for t in shown.axes[0].get_legend().get_texts()][:12] == names
     sample = datasets.load("mnist-sample", dtype="uint8")
     monkeypatch.setattr("aaecore.datasets.load", lambda name, **rest: sample)
@@ -206,10 +206,11 @@ def test_loss_curves():
 
 def test_the_pictures_of_a_run(x):
     def names(models, shape, rows=({"epoch": 1},)):
-        return list(plots.of_run(models, History(rows), Source(x, x, None, shape)))
+        return list(pictures.of_run(models, History(rows), Source(x, x, None, shape)))
 
-    assert names([model(3), model()], SHAPE) == list(plots.PICTURES)
-    assert names([model(3), model(prior=priors.SwissRoll())], SHAPE, ()) == [*plots.PICTURES[:2], "latent.png"]
+    images = ["reconstructions.png", "samples.png"]
+    assert names([model(3), model()], SHAPE) == [*images, "manifold.png", "latent.png", "losses.png"]
+    assert names([model(3), model(prior=priors.SwissRoll())], SHAPE, ()) == [*images, "latent.png"]
     assert names([model(3)], None) == ["losses.png"]
 
 
