@@ -333,7 +333,7 @@ def test_data_and_labels_that_do_not_fit(x, y):
         (lambda: model.decode(np.zeros((2, 2)), [0]), r"^y: expected shape \(2,\)"),
         (lambda: model.decode(np.zeros((2, 2)), [0, -1]), r"^y: expected a label for every row, got none at row 1"),
         (lambda: model.decode(np.zeros((2, 2))), r"^y: expected \(2,\) labels, or \(2, 3\) numbers, got None"),
-        (lambda: model.decode(np.zeros((2, 2)), np.zeros((3, 3))), r"^y: expected shape \(2, 3\), a row for each of z"),
+        (lambda: model.decode(np.zeros((2, 2)), np.zeros((3, 3))), r"^y: expected shape \(2, 3\), got \(3, 3\)"),
         (lambda: model.score(x, y), r"^y: expected a label for every row"),
         (
             lambda: make("reduction", "cpu").projected(np.zeros((2, 3))),
