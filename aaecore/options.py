@@ -92,6 +92,12 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def again(owner: Any, name: str, default: Any) -> Any:
+    """An option of a dataclass once more, for a subclass where it begins with another value."""
+    key = declared(owner)[name].metadata
+    return option(key["kind"], key["help"], default=default, of_data=key["of_data"])
+
+
 def declared(owner: Any) -> dict[str, Field[Any]]:
     """The options of a dataclass or of an object of one, by name, in order."""
     return {f.name: f for f in fields(owner) if "kind" in f.metadata}

@@ -12,7 +12,7 @@ KINDS = {
     "settings": (SemiSupervisedAAE, {"classes": C, "latent_dim": 2, "label_smoothing": 0.1, **SETTINGS}),
     "phases, settings": (SemiSupervisedAAE, {"classes": C, "latent_dim": 2, "joint": False, **SETTINGS}),
     "clustering": (ClusteringAAE, {"clusters": C, "latent_dim": 2}),
-    "clustering, phases": (ClusteringAAE, {"clusters": C, "joint": False, "batch_norm": "encoder"}),
+    "clustering, phases": (ClusteringAAE, {"clusters": C, "joint": False, "batch_norm": "hidden"}),
     "reduction": (ReductionAAE, {"classes": C, "prior": priors.Normal(2.0)}),
     "reduction, phases": (ReductionAAE, {"classes": C, "joint": False, "reconstruction": "mse", "output": "sigmoid"}),
     "reduction, no labels": (ReductionAAE, {"classes": C, "labelled": False}),

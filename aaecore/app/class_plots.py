@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..evaluation.figures import Shown
 from .drawing import INCHES, grey_of, name_of, new_figure, show_images
 from .offers import Clustered, Swept, Walked, labels_of
+from .plots import draw_codes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,13 +25,37 @@ def walks(model: Walked, image_shape: Sequence[int], names: Sequence[str] | None
     Raises:
         ValueError: `image_shape` does not fit the model.
     """
+    classes = len(model.walks(1))
+    figure = new_figure(n * INCHES + 1.2, classes * INCHES + 0.6)
+    _draw_walks(figure.subplots(), model, image_shape, names, n)
+    return figure
+
+
+def _draw_walks(
+    axes: Axes, model: Walked, image_shape: Sequence[int], names: Sequence[str] | None = None, n: int = WALKED
+) -> None:  # fmt: skip
     codes = model.walks(n)
     images = model.decode(codes.reshape(-1, codes.shape[-1])).reshape(*codes.shape[:2], -1)
-    figure = new_figure(n * INCHES + 1.2, len(codes) * INCHES + 0.6)
-    axes = figure.subplots()
     height = show_images(axes, images, image_shape, grey=grey_of(model))
     _name_rows(axes, height, _named(model, len(codes), names))
     axes.set_title("Along the part of the prior that each class has")
+
+
+def places(shown: Sequence[Shown], x: np.ndarray, y: np.ndarray, image_shape: Sequence[int]) -> Figure:
+    """For each model the codes of x by labels y, and walks through the part of each class: figure 4 of the paper.
+
+    Raises:
+        ValueError: as `plots.latent_scatter` and `walks`; a model without parts for classes.
+    """
+    widths = [5.6, WALKED * INCHES + 0.6]
+    figure = new_figure(sum(widths), len(shown) * 5.6)
+    grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=widths)
+    for (left, right), (model, title) in zip(grid, shown, strict=True):
+        if not isinstance(model, Walked):
+            raise ValueError(f"shown: expected models with a part of the prior for each class, got {title}")
+        draw_codes(left, model, x, y)
+        left.set_title(f"{title}: codes of held-out rows")
+        _draw_walks(right, model, image_shape)
     return figure
 
 

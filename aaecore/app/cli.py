@@ -22,7 +22,7 @@ from .. import _info, _version
 from ..backends.cpu import set_num_threads
 from ..datasets import SAMPLE
 from ..errors import CheckpointError, DataError, DeviceError
-from ..evaluation import figures
+from ..evaluation.figures import Training
 from ..files.arrays import save_array
 from ..files.csv import save_csv
 from ..models import DEFAULT
@@ -32,6 +32,7 @@ from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer, load
 from . import config, drawing, offers, outputs, pictures, plots, report, runs, sources, terminal
 from . import toml as toml_file
+from .reproduced import FIGURES
 from .runs import CHECKPOINT, Terminated
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
         command(plot, model, device, own),
         command(
             reproduce,
-            click.Argument(["name"], metavar="figure-2", type=click.Choice(["figure-2"])),
+            click.Argument(["name"], metavar="FIGURE", type=click.Choice(list(FIGURES))),
             click.Argument(["out"], type=path),
             click.Option(["--data"], default="mnist-sample", show_default=True, metavar="NAME", help="Or mnist."),
             click.Option(["--data-folder"], type=path, help="Where its files are; AAECORE_DATA by default."),
@@ -310,14 +311,15 @@ def reproduce(
     """Train what a figure of the paper shows, and draw it.
 
     figure-2: codes of held-out digits of adversarial and variational autoencoders with equal priors, side by side.
+    figure-4: codes that keep to the part of the prior that their class has, and walks along those parts.
+    figure-7: every digit in the same styles.
     """
     outputs.suffix(out, ".png", ".pdf", ".svg")
     if data_folder is not None and data == SAMPLE:
         raise ValueError(f"--data-folder: expected --data mnist or fashion-mnist besides, got {data}")
     digits = sources.named(data, data_folder)
-    say = partial(print, file=sys.stderr)
-    shown = figures.figure_2(digits.train.x, epochs, device=device, seed=seed, say=say)
-    plots.save(plots.compared_codes(shown, digits.test.x, digits.test.y), out)
+    training = Training(epochs, device, seed, say=partial(print, file=sys.stderr))
+    plots.save(FIGURES[name](digits, training), out)
     print(out)
 
 

@@ -114,7 +114,7 @@ def latent_scatter(
     """
     figure = new_figure(6.6 if names is None else 7.2, 5.6)
     axes = figure.subplots()
-    scale = _scatter(axes, model, x, y, names)
+    scale = draw_codes(axes, model, x, y, names)
     axes.set_title("Codes of the test data")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, markerscale=scale)
@@ -134,7 +134,7 @@ def compared_codes(shown: Sequence[Sequence[Shown]], x: np.ndarray, y: np.ndarra
     grid = figure.subplots(rows, columns, squeeze=False)
     for line, row in zip(grid, shown, strict=True):
         for axes, (model, title) in zip(line, row, strict=True):
-            scale = _scatter(axes, model, x, y)
+            scale = draw_codes(axes, model, x, y)
             axes.set_title(title)
         limit = max(abs(edge) for axes in line for edge in axes.dataLim.extents)
         for axes in line:
@@ -144,7 +144,7 @@ def compared_codes(shown: Sequence[Sequence[Shown]], x: np.ndarray, y: np.ndarra
     return figure
 
 
-def _scatter(
+def draw_codes(
     axes: Axes, model: Autoencoder, x: np.ndarray, y: np.ndarray | None, names: Sequence[str] | None = None
 ) -> float:
     """Draws the codes and the prior; gives how much larger than in the picture a legend's markers should be."""

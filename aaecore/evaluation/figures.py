@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..models import AAE, VAE
+from ..models import AAE, VAE, LabelInformedAAE, SupervisedAAE
 from ..models.autoencoder import Autoencoder
 from ..optim import Adam
 from ..optim.schedules import Cosine
-from ..priors import GaussianMixture, Normal
+from ..priors import GaussianMixture, Normal, SwissRoll
 from ..training.trainer import Trainer
+from .splits import label_split
 
 BATCH = 100
 # The phases of the paper at one rate: with a slower discriminator the codes of a wide prior drift outwards. A penalised
@@ -24,6 +25,7 @@ FORMS: dict[type[AAE] | type[VAE], dict[str, Any]] = {
 }
 RATE = 1e-3
 FLOOR = 0.05  # of it at the end
+LABELLED = 5  # rows of which one has a label, as in the paper
 
 
 class Shown(NamedTuple):
@@ -33,27 +35,75 @@ class Shown(NamedTuple):
     title: str
 
 
-def figure_2(
-    x: np.ndarray, epochs: int, *, device: str = "cpu", seed: int = 0, say: Callable[[str], object] = print
-) -> list[list[Shown]]:
+class Training(NamedTuple):
+    """How the models of a figure are trained.
+
+    Args:
+        epochs: passes over the rows, of each model.
+        device: of the models.
+        seed: of the models, and of which rows keep their label.
+        say: gets a line before each model.
+    """
+
+    epochs: int
+    device: str = "cpu"
+    seed: int = 0
+    say: Callable[[str], object] = print
+
+    def fit(self, model: Autoencoder, x: np.ndarray, y: np.ndarray | None, said: str, **optimizers: Any) -> None:
+        """Trains a model on rows x and labels y, at rates that fall."""
+        self.say(f"training the {type(model).__name__} with {said}")
+        schedule = Cosine(self.epochs * -(-len(x) // BATCH), FLOOR)
+        Trainer(model, BATCH, schedule=schedule, **optimizers).fit(x, self.epochs, y=y)
+
+
+def figure_2(x: np.ndarray, training: Training) -> list[list[Shown]]:
     """AAE and VAE with equal networks and priors, a row for each of two priors: N(0, 5^2 I) and a mixture of ten.
 
     Args:
         x: (N, features) rows in [0, 1] to train on.
-        epochs: passes over x of each of the four models.
-        say: gets a line before each of them.
+        training: of each of the four models.
     """
     priors = {"2-D Gaussian": Normal(5.0), "mixture of ten Gaussians": GaussianMixture.ring(10)}
     rows = []
     for name, prior in priors.items():
         row = []
         for kind in FORMS:
-            say(f"training the {kind.__name__} with the prior {name}")
-            model = kind(x.shape[1], 2, prior=prior, device=device, seed=seed, **FORMS[kind])
-            schedule = Cosine(epochs * -(-len(x) // BATCH), FLOOR)
+            model = kind(x.shape[1], 2, prior=prior, device=training.device, seed=training.seed, **FORMS[kind])
             optimizers = {phase.name: partial(Adam, lr=RATE) for phase in model.phases}
-            trainer = Trainer(model, BATCH, optimizers=optimizers, schedule=schedule)
-            trainer.fit(x, epochs)
+            training.fit(model, x, None, f"the prior {name}", optimizers=optimizers)
             row.append(Shown(model, f"{kind.__name__}, {name}"))
         rows.append(row)
     return rows
+
+
+def figure_4(x: np.ndarray, y: np.ndarray, training: Training) -> list[Shown]:
+    """Label-informed models with a mixture of Gaussians and with a roll; a fifth of the rows keep their label.
+
+    Args:
+        x: (N, features) rows in [0, 1] to train on.
+        y: (N,) their labels.
+        training: of both models.
+    """
+    classes, few = len(np.unique(y)), label_split(y, len(y) // LABELLED, training.seed)
+    shown = []
+    for name, prior in {"mixture of Gaussians": GaussianMixture.ring(classes), "swiss roll": SwissRoll()}.items():
+        model = LabelInformedAAE(
+            x.shape[1], classes=classes, prior=prior, device=training.device, seed=training.seed
+        )  # fmt: skip
+        training.fit(model, x, few, f"the prior {name}")
+        shown.append(Shown(model, name[0].upper() + name[1:]))
+    return shown
+
+
+def figure_7(x: np.ndarray, y: np.ndarray, training: Training) -> SupervisedAAE:
+    """A supervised model.
+
+    Args:
+        x: (N, features) rows in [0, 1] to train on.
+        y: (N,) their labels.
+        training: of the model.
+    """
+    model = SupervisedAAE(x.shape[1], classes=len(np.unique(y)), device=training.device, seed=training.seed)
+    training.fit(model, x, y, "a label for every row")
+    return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.memory import Buffer
+from ..core.ops import IDENTITY
 from .linear import LEAKY_SLOPE, activation_code
 from .tensor import Function, Gradients, Parameter, Tensor, check_tensors
 
@@ -31,6 +32,32 @@ class _BatchNorm(Function):
             gradients.give(tensor, part, before_activation=False)
 
 
+class _BatchNormWith(Function):
+    """Of given moments: an affine map of every column."""
+
+    def __init__(self, x: Tensor, gamma: Buffer, shift: Buffer, moments: Buffer, act: int) -> None:
+        super().__init__(x)
+        self.x, self.gamma, self.shift, self.moments, self.act = x, gamma, shift, moments, act
+
+    def _apply(self, x: Buffer, shift: Buffer, moments: Buffer, y: Buffer, act: int) -> None:
+        buffers = (x, self.gamma, shift, moments, y)
+        self.x.backend.launch("batch_norm_apply", buffers, (*y.shape, act), (LEAKY_SLOPE, EPS))
+
+    def forward(self) -> Tensor:
+        y = self.x.backend.empty(self.x.shape)
+        self._apply(self.x.buffer, self.shift, self.moments, y, self.act)
+        return self.result(y, self.act, LEAKY_SLOPE)
+
+    def backward(self, gradient: Buffer, gradients: Gradients) -> None:
+        backend, dx = self.x.backend, self.x.backend.empty(self.x.shape)
+        centred = backend.empty(self.moments.shape)  # a mean and a shift of 0 leave gamma / sqrt(variance + eps)
+        backend.launch("copy", (self.moments, centred), (centred.size, 0))
+        mean = centred.rows(0, 1)
+        backend.launch("fill", (mean,), (mean.size,), (0.0,))
+        self._apply(gradient, mean, centred, dx, IDENTITY)
+        gradients.give(self.x, dx, before_activation=False)
+
+
 def _check(x: Tensor, gamma: Parameter, shift: Parameter) -> None:
     check_tensors(x=x, gamma=gamma, shift=shift)
     if len(x.shape) != 2 or gamma.shape != (x.shape[1],) or shift.shape != gamma.shape:
@@ -56,13 +83,10 @@ def batch_norm(
 def batch_norm_with(
     x: Tensor, gamma: Parameter, shift: Parameter, moments: Buffer, activation: str = "identity"
 ) -> Tensor:
-    """The same with given moments (2, F), for evaluation: without a gradient.
+    """The same with given moments (2, F), for evaluation: gamma and shift get no gradient.
 
     Raises:
         ValueError: shapes that do not fit, or an unknown activation. TypeError: no Tensor.
     """
     _check(x, gamma, shift)
-    y = x.backend.empty(x.shape)
-    buffers = (x.buffer, gamma.buffer, shift.buffer, moments, y)
-    x.backend.launch("batch_norm_apply", buffers, (*y.shape, activation_code(activation)), (LEAKY_SLOPE, EPS))
-    return Tensor(y)
+    return _BatchNormWith(x, gamma.buffer, shift.buffer, moments, activation_code(activation)).forward()

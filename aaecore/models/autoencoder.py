@@ -212,8 +212,10 @@ class Autoencoder(Model, _Declared):
             self.set_moments([self.seen(Tensor(picked(self.backend, x, part))) for part in parts])
 
     def set_moments(self, seen: list[Tensor]) -> None:
-        """Sets the moments of layers with batch norm to those that rows give, as the encoder takes them."""
-        codes = self.final("encoder").set_moments(seen)
+        """Sets the moments of layers with batch norm to those that rows give, as `seen` makes them."""
+        encoder = self.final("encoder")
+        encoder.set_moments([self.q.taken(x, self.sampler, sample=False) for x in seen])
+        codes = [self.q.code(encoder, x, self.sampler, sample=False) for x in seen]
         self.final("decoder").set_moments(codes)
 
     def distance(self, decoded: Tensor, x: Tensor) -> Tensor:

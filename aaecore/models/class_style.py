@@ -19,9 +19,9 @@ from ..data.rows import Rows, as_rows, map_chunks
 from ..functions import adversarial_bce, concat, pull, rows, softmax, softmax_cross_entropy
 from ..functions.tensor import Tensor
 from ..nn import Standardise
-from ..options import COUNTS, SWITCH, integer, number, option
+from ..options import COUNTS, SWITCH, again, integer, number, option
 from ..priors import PRIOR, Categorical, HostSampler, Prior
-from .autoencoder import NORMED, STANDARDISE, Autoencoder
+from .autoencoder import NORMED, Autoencoder
 from .batch import Batch
 from .labelled import class_weights
 from .model import Losses
@@ -49,7 +49,10 @@ class ClassAndStyle(Autoencoder, _Declared):
     """
 
     _: KW_ONLY
-    standardise: bool = option(SWITCH, STANDARDISE, default=True)
+    standardise: bool = again(Autoencoder, "standardise", True)
+    input_dropout: float = again(Autoencoder, "input_dropout", 0.2)
+    batch_norm: str = again(Autoencoder, "batch_norm", "encoder")
+    batch_statistics: str = again(Autoencoder, "batch_statistics", "recomputed")
     label_prior: Prior | HostSampler | None = option(  # noqa: RUF009
         PRIOR, "p(y), a categorical distribution; equal probabilities by default", default=None
     )
@@ -60,7 +63,7 @@ class ClassAndStyle(Autoencoder, _Declared):
     generator_weight: float = option(
         number(0.0), "of the generator's losses beside the reconstruction, in a joint update", default=0.1
     )
-    warm_up: int = option(integer(0), "steps over which the part of y in that weight grows from 0", default=2000)
+    warm_up: int = option(integer(0), "steps over which the part of y in that weight grows from 0", default=1000)
     critic_hidden: Sequence[int] | None = option(
         COUNTS, "features of the discriminators' hidden layers; hidden by default", default=None
     )

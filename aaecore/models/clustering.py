@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..options import COUNT, COUNTS, integer, number, one_of, option
+from ..options import COUNT, COUNTS, again, integer, one_of, option
 from ..priors import PRIOR, HostSampler, Prior
 from .batch import Batch
 from .class_style import DISCRIMINATOR, GENERATOR, RECONSTRUCTION, ClassAndStyle
@@ -45,9 +45,7 @@ class ClusteringAAE(ClassAndStyle):
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
     clusters: int = option(integer(2), "clusters of y", default=16)
-    input_dropout: float = option(
-        number(0.0, 1.0), "probability with which a number that the encoder takes is 0 while training", default=0.2
-    )
+    batch_norm: str = again(ClassAndStyle, "batch_norm", "codes")
 
     phases: ClassVar[tuple[Phase, ...]] = (RECONSTRUCTION, DISCRIMINATOR, GENERATOR)
 

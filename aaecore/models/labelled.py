@@ -117,7 +117,7 @@ def class_weights(model: Model, y: Any, n: int, classes: int) -> np.ndarray:
     if _is_matrix(y):
         numbers = as_rows(model.backend, y, "y", classes, pixels=False)
         if len(numbers) != n:
-            raise ValueError(f"y: expected shape {(n, classes)}, a row for each of z, got {numbers.shape}")
+            raise ValueError(f"y: expected shape {(n, classes)}, got {numbers.shape}")
         return numbers if isinstance(numbers, np.ndarray) else model.backend.to_host(numbers)
     labels = check_labels(model.as_classes(y, "y"), "y", n, classes)
     if (labels < 0).any():

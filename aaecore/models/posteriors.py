@@ -29,6 +29,10 @@ class Posterior(ABC):
         """Features that the encoder network gives."""
         return self.latent_dim
 
+    def taken(self, x: Tensor, generator: Generator, *, sample: bool) -> Tensor:
+        """What the encoder network takes of x (B, input_dim)."""
+        return x
+
     @abstractmethod
     def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool, train: bool = False) -> Tensor:
         """(B, latent_dim) codes of x (B, input_dim): a draw, or without `sample` the centre of the posterior.
@@ -70,9 +74,12 @@ class Universal(Posterior):
     def inputs(self, input_dim: int) -> int:
         return input_dim + self.noise_dim
 
-    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool, train: bool = False) -> Tensor:
+    def taken(self, x: Tensor, generator: Generator, *, sample: bool) -> Tensor:
         noise = generator.normal((x.shape[0], self.noise_dim), 0.0, 1.0 if sample else 0.0)
-        return encoder(concat((x, Tensor(noise)), axis=1), rng=generator if train else None)
+        return concat((x, Tensor(noise)), axis=1)
+
+    def code(self, encoder: MLP, x: Tensor, generator: Generator, *, sample: bool, train: bool = False) -> Tensor:
+        return encoder(self.taken(x, generator, sample=sample), rng=generator if train else None)
 
 
 POSTERIORS: dict[str, type[Posterior]] = {"deterministic": Deterministic, "gaussian": Gaussian, "universal": Universal}

@@ -1,11 +1,23 @@
 """What the pictures of classes show, and which models have them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from aaecore import AAE, ClusteringAAE, LabelInformedAAE, ReductionAAE, SemiSupervisedAAE, SupervisedAAE, priors
-from aaecore.app import class_plots, pictures, plots
+from aaecore import (
+    AAE,
+    ClusteringAAE,
+    LabelInformedAAE,
+    ReductionAAE,
+    SemiSupervisedAAE,
+    SupervisedAAE,
+    datasets,
+    priors,
+)
+from aaecore.app import class_plots, cli, pictures, plots
 from aaecore.app.sources import Source
+from aaecore.evaluation.figures import Shown
 from aaecore.training.history import History
 
 pytest.importorskip("matplotlib", reason="pictures need the extra: pip install '.[app]'")
@@ -128,3 +140,30 @@ def test_what_a_model_offers_is_drawn(which, x):
         assert draw().axes
     without = pictures.of_run([MODELS[which]()], History(), Source(x, x, y, None, y))
     assert without.keys() == SHOWN[which] & {"latent.png"}
+
+
+def test_places_have_the_codes_and_the_walks_of_each_model(x):
+    shown = [Shown(MODELS[which](), which) for which in ("mixture", "roll")]
+    figure = class_plots.places(shown, x, np.array([*NAMES, "emu"] * 6)[:23], SHAPE)
+    assert [axes.get_title() for axes in figure.axes[::2]] == [
+        f"{w}: codes of held-out rows" for w in ("mixture", "roll")
+    ]
+    for axes, (model, _) in zip(figure.axes[1::2], shown, strict=True):
+        codes = model.walks(class_plots.WALKED)
+        np.testing.assert_allclose(tiles(axes)[2], model.decode(codes[2]), atol=1e-6)
+    with pytest.raises(ValueError, match="shown: expected models with a part of the prior for each class, got none"):
+        class_plots.places([Shown(MODELS["AAE"](), "none")], x, np.zeros(23), SHAPE)
+
+
+@pytest.mark.parametrize(("name", "models"), [("figure-4", ["LabelInformedAAE"] * 2), ("figure-7", ["SupervisedAAE"])])
+def test_figures_of_the_paper(name, models, tmp_path, capsys, monkeypatch):
+    """One in twenty of the rows, since the networks are those of the paper."""
+    sample = datasets.load("mnist-sample", dtype="uint8")
+    train = replace(sample.train, x=sample.train.x[:250], y=sample.train.y[:250])
+    few = replace(sample, train=train)
+    monkeypatch.setattr("aaecore.datasets.load", lambda name, **rest: few)
+    path = tmp_path / "figure.png"
+    assert cli.run(["reproduce", name, str(path), "--epochs", "1"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[2] for line in said if line.startswith("training the")] == models
+    assert path.stat().st_size > 20_000

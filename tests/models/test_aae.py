@@ -289,3 +289,14 @@ def test_the_reconstruction_loss_is_that_of_the_functions(x):
     target = Tensor(to_floats(m.backend, x))
     logits = m.decoder(m.encoder(target))
     assert float(bce_with_logits(logits, target)) == pytest.approx(m.evaluate(x), rel=1e-6)
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_recomputed_statistics_are_those_of_codes_at_the_centre(posterior, x):
+    m = model(posterior=posterior, batch_norm="hidden", batch_statistics="recomputed")
+    Trainer(m, 20).fit(x, 2, progress=False)
+    state, z = m.state_dict(), m.in_units(Tensor(m.backend.from_host(m.encode(x)))).numpy()
+    first = z @ state["decoder.0.weight"].T + state["decoder.0.bias"]
+    moments = state["decoder.0.norm.moments"]
+    np.testing.assert_allclose(moments[0], first.mean(axis=0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(moments[1], first.var(axis=0), rtol=1e-3, atol=1e-5)

@@ -136,7 +136,7 @@ def test_it_learns_digits_and_leaves_the_label_to_the_decoder():
         (lambda m: m.decode(np.zeros((2, 2)), [0, -1]), "y: expected a label for every row, got none at row 1"),
         (lambda m: m.decode(np.zeros((2, 2)), None), r"y: expected \(2,\) labels, or \(2, 3\) numbers, got None"),
         (lambda m: m.decode(np.zeros((2, 2)), np.ones((2, 4))), r"y: expected 3 features \(columns\), got 4"),
-        (lambda m: m.decode(np.zeros((2, 2)), np.ones((3, 3))), r"y: expected shape \(2, 3\), .* got \(3, 3\)"),
+        (lambda m: m.decode(np.zeros((2, 2)), np.ones((3, 3))), r"y: expected shape \(2, 3\), got \(3, 3\)"),
         (lambda m: m.decode(np.zeros((2, 2)), ["a", "b"]), "y: expected integers, since SupervisedAAE has no labels"),
         (lambda m: m.decode(np.zeros((2, 3)), [0, 1]), r"z: expected 2 features \(columns\), got 3"),
         (lambda m: m.decode(np.zeros((2, 2)), np.full((2, 3), np.nan)), "y: expected finite float32 values"),

@@ -59,6 +59,13 @@ def test_batch_norm_normalises_the_batch_and_evaluates_with_what_it_kept(backend
     np.testing.assert_allclose(net(x).numpy(), made, atol=1e-9)
 
 
+def test_gradients_of_the_input_as_it_is_evaluated(backend, rng):
+    net = MLP(backend, (I, H, O), "tanh", "sigmoid", rng=rng, batch_norm="all")
+    net.set_moments([tensor(backend, 2 + rng.standard_normal((50, I)))])
+    x, target = leaf(backend, rng.standard_normal((B, I))), tensor(backend, rng.random((B, O)))
+    check_gradients([x], lambda: [F.half_squared_error(net(x), target)])
+
+
 def test_what_an_unfinished_step_saw_is_not_kept(backend, rng):
     net, generator = MLP(backend, (I, O), rng=rng, batch_norm="all"), Generator(backend, 1)
     generator.restart()
