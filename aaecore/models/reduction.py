@@ -84,7 +84,7 @@ class ReductionAAE(Classifier):
     labelled: bool = option(SWITCH, "learn from labels too", default=True)
     fixed_heads: bool = option(SWITCH, "heads are 10 times the unit vectors, not learned", default=False)
     head_distance: float = option(number(0.0), "below which two learned heads pay for it", default=6.0)
-    head_weight: float = option(number(0.0), "of that, by what is left to reconstruct", default=0.1)
+    head_weight: float = option(number(0.0), "of that, by what is left to reconstruct", default=1.0)
 
     phases: ClassVar[tuple[Phase, ...]] = (
         Phase("reconstruction", moves=(*RECONSTRUCTION.moves, "centres")), DISCRIMINATOR, GENERATOR, CLASSIFICATION,
@@ -113,7 +113,8 @@ class ReductionAAE(Classifier):
         def values() -> np.ndarray:
             if self.fixed_heads:
                 return FIXED * np.eye(self.classes)
-            return self._initial.normal(0.0, self.head_distance or 1.0, shape)
+            # So far apart that few are nearer than they may be: by Adam a head moves no further than a rate a step.
+            return self._initial.normal(0.0, 2 * self.head_distance or 1.0, shape)
 
         self.centres = Heads(self.backend, values, shape)
 
