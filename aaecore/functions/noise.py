@@ -5,9 +5,10 @@ All random numbers are Philox's, so a mask is never stored: the backward pass ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from ..arguments import count, number
+from ..arguments import count, counts, number
 from ..core.memory import Buffer
 from ..core.random import Generator
 from .tensor import Function, Gradients, Tensor, check_tensors
@@ -82,11 +83,11 @@ def translate(x: Tensor, generator: Generator, shape: Sequence[int], most: int) 
         ValueError, TypeError: a shape that does not divide N, another argument that is none, or x no tensor.
     """
     check_tensors(x=x)
-    height, width = (count("shape", n) for n in shape)
-    if len(x.shape) != 2 or x.shape[1] % (height * width):
-        raise ValueError(f"shape: expected height and width that divide the features of x {x.shape}, got {shape}")
+    size = counts("shape", tuple(shape))
+    if len(x.shape) != 2 or len(size) != 2 or x.shape[1] % math.prod(size):
+        raise ValueError(f"shape: expected height and width that divide the features of x {x.shape}, got {size}")
     y = x.backend.empty(x.shape)
-    dims = (*x.shape, height, width, count("most", most, 0), generator.stream())
+    dims = (*x.shape, *size, count("most", most, 0), generator.stream())
     x.backend.launch("translate", (generator.state, x.buffer, y), dims)
     return Tensor(y)
 

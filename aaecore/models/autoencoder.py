@@ -31,7 +31,7 @@ NORMED = {  # batch norm of encoder and decoder, see `nn.MLP`
     "none": ("none", "none"), "encoder": ("hidden", "none"), "codes": ("all", "none"), "hidden": ("hidden", "hidden"),
     "all": ("all", "all"),
 }  # fmt: skip
-REFRESHED = 10_000  # rows that recomputed moments are taken of
+REFRESHED = 5_000  # rows that recomputed moments are taken of
 
 
 def _logit(mean: np.ndarray) -> np.ndarray:
@@ -189,20 +189,19 @@ class Autoencoder(Model, _Declared):
         for name in names if self.average else ():
             setattr(self, f"{name}_average", getattr(self, name).copied())
 
-    def final(self, name: str) -> nn.MLP:
+    def final(self, name: str) -> Any:
         """The network of a name as it is evaluated: of averaged weights, where the model has them."""
-        network: nn.MLP = getattr(self, f"{name}_average" if self.average else name)
-        return network
+        return getattr(self, f"{name}_average" if self.average else name)
 
     def dials(self) -> dict[str, Callable[[int], float]]:
         # At first a mean of all weights so far: what the seed gave is forgotten at once.
         return {"average": lambda step: max(1 - self.average, 1 / (step + 1))} if self.average else {}
 
     def settle(self, batch: Batch) -> None:
-        networks = {name: net for name, net in self.networks.items() if isinstance(net, nn.MLP)}
-        for name, network in networks.items():
-            network.keep_moments()
-            if average := networks.get(f"{name}_average"):
+        for name, network in self.networks.items():
+            if isinstance(network, nn.MLP):
+                network.keep_moments()
+            if average := self.networks.get(f"{name}_average"):
                 average.follow(network, batch.dial("average"))
 
     def refresh(self, x: Rows) -> None:
@@ -213,10 +212,10 @@ class Autoencoder(Model, _Declared):
 
     def set_moments(self, seen: list[Tensor]) -> None:
         """Sets the moments of layers with batch norm to those that rows give, as `seen` makes them."""
-        encoder = self.final("encoder")
+        encoder, decoder = self.final("encoder"), self.final("decoder")
         encoder.set_moments([self.q.taken(x, self.sampler, sample=False) for x in seen])
-        codes = [self.q.code(encoder, x, self.sampler, sample=False) for x in seen]
-        self.final("decoder").set_moments(codes)
+        if decoder.norms:
+            decoder.set_moments([self.q.code(encoder, x, self.sampler, sample=False) for x in seen])
 
     def distance(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Between x and what the decoder made: summed over features, a mean over the batch."""

@@ -23,6 +23,7 @@ from ..options import COUNTS, SWITCH, again, integer, number, option
 from ..priors import PRIOR, Categorical, HostSampler, Prior
 from .autoencoder import NORMED, Autoencoder
 from .batch import Batch
+from .health import EARLY
 from .labelled import class_weights
 from .model import Losses
 from .phase import Phase
@@ -34,15 +35,8 @@ CLASSIFICATION = Phase("classification", moves=("trunk", "label_head"))
 USED, SURE = "classes_used", "confidence"
 
 
-class _Declared:
-    """What every such model declares itself: it stands at different places among its arguments."""
-
-    prior: Prior | HostSampler | None
-    reconstruction: str
-
-
 @dataclass(eq=False, repr=False)
-class ClassAndStyle(Autoencoder, _Declared):
+class ClassAndStyle(Autoencoder):
     """The networks, the three phases of the paper and one update for all of them, and what can be done after training.
 
     A subclass declares the options `prior` and `reconstruction`, and says how many `categories` y has.
@@ -90,6 +84,9 @@ class ClassAndStyle(Autoencoder, _Declared):
         self.label_prior = Categorical() if self.label_prior is None else self.label_prior
         if not isinstance(self.label_prior, Categorical):
             raise ValueError(f"label_prior: expected a Categorical, got {type(self.label_prior).__name__}")
+        if self.label_prior.fixed_dim not in (None, self.categories):
+            expected = f"{self.categories} weights, one for each class"
+            raise ValueError(f"label_prior: expected {expected}, got {self.label_prior.fixed_dim}")
         if self.joint:
             said = [p if p.name in ("reconstruction", "discriminator") else replace(p, moves=()) for p in self.phases]
             vars(self)["phases"] = tuple(said)  # of this model: the class has the paper's
@@ -115,8 +112,8 @@ class ClassAndStyle(Autoencoder, _Declared):
         """Features that the decoder takes."""
         return self.categories + self.latent_dim
 
-    def joined(self, y: Tensor, z: Tensor) -> Tensor:
-        """What the decoder takes of y (B, categories) and z (B, latent_dim)."""
+    def joined(self, y: Tensor, z: Tensor, *, train: bool = False) -> Tensor:
+        """What the decoder takes of y (B, categories) and z (B, latent_dim), while it trains or as it is evaluated."""
         return concat((y, z))
 
     # --- what training needs ------------------------------------------------------------------------
@@ -149,7 +146,7 @@ class ClassAndStyle(Autoencoder, _Declared):
 
     def code(self, x: Tensor, rng: Generator, *, sample: bool = True, train: bool = True) -> Tensor:
         logits, z = self.parts(x, rng if train else None)
-        return self.joined(softmax(logits), z)
+        return self.joined(softmax(logits), z, train=train)
 
     def steps(self, batch: Batch) -> Iterator[Losses]:
         """One training step, in the phases of the paper or jointly."""
@@ -189,7 +186,7 @@ class ClassAndStyle(Autoencoder, _Declared):
         logits, z = self.parts(concat((batch.x, batch.labelled.x), axis=0) if labels else batch.x, batch.rng)
         unlabelled, z = (rows(logits, 0, n), rows(z, 0, n)) if labels else (logits, z)
         y = softmax(unlabelled)
-        reconstruction = self.distance(self.decoder(self.joined(y, z), rng=batch.rng), batch.x)
+        reconstruction = self.distance(self.decoder(self.joined(y, z, train=True), rng=batch.rng), batch.x)
         left = self.left(reconstruction, n)
         of_label, of_style = self.passed(batch, y, z)
         weight = batch.dial("generator_weight")
@@ -240,7 +237,8 @@ class ClassAndStyle(Autoencoder, _Declared):
     def set_moments(self, seen: list[Tensor]) -> None:
         h = self.final("trunk").set_moments(seen)
         y, z = self.final("label_head").set_moments(h), self.final("style_head").set_moments(h)
-        self.final("decoder").set_moments([self.joined(softmax(a), b) for a, b in zip(y, z, strict=True)])
+        if self.final("decoder").norms:
+            self.final("decoder").set_moments([self.joined(softmax(a), b) for a, b in zip(y, z, strict=True)])
 
     def measured(self, x: Tensor, rng: Generator) -> Tensor:
         return self._back(self.parts(x)[1])
@@ -253,11 +251,18 @@ class ClassAndStyle(Autoencoder, _Declared):
         return super().health(x) | {USED: used, SURE: float(p.max(axis=1).mean())}
 
     def advice(self, row: Mapping[str, Any]) -> str:
-        used = row.get(USED)
-        if isinstance(used, float) and used < self.categories / 2 and row["step"] > 2 * self.warm_up:
-            remedy = "a larger generator_weight, a longer warm_up, or input_dropout"
-            return f"y uses {used:.1f} of {self.categories} classes, by its entropy; try {remedy}"
+        used, expected = row.get(USED), self._expected_use()
+        if isinstance(used, float) and used < expected / 2 and row["step"] > max(EARLY, 2 * self.warm_up):
+            remedy = "batch_norm='codes', input_dropout, or "
+            remedy += "another generator_weight" if self.joint else "another rate of the generator"
+            return f"y uses {used:.1f} classes, by its entropy, where its prior has {expected:.1f}; try {remedy}"
         return super().advice(row)
+
+    def _expected_use(self) -> float:
+        """How many classes p(y) uses, e to its entropy."""
+        weights = np.asarray(getattr(self.label_prior, "weights", None) or np.ones(self.categories), np.float64)
+        p = weights[weights > 0] / weights.sum()
+        return math.exp(-float((p * np.log(p)).sum()))
 
     # --- what is done with it -----------------------------------------------------------------------
 

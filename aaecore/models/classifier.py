@@ -42,6 +42,8 @@ class Classifier(ClassAndStyle, Labelled):
         Raises:
             ValueError, TypeError: bad data, a row without a label, or one that the model does not know.
         """
+        if not self.learns_labels:
+            raise ValueError("score: expected a model that learns labels; evaluation.majority_error is for clusters")
         rows = self.rows_of(x)
         wanted = self.as_probabilities(y, len(rows)).argmax(axis=1)
         return float(np.mean(super().predict(rows) == wanted))

@@ -57,6 +57,10 @@ class LabelInformedAAE(Labelled, AAE):
     streams: ClassVar[Mapping[str, Stream]] = {"": Stream(("x", LABEL))}
 
     def complete(self) -> None:
+        if self.prior is None and self.latent_dim != 2:
+            raise ValueError(
+                f"latent_dim: expected 2, as the ring has that is p(z) without prior=, got {self.latent_dim}"
+            )
         self.prior = GaussianMixture.ring(self.classes) if self.prior is None else self.prior
         super().complete()
         self.priors()["z"][0].check_classes(self.classes)

@@ -6,9 +6,10 @@ nearer than a threshold pay for it, in proportion.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -44,6 +45,11 @@ class Heads(Module):
 
     def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
         return {f"{prefix}table": self.table}
+
+    def copied(self) -> Self:
+        twin = copy.copy(self)
+        twin.table = Parameter(self.table.backend.clone(self.table.buffer))
+        return twin
 
     def __repr__(self) -> str:
         return f"Heads({self.table.shape[0]} in {self.table.shape[1]}-D)"
@@ -96,6 +102,8 @@ class ReductionAAE(Classifier):
         if self.fixed_heads and self.dim != self.classes:
             expected = f"as many features as classes, {self.classes}, for fixed_heads"
             raise ValueError(f"dim: expected {expected}, got {self.dim}")
+        if self.labels is not None and not self.labelled:
+            raise ValueError("labels: expected None beside labelled=False, whose clusters are no classes, got some")
         self.latent_dim = self.dim
         own: dict[str, Any] = {}
         if not self.labelled:
@@ -117,13 +125,14 @@ class ReductionAAE(Classifier):
             return self._initial.normal(0.0, 2 * self.head_distance or 1.0, shape)
 
         self.centres = Heads(self.backend, values, shape)
+        self.keep_averages("centres")
 
     @property
     def decoded_features(self) -> int:
         return self.dim
 
-    def joined(self, y: Tensor, z: Tensor) -> Tensor:
-        return add_heads(z, y, self.centres.table)
+    def joined(self, y: Tensor, z: Tensor, *, train: bool = False) -> Tensor:
+        return add_heads(z, y, (self.centres if train else self.final("centres")).table)
 
     def step(self, batch: Batch) -> Iterator[Losses]:
         yield from self.steps(batch)
@@ -138,7 +147,7 @@ class ReductionAAE(Classifier):
     @property
     def heads(self) -> np.ndarray:
         """(classes, dim) float32, a head for each class."""
-        return self.backend.to_host(self.centres.table.buffer).astype(np.float32, copy=False)
+        return self.backend.to_host(self.final("centres").table.buffer).astype(np.float32, copy=False)
 
     def encode(self, x: Any, *, sample: bool = False) -> Any:
         """The representations W_C y + z of rows x (N, input_dim): (N, dim) float32. They are no draws."""

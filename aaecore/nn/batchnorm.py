@@ -11,6 +11,7 @@ from ..functions import batch_norm, batch_norm_with
 from ..functions.tensor import Parameter, Tensor
 
 MOMENTUM = 0.1  # of the newest batch in the kept moments; PyTorch's default
+MOST = 16  # passes of a step whose moments are kept: outside of steps nobody keeps any
 
 
 class BatchNorm:
@@ -40,7 +41,8 @@ class BatchNorm:
         y, moments = batch_norm(x, self.gamma, self.shift, activation)
         if self._step != rng.restarts:  # what an unfinished step has left is none of this one's
             self._seen, self._step = [], rng.restarts
-        self._seen.append(moments)
+        if x.shape[0] > 1:  # of one row they say nothing
+            self._seen = [*self._seen[1 - MOST :], moments]
         return y
 
     def set_moments(self, rows: list[Tensor]) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
@@ -148,8 +148,7 @@ class MLP(Module):
         """What the last layer adds before its activation, (out,)."""
         return self.norms[-1].shift if len(self.norms) == len(self.layers) else self.layers[-1].bias
 
-    def copied(self) -> MLP:
-        """A network with memory of its own, and the same values for now."""
+    def copied(self) -> Self:
         twin = copy.copy(self)
         twin.layers, twin.norms = [copy.copy(layer) for layer in self.layers], [copy.copy(n) for n in self.norms]
         for part in (*twin.layers, *twin.norms):
@@ -160,11 +159,11 @@ class MLP(Module):
             norm.moments = norm.gamma.backend.clone(norm.moments)
         return twin
 
-    def follow(self, other: MLP, rate: Tensor) -> None:
-        """Moves every parameter towards that of an equal network: by rate (1,) times what lies between them."""
-        for own, p in zip(self.parameters, other.parameters, strict=True):
-            x, average = p.buffer.flat(), own.buffer.flat()
-            p.backend.launch("average", (x, rate.buffer, average), (x.size,))
+    def follow(self, other: Self, rate: Tensor) -> None:
+        """As of `Module`; what layers with batch norm keep is taken as it is."""
+        super().follow(other, rate)
+        for own, norm in zip(self.norms, other.norms, strict=True):
+            norm.gamma.backend.launch("copy", (norm.moments, own.moments), (own.moments.size, 0))
 
     def keep_moments(self) -> None:
         """Lets layers with batch norm keep what they saw in this step."""
@@ -174,9 +173,11 @@ class MLP(Module):
     def set_moments(self, inputs: list[Tensor]) -> list[Tensor]:
         """Sets the kept moments to those of given rows, layer by layer; gives what the network makes of the rows."""
         for i, layer in enumerate(self.layers):
+            made = [layer(x).detach() for x in inputs]
             if i < len(self.norms):
-                self.norms[i].set_moments([layer(x) for x in inputs])
-            inputs = [self.layer(i, x) for x in inputs]
+                self.norms[i].set_moments(made)
+                made = [self.norms[i](x, self.activations[i]).detach() for x in made]
+            inputs = made
         return inputs
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -30,6 +30,16 @@ class Module(ABC):
 
     def check(self, prefix: str, values: Mapping[str, np.ndarray]) -> None:  # noqa: B027 (a hook)
         """Raises ValueError for statistics, by names that begin with `prefix`, that it cannot have."""
+
+    def copied(self) -> Self:
+        """A network with memory of its own, and the same values for now."""
+        raise NotImplementedError(f"{type(self).__name__}.copied: a network whose weights can be averaged")
+
+    def follow(self, other: Self, rate: Tensor) -> None:
+        """Moves every parameter towards that of an equal network: by rate (1,) times what lies between them."""
+        for own, p in zip(self.parameters, other.parameters, strict=True):
+            x, average = p.buffer.flat(), own.buffer.flat()
+            p.backend.launch("average", (x, rate.buffer, average), (x.size,))
 
     @property
     def parameters(self) -> list[Parameter]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -313,21 +312,11 @@ class Hypersphere(Prior):
 
 @dataclass(frozen=True)
 class Categorical(Prior):
-    """One-hot codes. `weights` gives the probabilities of the classes up to a factor; None means equal ones.
-
-    `balanced` draws nothing: row r of every batch has class r modulo the number of classes, so all are equally
-    frequent in each batch, not only on average.
-    """
+    """One-hot codes. `weights` gives the probabilities of the classes up to a factor; None means equal ones."""
 
     weights: Sequence[float] | None = None
-    balanced: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.balanced, bool | np.bool_):
-            raise ValueError(f"balanced: expected True or False, got {shown(self.balanced)}")
-        if self.balanced and self.weights is not None:
-            raise ValueError(f"weights: expected None, equal ones, for balanced classes, got {shown(self.weights)}")
-        object.__setattr__(self, "balanced", bool(self.balanced))
         if self.weights is not None:
             object.__setattr__(self, "weights", _weights("weights", self.weights).tolist())
 
@@ -336,8 +325,6 @@ class Categorical(Prior):
         return None if self.weights is None else len(self.weights)
 
     def _bind(self, backend: Backend, latent_dim: int) -> Draw:
-        if self.balanced:
-            return partial(_in_turn, latent_dim)
         cumulative = backend.from_host(_cumulative(np.asarray(self.weights or np.ones(latent_dim))))
 
         def draw(generator: Generator, n: int) -> Buffer:
@@ -348,12 +335,6 @@ class Categorical(Prior):
             return out
 
         return draw
-
-
-def _in_turn(classes: int, generator: Generator, n: int) -> Buffer:
-    """One-hot rows (n, classes) of class 0, 1, ... again and again: a recorded step has them from its beginning."""
-    with generator.backend.unrecorded():
-        return generator.backend.from_host(np.arange(n)[:, None] % classes == np.arange(classes))
 
 
 BUILT_IN = (Normal, Uniform, GaussianMixture, SwissRoll, Hypersphere, Categorical)

@@ -99,6 +99,9 @@ class MissingPrior(Prior):
     def _part_of(self, z: np.ndarray, classes: int) -> np.ndarray:
         raise ValueError(self.reason())
 
+    def _walks(self, classes: int, n: int) -> np.ndarray:
+        raise ValueError(self.reason())
+
     def reason(self) -> str:
         """What to do, in the words of an error."""
         return f"prior: {arguments.shown(self.name)} was a callable, which a file cannot hold; pass it as prior="

@@ -171,6 +171,7 @@ class Maker:
             return False
         if self.stepper.last is None:
             return True
+        self._run.model.generator.restart()  # a step of its own, of which nothing is kept
         _, *losses = next(iter(self._run.model.step(self.stepper.last)))
         return all(math.isfinite(float(loss)) for loss in losses)
 

@@ -297,7 +297,7 @@ def test_options_that_do_not_go_together():
         (
             SemiSupervisedAAE,
             {**semi, "label_prior": priors.Categorical([1, 2])},
-            r"^prior: Categorical has dimension 2",
+            r"^label_prior: expected 3 weights",
         ),
         (SemiSupervisedAAE, {**semi, "consistency": "translation"}, r"^image_shape: expected height and width"),
         (

@@ -223,32 +223,3 @@ def test_a_prior_without_parts_is_refused_when_a_step_asks():
         trainer.fit(rows()[:8], 1, y=np.zeros(8, int), progress=False)
     with pytest.raises(ValueError, match=r"^draw: expected like=None for 'z' of a model whose data have no labels"):
         priors.Draws(get_backend("cpu"), {"z": (MIXTURE, 2)}, None).like("z")
-
-
-# --- one-hot codes in turn --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_balanced_classes_come_in_turn(device):
-    """They cost no launch, and whoever writes to a sample changes no other one."""
-    backend, prior = backend_of(device), priors.Categorical(balanced=True)
-    draw, generator, out = prior.bind(backend, 3), Generator(backend, 0), []
-    plan = backend.capture(lambda: out.append(draw(generator, 7)))
-    assert not plan.calls
-    plan.replay()
-    out.append(draw(generator, 7))
-    backend.launch("fill", (out[1],), (21,), (5.0,))
-    expected = one_hot(np.arange(7) % 3, 3)
-    assert np.array_equal(backend.to_host(out[0]), expected)
-    assert np.array_equal(backend.to_host(draw(generator, 7)), expected)
-
-
-def test_balanced_is_kept_and_old_files_have_none():
-    made = priors.Categorical(balanced=True)
-    assert priors.from_config(made.config()) == made
-    assert priors.from_config({"type": "Categorical", "weights": None}) == priors.Categorical()
-    assert np.array_equal(made.sample(4, 2), one_hot([0, 1, 0, 1], 2))
-    with pytest.raises(ValueError, match=r"^weights: expected None, equal ones, for balanced classes, got \[1, 2\]"):
-        priors.Categorical([1, 2], balanced=True)
-    with pytest.raises(ValueError, match=r"^balanced: expected True or False, got 'yes'"):
-        priors.Categorical(balanced="yes")
