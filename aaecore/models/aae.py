@@ -42,12 +42,20 @@ class AAE(Autoencoder):
             training begins with, and of the prior. So a wide prior trains as a narrow one does.
         standardise_each: each feature of the data has a unit of its own, and the loss is in these units, as in the
             paper for faces and house numbers. For a linear output; what goes in and comes out is as the data are.
+        input_noise, input_dropout: of what the encoder takes while training: the standard deviation of noise that is
+            added, and the share of numbers that are 0.
+        batch_norm: "none"; of the encoder in hidden layers ("encoder") or all ("codes"), of the decoder too in hidden
+            layers ("hidden") or "all".
+        batch_statistics: what it has for evaluation: "running" averages of batches, or those of rows as they are,
+            "recomputed" after every epoch.
+        average: decay of a moving average of the weights, which all but training uses; 0 for none.
         generator_weight: > 0 minimises reconstruction + weight * left * generator in one update, where `left` is what
             the batch leaves to reconstruct, a number; the generator's rate beside the reconstruction's scales it. 0
             gives the generator a phase of its own after the discriminator's, as in the paper.
         gradient_penalty: of the discriminator, see `functions.difference_penalty`; 0 for none.
         noise_dim: features of the noise of the universal posterior; latent_dim by default.
         activation: of the hidden layers: relu, leaky_relu, sigmoid or tanh.
+        init: "uniform" weights as in PyTorch, "normal" ones of a standard deviation of 0.01 as in the paper, or "he".
         precision: "fp32", or "bf16" for matrix products of bfloat16 factors with float32 sums; weights, their updates
             and all the rest are float32 either way. Fast on a GPU and where the CPU has AVX512_BF16, slow elsewhere.
             "tf32", on a GPU only, rounds the factors to 11 significant bits.

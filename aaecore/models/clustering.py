@@ -32,7 +32,7 @@ class ClusteringAAE(ClassAndStyle):
         clusters: how many there are at most.
         label_prior: p(y), a `priors.Categorical`; equal probabilities by default.
         joint, generator_weight, warm_up, critic_hidden, critic_noise, label_smoothing: as of `SemiSupervisedAAE`.
-        standardise, input_noise, input_dropout, batch_norm, batch_statistics, average: as of `AAE`.
+        standardise, standardise_each, input_noise, input_dropout, batch_norm, batch_statistics, average: as of `AAE`.
         output, activation, precision, init, device, seed: as of `AAE`.
 
     Raises:

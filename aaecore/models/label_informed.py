@@ -58,9 +58,7 @@ class LabelInformedAAE(Labelled, AAE):
 
     def complete(self) -> None:
         if self.prior is None and self.latent_dim != 2:
-            raise ValueError(
-                f"latent_dim: expected 2, as the ring has that is p(z) without prior=, got {self.latent_dim}"
-            )
+            raise ValueError(f"latent_dim: expected 2, that of a ring, or another prior=, got {self.latent_dim}")
         self.prior = GaussianMixture.ring(self.classes) if self.prior is None else self.prior
         super().complete()
         self.priors()["z"][0].check_classes(self.classes)

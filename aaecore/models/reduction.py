@@ -73,7 +73,7 @@ class ReductionAAE(Classifier):
         classification_weight: as of `SemiSupervisedAAE`.
         labels, label_prior, joint, generator_weight, warm_up, critic_hidden, critic_noise, label_smoothing: as of
             `SemiSupervisedAAE`.
-        standardise, input_noise, input_dropout, batch_norm, batch_statistics, average: as of `AAE`.
+        standardise, standardise_each, input_noise, input_dropout, batch_norm, batch_statistics, average: as of `AAE`.
         output, activation, precision, init, device, seed: as of `AAE`.
 
     Raises:

@@ -50,7 +50,7 @@ class SemiSupervisedAAE(Classifier):
         image_shape: height and width of rows that are images, for "translation".
         most_shift: pixels that an image moves at most in each direction, for "translation".
         radius: of "adversarial" steps, in units of what the encoder takes.
-        standardise, input_noise, input_dropout, batch_norm, batch_statistics, average: as of `AAE`.
+        standardise, standardise_each, input_noise, input_dropout, batch_norm, batch_statistics, average: as of `AAE`.
         output, activation, precision, init, device, seed: as of `AAE`.
 
     Labelled rows come as `fit(x, epochs, y=labels)`, where -1 is no label.

@@ -35,7 +35,8 @@ class VAE(Autoencoder):
         kl_weight: of the divergence beside the reconstruction, >= 0; 1 is the evidence lower bound.
         warm_up: steps over which that weight grows from 0 in a straight line; 0 begins with all of it.
         standardise: the encoder takes x without its mean, in a common unit, and a linear output is in that unit.
-        output, activation, precision, device, seed: as of `AAE`.
+        standardise_each, input_noise, input_dropout, batch_norm, batch_statistics, average: as of `AAE`.
+        output, activation, precision, init, device, seed: as of `AAE`.
 
     Raises:
         ValueError, TypeError: a bad argument, or a prior without a density. DeviceError: as of `AAE`.

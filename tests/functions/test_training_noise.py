@@ -86,6 +86,7 @@ def test_what_does_not_fit_is_one_error(backend, rng):
         r"^std: expected a number >= 0, got -1": lambda: F.noisy(x, generator, -1.0),
         r"^rate: expected a number >= 0 and < 1, got 1": lambda: F.dropout(x, generator, 1.0),
         r"^shape: expected height and width that divide the features": lambda: F.translate(x, generator, (4, 4), 1),
+        r"^shape: expected height and width": lambda: F.translate(x, generator, (2, 3, 1), 1),
         r"^most: expected an integer >= 0, got -1": lambda: F.translate(x, generator, (2, 3), -1),
         r"^direction: expected the shape of x \(4, 6\)": lambda: F.towards(x, backend.zeros((4, 5)), 1.0),
     }

@@ -63,6 +63,8 @@ def test_phases_have_the_gradients_of_what_they_minimise(kind):
     model = make(kind)
     model.begin(np.random.default_rng(3).random((50, D)), model.networks)
     dials = dict.fromkeys([*model.dials(), *model.ratios()], 0.7)
+    if isinstance(model, ReductionAAE) and not model.fixed_heads:  # so near that they pay
+        model.backend.upload(model.centres.table.buffer, 0.2 * model.centres.table.numpy())
 
     def losses():
         return yielded(model, np.random.default_rng(4), dials)
@@ -279,8 +281,36 @@ def test_history_says_how_classes_are_used(x, y):
     assert labelled.history["error"][-1] == pytest.approx(error)
     early, late = {"step": 10, "classes_used": 1.0}, {"step": 10**6, "classes_used": 1.0}
     model = make("clustering", "cpu")
-    assert "y uses 1.0 of 3 classes" in model.advice(late)
+    assert "y uses 1.0 classes, by its entropy, where its prior has 3.0; try" in model.advice(late)
     assert model.advice(early) == ""
+    assert make("clustering", "cpu", label_prior=priors.Categorical([98, 1, 1])).advice(late) == ""
+
+
+@pytest.mark.parametrize("statistics", ["running", "recomputed"])
+def test_an_average_has_the_moments_of_batch_norm_and_heads_of_its_own(statistics, x, y):
+    """Running ones are those of the batches; recomputed ones those that its own weights make of the rows."""
+    model = fit(make("reduction", "cpu", average=0.9, batch_norm="all", batch_statistics=statistics), x, y, 4).model
+    kept, followed = (model.backend.to_host(net.norms[0].moments) for net in (model.trunk_average, model.trunk))
+    if statistics == "running":
+        assert np.array_equal(kept, followed)
+    else:
+        raw = model.trunk_average.layers[0](model.seen(Tensor(model.backend.from_host(x)))).numpy().astype(np.float64)
+        np.testing.assert_allclose(kept, [raw.mean(axis=0), raw.var(axis=0)], rtol=1e-4, atol=1e-5)
+    assert not np.array_equal(model.heads, model.centres.table.numpy())
+    assert np.array_equal(model.heads, model.centres_average.table.numpy())
+    codes = model.predict_proba(x) @ model.heads
+    styles = model.encode(x) - codes
+    np.testing.assert_allclose(model.decode(styles, model.predict_proba(x)), model.reconstruct(x), atol=1e-4)
+
+
+def test_looks_at_the_weights_leave_no_moments_behind(x, y):
+    trainer = fit(make("settings", "cpu"), x, y)
+    before = trainer.model.state_dict()
+    for _ in range(50):
+        trainer._maker.check()
+    assert len(trainer.model.trunk.norms[0]._seen) <= 1
+    trainer.fit(x, 3, y=y, progress=False)
+    assert any(not np.array_equal(v, before[k]) for k, v in trainer.model.state_dict().items())
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -309,6 +339,8 @@ def test_options_that_do_not_go_together():
         (ClusteringAAE, {"clusters": 1}, r"^clusters: expected an integer >= 2, got 1"),
         (ReductionAAE, {**reduction, "fixed_heads": True}, r"^dim: expected as many features as classes, 3"),
         (ReductionAAE, {**reduction, "latent_dim": 3}, r"^latent_dim: expected dim, 2, or None, got 3"),
+        (ReductionAAE, {**reduction, "labelled": False, "labels": "abc"}, r"^labels: expected different"),
+        (ReductionAAE, {**reduction, "labelled": False, "labels": ["a", "b", "c"]}, r"^labels: expected None beside"),
     ):
         with pytest.raises(ValueError, match=message):
             cls(D, hidden=(5,), **options)
@@ -335,6 +367,7 @@ def test_data_and_labels_that_do_not_fit(x, y):
         (lambda: model.decode(np.zeros((2, 2))), r"^y: expected \(2,\) labels, or \(2, 3\) numbers, got None"),
         (lambda: model.decode(np.zeros((2, 2)), np.zeros((3, 3))), r"^y: expected shape \(2, 3\), got \(3, 3\)"),
         (lambda: model.score(x, y), r"^y: expected a label for every row"),
+        (lambda: make("reduction, no labels", "cpu").score(x, y), r"^score: expected a model that learns labels"),
         (
             lambda: make("reduction", "cpu").projected(np.zeros((2, 3))),
             r"^projected: expected a model with fixed_heads",

@@ -123,7 +123,7 @@ def test_walks_stay_in_the_part_of_their_class(prior):
         ({"prior": priors.Normal()}, "prior: expected one with a part for each of 3 classes .* got Normal.*none"),
         ({"prior": priors.GaussianMixture.ring(2)}, "prior: expected one with a part for each of 3 classes .* got"),
         ({"prior": lambda n, rng: rng.random((n, 2))}, "prior: expected one with a part for each of 3 classes .* got"),
-        ({"latent_dim": 3}, "prior: GaussianMixture has dimension 2, but latent_dim is 3"),
+        ({"latent_dim": 3}, "latent_dim: expected 2, that of a ring, or another prior=, got 3"),
     ],
 )
 def test_priors_without_parts(options, message):

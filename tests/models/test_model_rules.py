@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from dataclasses import KW_ONLY
 from pathlib import Path
@@ -18,6 +19,8 @@ from aaecore import Trainer, priors
 from aaecore.app import cli, config
 from aaecore.functions import half_squared_error
 from aaecore.models import COUNT, PRIOR, Column, Model, Phase, Stream, model, option
+from aaecore.models.model import MODELS
+from aaecore.options import declared
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -266,3 +269,13 @@ def test_an_option_that_train_has_itself(forgotten):
         with pytest.raises(ValueError, match=f"^Taken.{name}: expected another name"):
             config.of(model(taken))
         registry_module().MODELS.pop("Taken")
+
+
+@pytest.mark.parametrize("name", [n for n, cls in MODELS.items() if cls.__module__.startswith("aaecore.")])
+def test_every_option_is_explained(name):
+    """In the docstring of the class, or in that of the one which it says to be like."""
+    text = MODELS[name].__doc__
+    if "all others: as of `AAE`" in text:
+        text += MODELS["AAE"].__doc__
+    for key in declared(MODELS[name]):
+        assert re.search(rf"\b{key}\b", text), f"{name}.{key}"

@@ -78,6 +78,14 @@ def test_what_an_unfinished_step_saw_is_not_kept(backend, rng):
     np.testing.assert_allclose(kept[0], 0.1 * net.layers[0](x).numpy().mean(axis=0))
 
 
+def test_a_row_alone_has_no_moments_to_keep(backend, rng):
+    net, generator = MLP(backend, (I, O), rng=rng, batch_norm="all"), Generator(backend, 1)
+    generator.restart()
+    net(tensor(backend, rng.random((1, I))), rng=generator)
+    net.keep_moments()
+    assert np.array_equal(backend.to_host(net.norms[0].moments), np.repeat([[0.0], [1.0]], O, axis=1))
+
+
 def test_a_network_is_noisy_only_while_it_trains(backend, rng):
     net, generator = MLP(backend, (I, O), rng=rng, noise=0.5, dropout=0.25), Generator(backend, 1)
     x = tensor(backend, rng.random((B, I)))
