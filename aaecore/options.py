@@ -74,8 +74,9 @@ LABELS = Kind("a list of different integers or strings", arguments.labels, "A,B"
 
 
 def option(
-    kind: Kind, help: str, *, default: Any = MISSING, run: Any = MISSING, old: Any = MISSING, of_data: bool = False
-) -> Any:
+    kind: Kind, help: str, *, default: Any = MISSING, run: Any = MISSING, old: Any = MISSING, of_data: bool = False,
+    told: bool = False,
+) -> Any:  # fmt: skip
     """A field of a dataclass.
 
     Args:
@@ -85,8 +86,16 @@ def option(
         run: what the command line begins with, where that is not the default.
         old: what it was in files from before it was there, where that is not the default.
         of_data: whether the data tell it, so that neither files nor flags have it.
+        told: whether the data may tell it where neither file nor flag says it.
     """
-    metadata = {"kind": kind, "help": help, "run": default if run is MISSING else run, "of_data": of_data, "old": old}
+    metadata = {
+        "kind": kind,
+        "help": help,
+        "run": default if run is MISSING else run,
+        "of_data": of_data,
+        "old": old,
+        "told": told,
+    }
     if default is MISSING:
         return field(metadata=metadata)
     return field(default=default, metadata=metadata)

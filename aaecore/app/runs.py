@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -54,7 +55,11 @@ def parts(options: RunConfig, source: Source) -> list[Part]:
     """The models of a run: the one it is about and, of autoencoders of images, one with a code that can be drawn."""
     found = [Part(CHECKPOINT, options.epochs, {})]
     has_codes = issubclass(options.trains, Autoencoder)
-    if has_codes and options.two_dimensional and source.image_shape and options.of_model()["latent_dim"] != 2:
+    if not (has_codes and options.two_dimensional and source.image_shape):
+        return found
+    if options.of_model()["latent_dim"] is None:
+        raise ValueError(f"--two-dimensional: expected a model of --latent-dim, got {options.trains.__name__}")
+    if options.of_model()["latent_dim"] != 2:
         own = {"latent_dim": 2, "prior": options.two_dimensional_prior}
         found.append(Part(CHECKPOINT_2D, options.two_dimensional_epochs, own, "two_dimensional_prior"))
     return found
@@ -92,6 +97,9 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
             made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
         if key.metadata["of_data"]:
             made[name] = source.tells(name)
+        elif key.metadata["told"] and made[name] is None:
+            with suppress(ValueError):  # these data do not
+                made[name] = source.tells(name)
     return options.trains(**made)
 
 

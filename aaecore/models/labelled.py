@@ -58,7 +58,8 @@ class Labelled(Model, _Declared):
         """
         own = names.as_own(y, name)
         labels = self._labels_for(own, name, first)
-        return own if labels is None or labels == tuple(range(self.classes)) else names.to_classes(own, labels, name)
+        as_they_are = labels is None or (own.dtype.kind == "i" and labels == tuple(range(self.classes)))
+        return own if as_they_are else names.to_classes(own, cast(names.Labels, labels), name)
 
     def own_labels(self, classes: np.ndarray) -> np.ndarray:
         """The labels of classes as users have them, int64 or strings, of their shape.
@@ -71,6 +72,9 @@ class Labelled(Model, _Declared):
         """Rows and their labels, checked as in training."""
         who = type(self).__name__
         return as_table(self.backend, self.columns(), x, y, who=who, as_classes=self.as_classes)
+
+    def forget_labels(self) -> None:
+        vars(self)["labels"] = None
 
     def keep_labels(self, y: Any, *, first: bool) -> None:
         if self.labels is None:

@@ -151,6 +151,9 @@ class Model(ABC):
         """The classes that a user's labels stand for, to be checked; see `labelled.Labelled`."""
         return y
 
+    def forget_labels(self) -> None:  # noqa: B027 (a hook)
+        """Calls the classes as nobody has yet: the fit that named them failed."""
+
     def keep_labels(self, y: Any, *, first: bool) -> None:  # noqa: B027 (a hook)
         """Calls the classes as in `y`, checked labels that it learns from; in a `first` look there may be new ones."""
 

@@ -61,11 +61,11 @@ class ReductionAAE(Classifier):
 
     Args:
         input_dim: features of x.
-        dim: features of the representation W_C y + z; `latent_dim` is another name of it.
+        dim: features of the representation W_C y + z, 2 unless it is said; `latent_dim` is another name of it.
         hidden: features of the hidden layers of the encoder; the decoder has them in reverse order.
         prior: p(z) of the style, N(0, I) by default; narrow beside the distance of heads.
         reconstruction: "bce" or "mse", as of `AAE`.
-        classes: how many heads there are: classes of the labels, or without labels clusters.
+        classes: how many heads there are: classes of the labels, or without labels clusters; 10 unless it is said.
         labelled: whether it learns from labels; without, classes are found.
         fixed_heads: heads are 10 times the unit vectors, which takes as many features as classes; else learned.
         head_distance: below which two heads that are learned pay, in proportion to what is missing.
@@ -85,8 +85,8 @@ class ReductionAAE(Classifier):
     prior: Prior | HostSampler | None = option(PRIOR, "p(z) of the style", default=None, run="normal:1")
     reconstruction: str = option(one_of("bce", "mse"), "bce (data in [0, 1]) or mse", default="bce")
     _: KW_ONLY
-    classes: int = option(integer(2), "heads: classes of the labels, or clusters", default=10)
-    dim: int = option(COUNT, "features of the representation", default=2)
+    classes: int = option(integer(2), "heads: classes of the labels, or clusters", default=None, told=True)
+    dim: int = option(COUNT, "features of the representation; 2 unless it is said", default=None)
     labelled: bool = option(SWITCH, "learn from labels too", default=True)
     fixed_heads: bool = option(SWITCH, "heads are 10 times the unit vectors, not learned", default=False)
     head_distance: float = option(number(0.0), "below which two learned heads pay for it", default=6.0)
@@ -97,8 +97,11 @@ class ReductionAAE(Classifier):
     )  # fmt: skip
 
     def complete(self) -> None:
-        if self.latent_dim not in (None, self.dim):
+        self.classes = 10 if self.classes is None else self.classes
+        given = {n for n in (self.dim, self.latent_dim) if n is not None} or {2}
+        if len(given) > 1:
             raise ValueError(f"latent_dim: expected dim, {self.dim}, or None, got {self.latent_dim}")
+        self.dim = given.pop()
         if self.fixed_heads and self.dim != self.classes:
             expected = f"as many features as classes, {self.classes}, for fixed_heads"
             raise ValueError(f"dim: expected {expected}, got {self.dim}")

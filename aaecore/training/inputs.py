@@ -30,6 +30,17 @@ class Inputs:
 
     # --- an epoch ---------------------------------------------------------------------------------
 
+    def of_fit(self, x: Any, y: Any, validation: Any) -> tuple[Table, Table | None]:
+        """What `to_train` and `to_validate` give; where the second fails, labels that the first one named are gone."""
+        named = getattr(self._model, "labels", None) is not None
+        table = self.to_train(x, y)
+        try:
+            return table, self.to_validate(validation)
+        except (TypeError, ValueError):
+            if not named:
+                self._model.forget_labels()
+            raise
+
     def to_train(self, x: Any, y: Any) -> Table:
         """The table to train on."""
         table = self.table(x, y, whole=True, first=True)

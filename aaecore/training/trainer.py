@@ -171,7 +171,7 @@ class Trainer(Run):
         try:
             self.model.owner.enter(use)
             self._maker.recover()
-            table, held_out = self._inputs.to_train(x, y), self._inputs.to_validate(validation)
+            table, held_out = self._inputs.of_fit(x, y, validation)
             total = self._total(epochs, more_epochs)
             if self.position and len(table) != self.rows:
                 expected = f"the {self.rows} rows that the unfinished epoch began with"

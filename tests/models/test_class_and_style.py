@@ -235,6 +235,33 @@ def test_labels_are_the_users_own(x, y):
     assert by_name.sample(2, y=["bee", "cat"]).shape == (2, D)
 
 
+def test_a_reduction_has_one_size_under_two_names():
+    for options in ({"dim": 3}, {"latent_dim": 3}, {"dim": 3, "latent_dim": 3}):
+        model = ReductionAAE(D, hidden=(5,), **options)
+        assert (model.dim, model.latent_dim, model.classes, model.heads.shape) == (3, 3, 10, (10, 3))
+
+
+def test_labels_of_a_fit_that_failed_are_not_kept(x, y):
+    """A misspelt one is not known ever after; those of an earlier fit stay."""
+    model = make("semi-supervised", "cpu")
+    names, wrong = (np.array([*three, ""])[y] for three in (("ant", "bee", "cat"), ("ant", "bee", "kat")))
+    trainer = Trainer(model, 32)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^validation\[1\]: expected labels among \['ant', 'bee', 'kat'\]"):
+            trainer.fit(x, 1, y=wrong, validation=(x, names), progress=False)
+        assert model.labels is None
+    trainer.fit(x, 1, y=names, validation=(x, names), progress=False)
+    with pytest.raises(ValueError, match="expected labels among"):
+        trainer.fit(x, 2, y=names, validation=(x, wrong), progress=False)
+    assert model.labels == ("ant", "bee", "cat")
+
+
+def test_names_are_no_labels_of_a_model_of_numbers(x, y):
+    model = fit(make("semi-supervised", "cpu"), x, y).model
+    with pytest.raises(ValueError, match=r"^y: expected labels among \[0, 1, 2\]"):
+        model.decode(np.zeros((2, 2)), ["ant", "bee"])
+
+
 def test_heads_of_clusters_and_of_reductions(x, y):
     clusters = fit(make("clustering", "cpu"), x, y).model
     assert clusters.cluster_heads().shape == (C, D)
@@ -338,7 +365,7 @@ def test_options_that_do_not_go_together():
         (SemiSupervisedAAE, {**semi, "average": 1.0}, r"^average: expected a number"),
         (ClusteringAAE, {"clusters": 1}, r"^clusters: expected an integer >= 2, got 1"),
         (ReductionAAE, {**reduction, "fixed_heads": True}, r"^dim: expected as many features as classes, 3"),
-        (ReductionAAE, {**reduction, "latent_dim": 3}, r"^latent_dim: expected dim, 2, or None, got 3"),
+        (ReductionAAE, {**reduction, "dim": 2, "latent_dim": 3}, r"^latent_dim: expected dim, 2, or None, got 3"),
         (ReductionAAE, {**reduction, "labelled": False, "labels": "abc"}, r"^labels: expected different"),
         (ReductionAAE, {**reduction, "labelled": False, "labels": ["a", "b", "c"]}, r"^labels: expected None beside"),
     ):
