@@ -88,14 +88,8 @@ def option(
         of_data: whether the data tell it, so that neither files nor flags have it.
         told: whether the data may tell it where neither file nor flag says it.
     """
-    metadata = {
-        "kind": kind,
-        "help": help,
-        "run": default if run is MISSING else run,
-        "of_data": of_data,
-        "old": old,
-        "told": told,
-    }
+    begin = default if run is MISSING else run
+    metadata = {"kind": kind, "help": help, "run": begin, "old": old, "of_data": of_data, "told": told}
     if default is MISSING:
         return field(metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -161,7 +161,7 @@ def test_a_model_that_learns_from_labels_needs_some(files, capsys):
     [
         ("SemiSupervisedAAE", ["--labelled-rows", "12"], ("cat", "ox", "äpfel")),
         ("SemiSupervisedAAE", ["--no-joint", "--optimizer", "sgd", "--lr", "1e-3"], ("cat", "ox", "äpfel")),
-        ("ReductionAAE", ["--classes", "3"], ("cat", "ox", "äpfel")),
+        ("ReductionAAE", ["--latent-dim", "3"], ("cat", "ox", "äpfel")),
         ("ReductionAAE", ["--no-labelled", "--classes", "2"], None),
     ],
 )
@@ -171,6 +171,7 @@ def test_models_of_the_package_take_them(files, name, options, labels):
     assert cli.run([*run, *unit, *options]) == 0
     model = Trainer.resume("run/checkpoint.h5").model
     assert model.labels == labels
+    assert model.categories == (3 if labels else 2)
     expected = {*WORDS.tolist()} - {""} if labels else {0, 1}
     assert set(model.predict(X).tolist()) <= expected
     assert cli.run(["resume", "run", "--epochs", "3"]) == 0
