@@ -57,7 +57,7 @@ class ClassAndStyle(Autoencoder):
     generator_weight: float = option(
         number(0.0), "of the generator's losses beside the reconstruction, in a joint update", default=0.1
     )
-    warm_up: int = option(integer(0), "steps over which the part of y in that weight grows from 0", default=1000)
+    warm_up: int = option(integer(0), "steps over which the part of y in that weight grows from 0", default=3000)
     critic_hidden: Sequence[int] | None = option(
         COUNTS, "features of the discriminators' hidden layers; hidden by default", default=None
     )
