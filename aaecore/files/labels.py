@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from .csv import load_csv, load_labelled_csv
+from .csv import load_csv_labels, load_labelled_csv
 from .hdf5 import load_hdf5
 from .idx import read_idx
 from .npy import load_npy
@@ -33,10 +33,9 @@ def load_alone(path: str) -> np.ndarray:
         DataError: it cannot be read.
     """
     file = path.lower()
-    return _plain(
-        path, load_csv(path) if file.endswith(_CSV) else load_npy(path, texts=True) if file.endswith(".npy")
-        else read_idx(path),
-    )  # fmt: skip
+    if file.endswith(_CSV):
+        return load_csv_labels(path)
+    return _plain(path, load_npy(path, texts=True) if file.endswith(".npy") else read_idx(path))
 
 
 def load_with_labels(path: str, dataset: str, labels: str) -> tuple[np.ndarray, np.ndarray]:

@@ -40,10 +40,11 @@ def files(tmp_path, monkeypatch):
     write_csv(tmp_path / "words.csv", *columns[:2], WORDS, *columns[2:], head="a,b, kind ,c,d,e")
     write_csv(tmp_path / "numbers.csv", *columns, [n if n >= 0 else "" for n in NUMBERS], head="a,b,c,d,e,kind")
     write_csv(tmp_path / "alone.csv", NUMBERS, head="kind")
+    write_csv(tmp_path / "words_alone.csv", [word or '""' for word in WORDS], head="kind")
     return {
         "words": [
             ("x.npy", "words.npy"), ("x.npy", "bytes.npy"), ("both.h5", "about/words"), ("words.csv", "kind"),
-            ("both.h5", "words.npy"),
+            ("both.h5", "words.npy"), ("x.npy", "words_alone.csv"),
         ],
         "numbers": [
             ("x.npy", "numbers.npy"), ("both.h5", "numbers"), ("numbers.csv", "kind"), ("x.npy", "alone.csv"),
