@@ -77,8 +77,8 @@ def load_csv_without(path: str | os.PathLike[str], column: str) -> np.ndarray:
 def load_csv_labels(path: str | os.PathLike[str]) -> np.ndarray:
     """Read labels alone, the one column of a file: (rows,) int64 or strings, as of a column of `load_labelled_csv`.
 
-    The first line is the name of the column, unless it is a number or no label. A line without any text is skipped;
-    no label is written as "" there.
+    The first line is the name of the column, unless it is a number or no label. Empty lines are skipped: "" and NA are
+    no label.
 
     Raises:
         DataError: the file is missing or empty, has more columns, or labels are numbers but not whole ones in int64.
