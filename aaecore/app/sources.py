@@ -17,7 +17,7 @@ from . import toml
 from .config import RunConfig, is_hdf5, is_npz
 from .images import check_image_shape, is_image
 
-HOW = "give --labels for those of a file"
+HOW = "give --labels for those of a file, or an array y in a .npz"
 # What the labels of named sets stand for, where that is not the numbers themselves.
 CLASS_NAMES = {
     "fashion-mnist": (
@@ -52,7 +52,7 @@ class Source(NamedTuple):
             return None
         if option == "classes" and self.labels:
             return len(self.labels)
-        came = "rows without labels" if self.train_labels is None else "rows and labels"
+        came = "rows and labels" if self.labels else f"rows without labels; {HOW}"
         raise ValueError(f"data: expected data that tell {option}, got {came}")
 
     @property
