@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..data.labels import is_labelled
 from ..data.table import LABEL, as_table
 from ..errors import CheckpointError
-from ..files import atomic, checkpoint
+from ..files import atomic, checkpoint, labels
 from ..models.autoencoder import Autoencoder
 from ..models.model import Model
 from ..options import declared
@@ -23,7 +23,7 @@ from ..priors import PRIOR
 from ..training import recipe
 from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer
-from . import config, spelling
+from . import config, spelling, toml
 from .config import RunConfig
 from .sources import HOW, Source
 
@@ -190,6 +190,13 @@ def folder_of(path: str) -> str:
 def checkpoint_of(path: str) -> str:
     """The checkpoint that a folder or a checkpoint stands for."""
     return os.path.join(path, CHECKPOINT) if os.path.isdir(path) else path
+
+
+def label_column(path: str) -> str | None:
+    """The column of a table that had the labels of the run that a folder or a checkpoint stands for, if one had."""
+    config = os.path.join(path if os.path.isdir(path) else os.path.dirname(path), CONFIG)
+    named = toml.read(config).get("labels") if os.path.exists(config) else None
+    return named if isinstance(named, str) and not labels.is_alone(named) else None
 
 
 def read_config(folder: str) -> RunConfig:

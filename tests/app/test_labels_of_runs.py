@@ -11,6 +11,7 @@ from small_runs import fails, table
 from aaecore.app import cli, config, sources
 from aaecore.datasets import load
 from aaecore.errors import DataError
+from aaecore.files.labels import load_alone
 from aaecore.training.trainer import Trainer
 
 for package in ("click", "rich", "matplotlib"):
@@ -210,3 +211,30 @@ def test_labels_are_predicted(files, capsys):
         capsys, ["predict", "plain", "x.npy", "z.csv"], "plain: expected a model that predicts labels, got one of AAE"
     )
     assert not os.path.exists("z.csv")
+
+
+def test_a_run_reads_its_own_data_again(files, capsys):
+    """Predicted labels and codes of the rows of a table with labels, and of an archive; what is predicted is read."""
+    run = ["train", "--model", "SemiSupervisedAAE", "--no-plots", "--hidden", "8", "--epochs", "1"]
+    assert cli.run([*run, "--data", "words.csv", "--labels", "kind", "--folder", "table"]) == 0
+    model = Trainer.resume("table/checkpoint.h5").model
+    for place in ("table", "table/checkpoint.h5"):
+        assert cli.run(["predict", place, "words.csv", "y.csv"]) == 0
+        assert load_alone("y.csv").tolist() == model.predict(X).tolist()
+        assert cli.run(["encode", place, "words.csv", "z.npy"]) == 0
+        assert np.array_equal(np.load("z.npy"), model.encode(X))
+    assert cli.run([*run, "--data", "x.npy", "--labels", "y.csv", "--folder", "again"]) == 0
+    np.savetxt("bare.csv", X, delimiter=",")
+    for place in ("table", "again"):
+        assert cli.run(["encode", place, "bare.csv", "z.npy"]) == 0
+    capsys.readouterr()
+    fails(capsys, ["encode", "again", "words.csv", "z.npy"], "column 3 ( kind ): expected a number, got ")
+
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8)
+    np.savez("images.npz", x_train=pixels[:40], y_train=WORDS[:40], x_test=pixels[40:], y_test=WORDS[40:])
+    assert cli.run([*run, "--data", "images.npz", "--folder", "images"]) == 0
+    model = Trainer.resume("images/checkpoint.h5").model
+    assert cli.run(["predict", "images", "images.npz", "y.npy"]) == 0
+    assert cli.run(["encode", "images", "images.npz", "z.npy"]) == 0
+    assert np.load("y.npy").tolist() == model.predict(pixels.reshape(60, 20)).tolist()
+    assert np.array_equal(np.load("z.npy"), model.encode(pixels.reshape(60, 20)))
