@@ -247,20 +247,23 @@ def resume(model: str, epochs: int | None, patience: int | None, device: str | N
 
 
 def encode(model: str, input: str, out: str, dataset: str | None, device: str | None, own: str | None) -> None:
-    """Write the codes of INPUT (.npy, .h5, .csv or IDX) to OUT (.npy, or .h5 with the dataset "z")."""
+    """Write the codes of INPUT (.npy, .npz, .h5, .csv or IDX) to OUT (.npy, or .h5 with the dataset "z").
+
+    The column of a .csv that had the labels of the run is left out. Of a .npz x_test comes after x_train.
+    """
     outputs.suffix(out, ".npy", ".h5")
     outputs.spare(out, input, runs.checkpoint_of(model))
-    rows = sources.rows(input, dataset)
+    rows = sources.rows(input, dataset, runs.label_column(model))
     codes = _autoencoder(model, device, own).encode(rows)
     save_array(out, codes, "z")
     print(f"{out}: codes of shape {codes.shape}")
 
 
 def predict(model: str, input: str, out: str, dataset: str | None, device: str | None, own: str | None) -> None:
-    """Write the labels, or clusters, of the rows of INPUT (.npy, .h5, .csv or IDX) to OUT (.csv or .npy)."""
+    """Write the labels, or clusters, of the rows of INPUT, as encode takes it, to OUT (.csv or .npy)."""
     kind = outputs.suffix(out, ".csv", ".npy")
     outputs.spare(out, input, runs.checkpoint_of(model))
-    rows = sources.rows(input, dataset)
+    rows = sources.rows(input, dataset, runs.label_column(model))
     network = _load(model, device, own)
     if not callable(getattr(network, "predict", None)):
         raise ValueError(f"{model}: expected a model that predicts labels, got one of {type(network).__name__}")

@@ -13,9 +13,10 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
-from ..data.table import LABEL
+from ..data.labels import is_labelled
+from ..data.table import LABEL, as_table
 from ..errors import CheckpointError
-from ..files import atomic, checkpoint
+from ..files import atomic, checkpoint, labels
 from ..models.autoencoder import Autoencoder
 from ..models.model import Model
 from ..options import declared
@@ -23,7 +24,7 @@ from ..priors import PRIOR
 from ..training import recipe
 from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer
-from . import config, spelling
+from . import config, spelling, toml
 from .config import RunConfig
 from .sources import HOW, Source
 
@@ -68,12 +69,7 @@ def parts(options: RunConfig, source: Source) -> list[Part]:
 def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
     """A trainer at the beginning, after a look at the data."""
     model = new_model(options, part, source)
-    if any(LABEL in stream.columns for stream in model.streams.values()):
-        if source.train_labels is None:
-            raise ValueError(f"data: expected labels, since {type(model).__name__} learns from some, got none; {HOW}")
-        model.keep_labels(source.labels, first=True)
-    for rows in (source.train, source.test):
-        model.check_data(rows, "data", whole=True)
+    _check_data(model, options, source)
     steps = -(-len(source.train) // options.batch_size)
     schedule = spelling.make_schedule(options.schedule, part.epochs, steps)
     rates = {phase.name: options.lr[phase.name] for phase in model.phases}  # options may leave out one of the class
@@ -85,6 +81,24 @@ def new_trainer(options: RunConfig, part: Part, source: Source) -> Trainer:
         model, options.batch_size, rates, labelled_batch_size=options.labelled_batch_size, optimizers=optimizers,
         schedule=schedule, clip_norm=options.clip_norm,
     )  # fmt: skip
+
+
+def _check_data(model: Model, options: RunConfig, source: Source) -> None:
+    """ValueError for data that training would refuse; the model learns what its classes are called."""
+    who, columns = type(model).__name__, model.columns()
+    label = columns.get(LABEL)
+    have_labels = source.train_labels is not None and is_labelled(source.train_labels).any()
+    if any(LABEL in stream.columns for stream in model.streams.values()) and not have_labels:
+        raise ValueError(f"data: expected labels, since {who} learns from some, got none; {HOW}")
+    if label and label.every and options.labelled_rows is not None:
+        expected = f"labelled_rows: expected none, since {who} needs a label for every row"
+        raise ValueError(f"{expected}, got {options.labelled_rows}")
+    if label:
+        model.keep_labels(source.labels, first=True)
+    train, test = (source.train, source.train_labels), (source.test, source.test_labels)
+    for part, (x, y) in (("training", train), ("test", test)):
+        names = "data", f"labels of {part} rows"
+        as_table(model.backend, columns, x, y if label else None, names, who, True, model.as_classes)
 
 
 def new_model(options: RunConfig, part: Part, source: Source) -> Model:
@@ -110,12 +124,12 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunC
         return time.monotonic() - begun
     print(f"training the {part.title(trainer.model)} on {len(source.train)} rows of {options.data}", file=sys.stderr)
     history, file = os.path.join(folder, HISTORIES[part.file]), os.path.join(folder, part.file)
-    labels = source.train_labels if LABEL in trainer.model.columns() else None
-    held_out: Any = source.test if labels is None else (source.test, source.test_labels)
+    y = source.train_labels if LABEL in trainer.model.columns() else None
+    held_out: Any = source.test if y is None else (source.test, source.test_labels)
     measures = type(trainer.model).validate is not Model.validate
     try:
         trainer.fit(
-            source.train, part.epochs, y=labels, validation=held_out if measures else None,
+            source.train, part.epochs, y=y, validation=held_out if measures else None,
             callbacks=_watching(os.path.join(folder, BEST[part.file]), options.patience),
             checkpoint=file, checkpoint_interval=SAVE_EVERY,
         )  # fmt: skip
@@ -184,6 +198,13 @@ def folder_of(path: str) -> str:
 def checkpoint_of(path: str) -> str:
     """The checkpoint that a folder or a checkpoint stands for."""
     return os.path.join(path, CHECKPOINT) if os.path.isdir(path) else path
+
+
+def label_column(path: str) -> str | None:
+    """The column of a table that had the labels of the run that a folder or a checkpoint stands for, if one had."""
+    config = os.path.join(path if os.path.isdir(path) else os.path.dirname(path), CONFIG)
+    named = toml.read(config).get("labels") if os.path.exists(config) else None
+    return named if isinstance(named, str) and not labels.is_alone(named) else None
 
 
 def read_config(folder: str) -> RunConfig:

@@ -9,15 +9,17 @@ import numpy as np
 
 from .. import data, datasets
 from ..data.labels import Labels, as_own, distinct, is_labelled
+from ..datasets.images import load_rows
 from ..errors import DataError
 from ..evaluation import label_split
 from ..files import labels
 from ..files.arrays import KINDS, flattened, load_array
+from ..files.csv import load_csv_without
 from . import toml
 from .config import RunConfig, is_hdf5, is_npz
 from .images import check_image_shape, is_image
 
-HOW = "give --labels for those of a file"
+HOW = "give --labels for those of a file, or an array y in a .npz"
 # What the labels of named sets stand for, where that is not the numbers themselves.
 CLASS_NAMES = {
     "fashion-mnist": (
@@ -52,7 +54,7 @@ class Source(NamedTuple):
             return None
         if option == "classes" and self.labels:
             return len(self.labels)
-        came = "rows without labels" if self.train_labels is None else "rows and labels"
+        came = "rows and labels" if self.labels else f"rows without labels; {HOW}"
         raise ValueError(f"data: expected data that tell {option}, got {came}")
 
     @property
@@ -144,15 +146,21 @@ def read(path: str, dataset: str, *, name: str = "input", expected: str = KINDS)
     return load_array(toml.to_path(path), dataset, name=name, expected=expected)
 
 
-def rows(path: str, dataset: str | None) -> np.ndarray:
-    """The rows of a file that a command reads; `dataset` is the name of those in a .h5 file, x by default.
+def rows(path: str, dataset: str | None, column: str | None = None) -> np.ndarray:
+    """The rows of a file that a command reads.
+
+    `dataset` is the name of those in a .h5 file, x by default; `column` is left out of a table that has it.
 
     Raises:
         ValueError: another kind of file, or a name where there is none. DataError: it cannot be read.
     """
     if dataset is not None and not is_hdf5(path):
         raise ValueError(f"--dataset: expected a .h5 file as input, got {path}")
-    return flattened(read(path, dataset or "x"))
+    if is_npz(path):
+        return load_rows(toml.to_path(path))
+    if column is not None and labels.is_table(path):
+        return load_csv_without(toml.to_path(path), column)
+    return flattened(read(path, dataset or "x", expected=f"a file .npz of images, or {KINDS}"))
 
 
 def named(name: str, folder: str | None = None) -> datasets.Dataset:

@@ -80,8 +80,8 @@ class Table:
 
 
 def as_table(
-    backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, name: str = "", who: str = "", whole: bool = False,
-    as_classes: Callable[[Any, str], Any] = lambda y, name: y,
+    backend: Backend, columns: Mapping[str, Column], x: Any, y: Any, names: tuple[str, str] = ("x", "y"), who: str = "",
+    whole: bool = False, as_classes: Callable[[Any, str], Any] = lambda y, name: y,
 ) -> Table:  # fmt: skip
     """`x` (N, features) and labels `y` (N,) as a table; -1 is no label, and None none at all.
 
@@ -90,7 +90,7 @@ def as_table(
         columns: what the table must have.
         x: numbers, see `rows.as_rows`.
         y: integers, if there is a column of labels.
-        name: of the argument that both came in, if they came together.
+        names: what messages call both.
         who: wants the table, for the message about labels that nobody takes.
         whole: whether it is a data set, and no batch of one; see `rows.as_rows`.
         as_classes: gives the classes of `y`, whose name is its second argument, where users call them otherwise.
@@ -98,7 +98,7 @@ def as_table(
     Raises:
         ValueError, TypeError: bad data, or labels where no column takes them.
     """
-    at_x, at_y = (f"{name}[0]", f"{name}[1]") if name and y is not None else (name or "x", "y")
+    at_x, at_y = names
     column = columns["x"]
     rows = as_rows(backend, x, at_x, column.features, **column.demands(), whole=whole)
     label = columns.get(LABEL)

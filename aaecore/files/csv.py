@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from ..arguments import shown
+from ..arguments import INT64_MAX, shown
 from ..errors import DataError
 from . import atomic
 from .reading import reading
 
 _DELIMITERS = "\t;,"  # the first of them that the first line has
+_MISSING = {"", "nan", "NaN", "NA"}  # no label: as pandas, NumPy and R write it
+_EXACT = 2**53  # below it every whole number is a float64
 
 
 def load_csv(path: str | os.PathLike[str], *, delimiter: str | None = None) -> np.ndarray:
@@ -35,43 +38,90 @@ def load_csv(path: str | os.PathLike[str], *, delimiter: str | None = None) -> n
     """
     if delimiter is not None:
         _check(delimiter)
-    with reading(path, "CSV file") as name:
-        try:
-            return _read(name, delimiter)
-        except csv.Error as error:  # a quote without an end, and the like
-            raise DataError(f"not a readable CSV file: {error}") from error
+    with _reading(path) as name:
+        return _read(name, delimiter)
 
 
 def load_labelled_csv(path: str | os.PathLike[str], column: str) -> tuple[np.ndarray, np.ndarray]:
     """Read a table of numbers and, of one more column, labels: (rows, columns) float64 and (rows,) int64 or strings.
 
-    The first line holds the names of the columns. Where all labels are whole numbers they are integers, and cells that
-    are empty are -1; else they are strings.
+    The first line holds the names of the columns. Cells of the labels that are empty, nan or NA are no label. Where all
+    others are numbers the labels are integers, and -1 where there is none; else they are strings, and "".
 
     Raises:
-        DataError: as `load_csv`, or there is no column of that name, or no other, or two.
+        DataError: as `load_csv`, or there is no column of that name, or no other, or two, or labels are numbers but not
+        whole ones within int64.
     """
+    with _reading(path) as name:
+        head = _head(name, None)
+        at = _place(head, column)
+        if at is None:
+            raise DataError(f"expected one column {column!r} and others, got the first line {shown(head.cells)}")
+        if not head.more:
+            raise DataError("holds names of columns but no rows")
+        return _table(name, head, head.cells, text=at), _as_labels(_texts(name, head, at), _where(head.cells, at))
+
+
+def load_csv_without(path: str | os.PathLike[str], column: str) -> np.ndarray:
+    """Read a table of numbers as `load_csv` does, but without the column of that name where there is one.
+
+    Raises:
+        DataError: as `load_csv`.
+    """
+    with _reading(path) as name:
+        head = _head(name, None)
+        at = _place(head, column)
+        return _read(name, None) if at is None or not head.more else _table(name, head, head.cells, text=at)
+
+
+def load_csv_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read labels alone, the one column of a file: (rows,) int64 or strings, as of a column of `load_labelled_csv`.
+
+    The first line is the name of the column, unless it is a number or no label. Empty lines are skipped: "" and NA are
+    no label.
+
+    Raises:
+        DataError: the file is missing or empty, has more columns, or labels are numbers but not whole ones in int64.
+    """
+    with _reading(path) as name, open(name, encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        cells = []
+        for row in filter(None, lines):
+            if len(row) != 1:
+                raise DataError(f"line {lines.line_num}: expected one column, of labels, got {len(row)}")
+            cells.append((lines.line_num, row[0].strip()))
+        named = bool(cells) and not (cells[0][1] in _MISSING or _is_number(cells[0][1]))
+        if len(cells) == named:
+            raise DataError("holds a name but no labels" if named else "is empty: expected labels")
+        return _as_labels(cells[named:], _where([cells[0][1]] if named else None, 0))
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Says of every error which file it is about."""
     with reading(path, "CSV file") as name:
         try:
-            head = _head(name, None)
-            names = [cell.strip() for cell in head.cells]
-            if names.count(column) != 1 or len(names) < 2:
-                raise DataError(f"expected one column {column!r} and others, got the first line {shown(head.cells)}")
-            if not head.more:
-                raise DataError("holds names of columns but no rows")
-            at = names.index(column)
-            return _table(name, head, head.cells, text=at), _as_labels(_texts(name, head, at))
-        except csv.Error as error:
+            yield name
+        except csv.Error as error:  # a quote without an end, and the like
             raise DataError(f"not a readable CSV file: {error}") from error
 
 
-def _texts(name: str, head: _Head, column: int) -> list[str]:
-    """The cells of a column below its name."""
+def _place(head: _Head, column: str) -> int | None:
+    """Where the column of that name is, if there is one, and others."""
+    names = [cell.strip() for cell in head.cells]
+    return names.index(column) if names.count(column) == 1 and len(names) > 1 else None
+
+
+def _texts(name: str, head: _Head, column: int) -> list[tuple[int, str]]:
+    """The cells of a column below its name, and their lines."""
+    cells = []
     with open(name, encoding="utf-8-sig", newline="") as file:
-        rows = list(filter(_has_text, csv.reader(file, delimiter=head.delimiter)))[1:]
-    if any(len(row) != len(head.cells) for row in rows):
-        raise _located(name, head, head.cells, column)
-    return [row[column].strip() for row in rows]
+        lines = csv.reader(file, delimiter=head.delimiter)
+        for row in filter(_has_text, lines):
+            if len(row) != len(head.cells):
+                raise _located(name, head, head.cells, column)
+            cells.append((lines.line_num, row[column].strip()))
+    return cells[1:]
 
 
 def save_csv(path: str | os.PathLike[str], name: str, values: np.ndarray) -> None:
@@ -85,10 +135,27 @@ def save_csv(path: str | os.PathLike[str], name: str, values: np.ndarray) -> Non
     atomic.write(path, text.getvalue().encode())
 
 
-def _as_labels(cells: Sequence[str]) -> np.ndarray:
-    if any(cells) and all(_is_number(cell) and float(cell).is_integer() for cell in cells if cell):
-        return np.array([int(float(cell)) if cell else -1 for cell in cells], np.int64)
-    return np.array(cells, str)
+def _as_labels(cells: Sequence[tuple[int, str]], where: str) -> np.ndarray:
+    """The labels in cells, beside which their lines are: integers if all that are there are numbers, or strings."""
+    texts = ["" if text in _MISSING else text for _, text in cells]
+    if not all(_is_number(text) for text in texts if text):
+        return np.array(texts, str)
+    labels = [_whole(text) if text else -1 for text in texts]
+    if None in labels:
+        line, text = cells[labels.index(None)]
+        expected = "a whole number within int64, since all labels are numbers"
+        raise DataError(f"line {line}, {where}: expected {expected}, got {shown(text)}")
+    return np.array(labels, np.int64)
+
+
+def _whole(text: str) -> int | None:
+    """The whole number that a text is, also as 1.0 where a float64 is exact; None if it is none within int64."""
+    try:
+        value = int(text)
+    except ValueError:  # also of thousands of digits
+        number = float(text)
+        value = int(number) if number.is_integer() and abs(number) < _EXACT else INT64_MAX + 1
+    return value if abs(value) <= INT64_MAX else None
 
 
 class _Head(NamedTuple):
@@ -186,6 +253,10 @@ def _located(name: str, head: _Head, names: list[str] | None, text: int | None) 
                 return DataError(f"line {lines.line_num}: expected {columns} columns, got {len(row)}")
             for i, cell in enumerate(row):
                 if i != text and not _is_number(cell):
-                    where = f"column {i + 1}" + (f" ({names[i]})" if names is not None else "")
-                    return DataError(f"line {lines.line_num}, {where}: expected a number, got {shown(cell)}")
+                    got = f"expected a number, got {shown(cell)}"
+                    return DataError(f"line {lines.line_num}, {_where(names, i)}: {got}")
     return DataError("expected rows of numbers, all of the same length")
+
+
+def _where(names: list[str] | None, column: int) -> str:
+    return f"column {column + 1}" + (f" ({names[column]})" if names is not None else "")

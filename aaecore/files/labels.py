@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from .csv import load_csv, load_labelled_csv
+from .csv import load_csv_labels, load_labelled_csv
 from .hdf5 import load_hdf5
 from .idx import read_idx
 from .npy import load_npy
@@ -26,17 +26,20 @@ def has_parts(path: str) -> bool:
     return path.lower().endswith((*_HDF5, _CSV))
 
 
+def is_table(path: str) -> bool:
+    """Whether a file is a table with names of columns, by its own name."""
+    return path.lower().endswith(_CSV)
+
+
 def load_alone(path: str) -> np.ndarray:
     """The labels in a .npy, .csv or IDX file, numbers or strings; those of one column are (N,).
 
     Raises:
         DataError: it cannot be read.
     """
-    file = path.lower()
-    return _plain(
-        path, load_csv(path) if file.endswith(_CSV) else load_npy(path, texts=True) if file.endswith(".npy")
-        else read_idx(path),
-    )  # fmt: skip
+    if is_table(path):
+        return load_csv_labels(path)
+    return _plain(path, load_npy(path, texts=True) if path.lower().endswith(".npy") else read_idx(path))
 
 
 def load_with_labels(path: str, dataset: str, labels: str) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +48,7 @@ def load_with_labels(path: str, dataset: str, labels: str) -> tuple[np.ndarray, 
     Raises:
         DataError: it cannot be read, or has no such part.
     """
-    if path.lower().endswith(_CSV):
+    if is_table(path):
         return load_labelled_csv(path, labels)
     return load_hdf5(path, dataset), _plain(path, load_hdf5(path, labels, texts=True))
 

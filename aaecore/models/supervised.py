@@ -107,14 +107,15 @@ class SupervisedAAE(Labelled, AAE):
     def sample(self, n: int, y: Any = None, *, on_device: bool = False) -> Any:
         """(n, input_dim): decoded samples of the prior, of labels y (n,) or, without, of classes drawn uniformly.
 
-        An array of the device if asked. Every call draws new ones.
+        Classes that got no label are not drawn. An array of the device if asked. Every call draws new ones.
         """
         z = self.sample_prior(count("n", n), on_device=on_device)
         return self.decode(z, self._drawn_classes(n) if y is None else y)
 
     def _drawn_classes(self, n: int) -> np.ndarray:
-        """One-hot classes of uniform draws, (n, classes) float32."""
-        uniform = self.backend.to_host(self.sampler.uniform((n, 1), 0.0, float(self.classes)))
+        """One-hot classes of uniform draws among those that have a label, (n, classes) float32."""
+        known = self.classes if self.labels is None else len(self.labels)
+        uniform = self.backend.to_host(self.sampler.uniform((n, 1), 0.0, float(known)))
         return (uniform.astype(np.int64) == np.arange(self.classes)).astype(np.float32)
 
     @overload  # type: ignore[override]

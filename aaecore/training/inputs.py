@@ -63,9 +63,13 @@ class Inputs:
     def table(
         self, x: Any, y: Any = None, name: str = "", *, whole: bool = False, first: bool = False
     ) -> Table:  # fmt: skip
-        """Rows and labels as a table; `first` lets the model call classes as in `y` if they have no names yet."""
+        """Rows and labels as a table; `first` lets the model call classes as in `y` if they have no names yet.
+
+        `name` is that of the argument that both came in, if they came together.
+        """
+        names = (f"{name}[0]", f"{name}[1]") if name and y is not None else (name or "x", "y")
         classes = partial(self._model.as_classes, first=first)
-        return as_table(self._backend, self._columns, x, y, name, type(self._model).__name__, whole, classes)
+        return as_table(self._backend, self._columns, x, y, names, type(self._model).__name__, whole, classes)
 
     def _keep_labels(self, y: Any, *, first: bool = False) -> None:
         if y is not None:

@@ -11,6 +11,7 @@ from small_runs import fails, table
 from aaecore.app import cli, config, sources
 from aaecore.datasets import load
 from aaecore.errors import DataError
+from aaecore.files.labels import load_alone
 from aaecore.training.trainer import Trainer
 
 for package in ("click", "rich", "matplotlib"):
@@ -40,10 +41,11 @@ def files(tmp_path, monkeypatch):
     write_csv(tmp_path / "words.csv", *columns[:2], WORDS, *columns[2:], head="a,b, kind ,c,d,e")
     write_csv(tmp_path / "numbers.csv", *columns, [n if n >= 0 else "" for n in NUMBERS], head="a,b,c,d,e,kind")
     write_csv(tmp_path / "alone.csv", NUMBERS, head="kind")
+    write_csv(tmp_path / "words_alone.csv", [word or '""' for word in WORDS], head="kind")
     return {
         "words": [
             ("x.npy", "words.npy"), ("x.npy", "bytes.npy"), ("both.h5", "about/words"), ("words.csv", "kind"),
-            ("both.h5", "words.npy"),
+            ("both.h5", "words.npy"), ("x.npy", "words_alone.csv"),
         ],
         "numbers": [
             ("x.npy", "numbers.npy"), ("both.h5", "numbers"), ("numbers.csv", "kind"), ("x.npy", "alone.csv"),
@@ -210,3 +212,30 @@ def test_labels_are_predicted(files, capsys):
         capsys, ["predict", "plain", "x.npy", "z.csv"], "plain: expected a model that predicts labels, got one of AAE"
     )
     assert not os.path.exists("z.csv")
+
+
+def test_a_run_reads_its_own_data_again(files, capsys):
+    """Predicted labels and codes of the rows of a table with labels, and of an archive; what is predicted is read."""
+    run = ["train", "--model", "SemiSupervisedAAE", "--no-plots", "--hidden", "8", "--epochs", "1"]
+    assert cli.run([*run, "--data", "words.csv", "--labels", "kind", "--folder", "table"]) == 0
+    model = Trainer.resume("table/checkpoint.h5").model
+    for place in ("table", "table/checkpoint.h5"):
+        assert cli.run(["predict", place, "words.csv", "y.csv"]) == 0
+        assert load_alone("y.csv").tolist() == model.predict(X).tolist()
+        assert cli.run(["encode", place, "words.csv", "z.npy"]) == 0
+        assert np.array_equal(np.load("z.npy"), model.encode(X))
+    assert cli.run([*run, "--data", "x.npy", "--labels", "y.csv", "--folder", "again"]) == 0
+    np.savetxt("bare.csv", X, delimiter=",")
+    for place in ("table", "again"):
+        assert cli.run(["encode", place, "bare.csv", "z.npy"]) == 0
+    capsys.readouterr()
+    fails(capsys, ["encode", "again", "words.csv", "z.npy"], "column 3 ( kind ): expected a number, got ")
+
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8)
+    np.savez("images.npz", x_train=pixels[:40], y_train=WORDS[:40], x_test=pixels[40:], y_test=WORDS[40:])
+    assert cli.run([*run, "--data", "images.npz", "--folder", "images"]) == 0
+    model = Trainer.resume("images/checkpoint.h5").model
+    assert cli.run(["predict", "images", "images.npz", "y.npy"]) == 0
+    assert cli.run(["encode", "images", "images.npz", "z.npy"]) == 0
+    assert np.load("y.npy").tolist() == model.predict(pixels.reshape(60, 20)).tolist()
+    assert np.array_equal(np.load("z.npy"), model.encode(pixels.reshape(60, 20)))

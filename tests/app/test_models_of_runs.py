@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from small_runs import fails
 
 import aaecore
 from aaecore import Trainer
@@ -47,15 +48,49 @@ def test_a_run_from_data_to_pictures(which, tmp_path, capsys):
     assert cli.run(["sample", folder, str(tmp_path / "s.png"), "-n", "4"]) == 0
 
 
-@pytest.mark.parametrize("name", ["LabelInformedAAE", "SupervisedAAE"])
-def test_data_without_labels(name, tmp_path, capsys):
-    path = str(tmp_path / "x.npy")
-    np.save(path, np.random.default_rng(0).integers(0, 256, (60, 20), np.uint8))
-    assert cli.run(["train", "--model", name, "--data", path, "--folder", str(tmp_path / "run")]) == 1
-    assert "data: expected" in capsys.readouterr().err
+@pytest.mark.parametrize("labels", [None, [""] * 60])
+@pytest.mark.parametrize("name", ["LabelInformedAAE", "SupervisedAAE", "SemiSupervisedAAE"])
+def test_data_without_labels(name, labels, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).integers(0, 256, (60, 20), np.uint8))
+    run = ["train", "--model", name, "--data", "x.npy", "--folder", "run"]
+    if labels:
+        np.save("y.npy", labels)
+        run += ["--labels", "y.npy"]
+    message = "data: expected data that tell classes, got rows without labels; give --labels for those of a file, or an"
+    fails(capsys, run, message)
+    assert not os.path.exists("run")
 
 
-def test_rows_without_a_label(tmp_path, capsys):
-    folder = str(tmp_path / "run")
-    assert cli.run(["train", "--model", "SupervisedAAE", "--labelled-rows", "100", "--folder", folder, *SMALL]) == 1
-    assert "y: expected a label for every row, which SupervisedAAE needs" in capsys.readouterr().err
+SUPERVISED = ["train", "--model", "SupervisedAAE", "--folder", "run", *SMALL]
+
+
+def test_some_rows_keep_their_label_where_all_need_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = "labelled_rows: expected none, since SupervisedAAE needs a label for every row, got 100"
+    fails(capsys, [*SUPERVISED, "--labelled-rows", "100"], message)
+    (tmp_path / "run.toml").write_text('model = "SupervisedAAE"\nlabelled_rows = 100\n')
+    fails(capsys, ["train", "run.toml", "--folder", "run"], message)
+    assert not os.path.exists("run")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_row_without_a_label(part, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = np.random.default_rng(0).integers(0, 256, (30, 4, 5), np.uint8), np.arange(30) % 3
+    missing = np.where(np.arange(30) == 7, -1, y)
+    arrays = {"x_train": x, "x_test": x, "y_train": y, "y_test": y, f"y_{part}": missing}
+    np.savez("a.npz", **arrays)
+    rows = {"train": "training", "test": "test"}[part]
+    message = f"labels of {rows} rows: expected a label for every row, which SupervisedAAE needs, got a row without one"
+    fails(capsys, [*SUPERVISED, "--data", "a.npz"], f"{message} at row 7")
+    assert not os.path.exists("run")
+
+
+def test_only_test_rows_have_a_label(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = np.random.default_rng(0).integers(0, 256, (30, 4, 5), np.uint8), np.arange(30) % 3
+    np.savez("a.npz", x_train=x, x_test=x, y_train=np.full(30, -1), y_test=y)
+    run = ["train", "--model", "SemiSupervisedAAE", "--data", "a.npz", "--folder", "run", *SMALL]
+    fails(capsys, run, "data: expected labels, since SemiSupervisedAAE learns from some, got none; give --labels for")
+    assert not os.path.exists("run")

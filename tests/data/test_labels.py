@@ -268,7 +268,12 @@ def test_labelled_data_on_the_command_line(x, tmp_path, capsys):
     assert cli.run([*run, str(tmp_path / "b"), "--data", images]) == 1
     assert "data: expected labels, since FewLabels learns from some, got none; give --labels" in capsys.readouterr().err
     source = aaecore.app.sources.load(aaecore.app.config.of(aaecore.AAE)(data=images))
-    for option_of_data, labels, got in (("classes", None, "rows without labels"), ("depth", [1], "rows and labels")):
+    bare = "rows without labels; give --labels for those of a file, or an array y in a .npz"
+    for option_of_data, labels, got in (
+        ("classes", None, bare),
+        ("classes", [-1], bare),
+        ("depth", [1], "rows and labels"),
+    ):
         with pytest.raises(ValueError, match=f"^data: expected data that tell {option_of_data}, got {got}$"):
             source._replace(train_labels=labels).tells(option_of_data)
 

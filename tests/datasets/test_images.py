@@ -7,6 +7,7 @@ import pytest
 
 from aaecore import datasets
 from aaecore.app import config, sources
+from aaecore.datasets import images
 from aaecore.errors import DataError
 from aaecore.models import AAE
 
@@ -70,6 +71,15 @@ def test_one_part_and_which_images_are_for_testing(tmp_path):
             {"x_train": X, "x_test": X_TEST, "y_train": Y, "y_test": np.array(["a"] * 6)},
             "expected labels of one kind, got integers and strings",
         ),
+        (
+            {"x": X, "y": np.full(20, 2**64 - 1, np.uint64)},
+            "'y': expected integers within int64, got 18446744073709551615",
+        ),
+        ({"x": X, "x_train": X, "x_test": X_TEST}, "expected either x or x_train and x_test, got x, x_train, x_test"),
+        ({"x_test": X_TEST, "x": X}, "expected either x or x_train and x_test, got x_test, x"),
+        ({"x": X, "images": X}, "expected either x or images, got x, images"),
+        ({"x": X, "y": Y, "labels": Y}, "expected either y or labels, got x, y, labels"),
+        ({"x_test": X_TEST}, "expected an array 'x_train', got x_test"),
     ],
 )
 def test_arrays_that_are_no_such_images(tmp_path, arrays, message):
@@ -78,6 +88,17 @@ def test_arrays_that_are_no_such_images(tmp_path, arrays, message):
         datasets.load_images(tmp_path / "a.npz")
     with pytest.raises(ValueError, match=r"^dtype: expected 'float32' or 'uint8', got 'int8'"):
         datasets.load_images(tmp_path / "a.npz", dtype="int8")
+
+
+def test_rows_in_the_order_of_the_file(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=X, test=np.arange(20) % 2)
+    assert np.array_equal(images.load_rows(path), X.reshape(20, 20))
+    np.savez(path, x_test=X_TEST, x_train=X)
+    assert np.array_equal(images.load_rows(path), np.concatenate([X, X_TEST]).reshape(26, 20))
+    np.savez(path, x_test=X_TEST, x_train=X[:, 1:])
+    with pytest.raises(DataError, match=r"a\.npz: expected images of one shape, got \(3, 5\) and \(4, 5\)"):
+        images.load_rows(path)
 
 
 def test_runs_of_them(tmp_path):

@@ -79,6 +79,14 @@ def test_samples_without_labels_have_all_classes_equally_often():
     np.testing.assert_allclose(drawn.mean(axis=0), 1 / CLASSES, atol=5 * np.sqrt(2 / 9 / 30_000))
 
 
+def test_samples_are_of_classes_that_have_a_label():
+    model = make(classes=5, labels=["a", "b", "c"])
+    drawn = model._drawn_classes(3000)
+    assert (drawn.sum(axis=0) > 0).tolist() == [True, True, True, False, False]
+    assert np.array_equal(drawn.sum(axis=1), np.ones(3000))
+    assert model.sample(4).shape == (4, D)
+
+
 def test_the_loss_of_rows():
     """By its formula, of the right label and of another one."""
     model, x = make(), rows()
