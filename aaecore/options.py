@@ -98,7 +98,7 @@ def option(
 def again(owner: Any, name: str, default: Any) -> Any:
     """An option of a dataclass once more, for a subclass where it begins with another value."""
     key = declared(owner)[name].metadata
-    return option(key["kind"], key["help"], default=default, of_data=key["of_data"])
+    return option(key["kind"], key["help"], default=default, of_data=key["of_data"], told=key["told"])
 
 
 def declared(owner: Any) -> dict[str, Field[Any]]:

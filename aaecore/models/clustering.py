@@ -46,6 +46,8 @@ class ClusteringAAE(ClassAndStyle):
     _: KW_ONLY
     clusters: int = option(integer(2), "clusters of y", default=16)
     batch_norm: str = again(ClassAndStyle, "batch_norm", "codes")
+    generator_weight: float = again(ClassAndStyle, "generator_weight", 0.3)
+    warm_up: int = again(ClassAndStyle, "warm_up", 0)  # without labels a soft y would be past help by then
 
     phases: ClassVar[tuple[Phase, ...]] = (RECONSTRUCTION, DISCRIMINATOR, GENERATOR)
 
