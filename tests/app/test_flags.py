@@ -137,7 +137,7 @@ def test_a_distribution_of_classes(tmp_path, images, capsys):
 
 
 def test_reproduce_refuses_a_folder_that_it_would_not_read(tmp_path, capsys):
-    message = "--data-folder: expected --data mnist or fashion-mnist besides, got mnist-sample"
+    message = "--data-folder: expected --data mnist or fashion-mnist or svhn or svhn-extra besides, got mnist-sample"
     fails(capsys, ["reproduce", "figure-2", tmp_path / "out.png", "--data-folder", tmp_path, "--epochs", 1], message)
 
 
