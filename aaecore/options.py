@@ -5,7 +5,7 @@ An option is a field of a dataclass. Whoever reads the fields finds in each what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, NamedTuple
 
@@ -75,7 +75,7 @@ LABELS = Kind("a list of different integers or strings", arguments.labels, "A,B"
 
 def option(
     kind: Kind, help: str, *, default: Any = MISSING, run: Any = MISSING, old: Any = MISSING, of_data: bool = False,
-    told: bool = False,
+    told: bool = False, beside: Mapping[str, Sequence[Any]] | None = None,
 ) -> Any:  # fmt: skip
     """A field of a dataclass.
 
@@ -87,23 +87,39 @@ def option(
         old: what it was in files from before it was there, where that is not the default.
         of_data: whether the data tell it, so that neither files nor flags have it.
         told: whether the data may tell it where neither file nor flag says it.
+        beside: the values of other options by name that it changes something with; any by default.
     """
-    begin = default if run is MISSING else run
-    metadata = {"kind": kind, "help": help, "run": begin, "old": old, "of_data": of_data, "told": told}
+    metadata = {
+        "kind": kind, "help": help, "run": default if run is MISSING else run, "old": old, "of_data": of_data,
+        "told": told, "beside": beside or {},
+    }  # fmt: skip
     if default is MISSING:
         return field(metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def again(owner: Any, name: str, default: Any) -> Any:
-    """An option of a dataclass once more, for a subclass where it begins with another value."""
+def again(owner: Any, name: str, default: Any, *, beside: Mapping[str, Sequence[Any]] | None = None) -> Any:
+    """An option of a dataclass once more, for a subclass where it begins with another value or needs others besides."""
     key = declared(owner)[name].metadata
-    return option(key["kind"], key["help"], default=default, of_data=key["of_data"], told=key["told"])
+    besides = {**key["beside"], **(beside or {})}
+    return option(
+        key["kind"], key["help"], default=default, of_data=key["of_data"], told=key["told"], beside=besides
+    )  # fmt: skip
 
 
 def declared(owner: Any) -> dict[str, Field[Any]]:
     """The options of a dataclass or of an object of one, by name, in order."""
     return {f.name: f for f in fields(owner) if "kind" in f.metadata}
+
+
+def unused(options: Mapping[str, Field[Any]], values: Mapping[str, Any]) -> dict[str, tuple[str, Sequence[Any]]]:
+    """The options by name that change nothing, each with another one and the values of it that they need."""
+    return {
+        name: need
+        for name, key in options.items()
+        for need in key.metadata["beside"].items()
+        if need[0] in values and values[need[0]] not in need[1]
+    }
 
 
 def checked(options: Mapping[str, Field[Any]], values: Mapping[str, Any]) -> dict[str, Any]:

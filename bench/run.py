@@ -94,12 +94,15 @@ def stored() -> Path:
 
 
 def renewed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """A stored result with the parts that were measured anew, and when that was; of "equal" its sizes."""
-    results = dict(new["results"])
+    """A stored result with the parts that were measured anew, and when that was; of "equal" its sizes.
+
+    A part without a row, as one of peers that are not installed, stays what it was.
+    """
+    results = {part: rows for part, rows in new["results"].items() if rows}
+    measured = {"commit": new["machine"]["commit"], "date": new["date"]}
+    later = old.get("later", {}) | dict.fromkeys(results, measured)
     sizes = {row["size"] for row in results.get("equal", [])}
     results["equal"] = [r for r in old["results"]["equal"] if r["size"] not in sizes] + results.get("equal", [])
-    measured = {"commit": new["machine"]["commit"], "date": new["date"]}
-    later = old.get("later", {}) | dict.fromkeys(new["results"], measured)
     merged = {**old["results"], **results}
     return {**old, "results": {part: merged[part] for part in PARTS if part in merged}, "later": later}
 
@@ -140,11 +143,15 @@ def main() -> None:
         parts = ["equal", *parts]  # no time of a peer without it
     if options.store and (given or options.quick or not options.parts):
         parser.error("--store: expected --parts, measured as in a whole run, and none of the other options")
+    if options.store and SUITE in parts:
+        parser.error(f"--store: expected parts other than {SUITE}, which belongs to a whole run")
     old = json.loads(stored().read_text()) if options.store else {}
     PARTIAL.mkdir(exist_ok=True)
     record = measure(Run(**{**(QUICK if options.quick else {}), **given}), parts)
     whole = not (given or options.parts or options.quick)
     if options.store:
+        if empty := [part for part, rows in record["results"].items() if not rows]:
+            say(f"no rows of {', '.join(empty)}: what is stored of them stays")
         record = renewed(old, record)
     written = report.write(record, RESULTS if whole or options.store else PARTIAL)
     print(written[1].read_text())

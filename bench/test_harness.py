@@ -393,6 +393,23 @@ def test_parts_are_stored_beside_what_was_measured_before(tmp_path, monkeypatch,
     assert "semi-supervised in phases: 784-1000-1000, y 10 + z 10, batch 100 + 100, noise 0.3" in text
 
 
+def test_a_part_without_rows_stays_as_it_was():
+    """As those of peers that are not installed."""
+    old = record(equal=[{"size": "a"}], steps=[ROW], models=[{**ROW, "size": "semi"}])
+    new = record(equal=[], models=[], wheel=[{"bytes": 1}])
+    made = run.renewed(old, new)
+    assert made["results"] == {**old["results"], "wheel": [{"bytes": 1}]}
+    assert list(made["later"]) == ["wheel"]
+
+
+def test_the_suite_is_not_stored_alone(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", "--store", "--parts", "wheel", "suite"])
+    monkeypatch.setattr(run, "measure", lambda settings, parts: pytest.fail("measured"))
+    with pytest.raises(SystemExit):
+        run.main()
+    assert "--store: expected parts other than suite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["--parts", "steps", "--sizes", "a"], ["--parts", "steps", "--quick"]])
 def test_only_whole_parts_are_stored(arguments, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["run.py", "--store", *arguments])

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _info, _version
 from ..backends.cpu import set_num_threads
-from ..datasets import SAMPLE
+from ..datasets import NAMES, SAMPLE
 from ..errors import CheckpointError, DataError, DeviceError
 from ..evaluation.figures import Training
 from ..files.arrays import save_array
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 NO_APP = f"aaecore: the command line needs click, rich and matplotlib: {drawing.INSTALL}"
 ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceError, FloatingPointError, MemoryError)
 EPOCHS = "In all; the schedule stays that of the first run; further epochs run at its end."
+OTHERS = [name for name in NAMES if name != SAMPLE]  # data that have files
 PATIENCE = "Instead of the run's; see train."
 WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *runs.BEST.values(), *pictures.PICTURES)
 
@@ -146,7 +147,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             reproduce,
             click.Argument(["name"], metavar="FIGURE", type=click.Choice(list(FIGURES))),
             click.Argument(["out"], type=path),
-            click.Option(["--data"], default="mnist-sample", show_default=True, metavar="NAME", help="Or mnist."),
+            click.Option(["--data"], default=SAMPLE, show_default=True, metavar="NAME", help="Or " + ", ".join(OTHERS)),
             click.Option(["--data-folder"], type=path, help="Where its files are; AAECORE_DATA by default."),
             click.Option(["--epochs"], type=click.IntRange(1), default=100, show_default=True),
             click.Option(["--device"], default="cpu", show_default=True, metavar="TEXT"),
@@ -223,7 +224,7 @@ def train(toml: str | None, folder: str | None, overwrite: bool, **flags: Any) -
 def resume(model: str, epochs: int | None, patience: int | None, device: str | None, own: str | None) -> None:
     """Continue a run from its checkpoint; on the same device bit for bit as if it had not been stopped.
 
-    Data of mnist and fashion-mnist come from the folder that config.toml names, or from that in AAECORE_DATA.
+    The files of named data come from the folder that config.toml names, or from that in AAECORE_DATA.
     """
     folder = runs.folder_of(model)
     changes: dict[str, Any] = {"epochs": epochs, "patience": patience, "device": device}
@@ -319,7 +320,7 @@ def reproduce(
     """
     outputs.suffix(out, ".png", ".pdf", ".svg")
     if data_folder is not None and data == SAMPLE:
-        raise ValueError(f"--data-folder: expected --data mnist or fashion-mnist besides, got {data}")
+        raise ValueError(f"--data-folder: expected --data {' or '.join(OTHERS)} besides, got {data}")
     digits = sources.named(data, data_folder)
     training = Training(epochs, device, seed, say=partial(print, file=sys.stderr))
     plots.save(FIGURES[name](digits, training), out)

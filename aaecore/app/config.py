@@ -19,9 +19,8 @@ from ..files import labels
 from ..models import DEFAULT
 from ..models.model import Model, named
 from ..models.phase import Phase
-from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, one_of, option
+from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, one_of, option, unused
 from ..options import number as numbers
-from ..priors import PRIOR
 from ..training.recipe import GAME_BETA1, rates_of
 from . import spelling, toml
 
@@ -101,8 +100,10 @@ def of(model: type[Model]) -> type[RunConfig]:
         ("momentum", Any, option(_momenta(model.phases), "of sgd, or one per phase; 0.9, in a game 0.1", default=None)),
     ]
     for name, key in _in_files(model).items():
-        is_prior, default = key.metadata["kind"] is PRIOR, key.metadata["run"]
-        kind, help = (TEXT, spelling.PRIOR) if is_prior else (key.metadata["kind"], key.metadata["help"])
+        is_prior, default = key.metadata["kind"] in spelling.PRIORS, key.metadata["run"]
+        kind, help = key.metadata["kind"], key.metadata["help"]
+        if is_prior:
+            kind, help = TEXT, spelling.PRIORS[kind]
         if is_prior and default is not MISSING and not isinstance(default, str):
             default = None  # the model's own, which has no spelling
         if default is MISSING:
@@ -220,9 +221,28 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
         "dataset": (file and is_hdf5(config.data), f"data of a .h5 file, got {config.data}"),
         "data_folder": (not file and config.data != datasets.SAMPLE, f"data that have files, got {config.data}"),
     }
+    needs |= {name: (False, wanted) for name, wanted in _idle(config).items()}
     for name, (used, wanted) in needs.items():
         if name in flags and not used:
             raise ValueError(f"--{name.replace('_', '-')}: expected {wanted}")
+
+
+def _idle(config: RunConfig) -> dict[str, str]:
+    """The flags of a model's options that others leave without a use, and what they would need."""
+    found, values = {}, config.of_model()
+    for name, (other, needed) in unused(declared(config.trains), values).items():
+        *most, last = (_as_flag(other, value) for value in needed)
+        wanted = f"{', '.join(most)} or {last}" if most else last
+        came = values[other]
+        found[name] = f"{wanted} besides, got {_as_flag(other, came) if isinstance(came, bool) else came}"
+    if "labels" in found:  # those of the run may still say what is no feature of a row
+        found |= dict.fromkeys(("labelled_rows", "labelled_batch_size"), found.pop("labels"))
+    return found
+
+
+def _as_flag(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    return f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
 
 
 def is_hdf5(path: str) -> bool:

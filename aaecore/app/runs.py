@@ -20,7 +20,7 @@ from ..files import atomic, checkpoint, labels
 from ..models.autoencoder import Autoencoder
 from ..models.model import Model
 from ..options import declared
-from ..priors import PRIOR
+from ..priors import KINDS
 from ..training import recipe
 from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer
@@ -105,9 +105,9 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
     """The model of a part, freshly initialised."""
     made = {**options.of_model(), **part.options}
     for name, key in declared(options.trains).items():
-        if key.metadata["kind"] is PRIOR and made[name] is None:
+        if key.metadata["kind"] in KINDS and made[name] is None:
             del made[name]  # the model has one of its own
-        elif key.metadata["kind"] is PRIOR:
+        elif key.metadata["kind"] in KINDS:
             made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
         if key.metadata["of_data"]:
             made[name] = source.tells(name)

@@ -8,17 +8,22 @@ from .. import priors
 from ..optim import schedules
 
 FLOOR = 0.05  # the factor at which a cosine schedule ends
-PRIOR = "normal[:STD[:MEAN]], uniform[:LOW:HIGH], ring[:COMPONENTS], swissroll, hypersphere[:RADIUS] or categorical"
+WEIGHTED = "categorical[:WEIGHT:WEIGHT...]"
+PRIORS = {  # by kind of option
+    priors.PRIOR: "normal[:STD[:MEAN]], uniform[:LOW:HIGH], ring[:COMPONENTS], swissroll, hypersphere[:RADIUS] or "
+    + WEIGHTED,
+    priors.CATEGORICAL: f"{WEIGHTED}, with a weight for each class; equal ones by default",
+}
 SCHEDULE = "constant, cosine[:FLOOR], or step:EPOCH[:EPOCH...], a tenth from each on"
 SPELLED: dict[
-    str, tuple[Callable[..., priors.Prior], int]
+    str, tuple[Callable[..., priors.Prior], int | None]
 ] = {  # name -> what makes it, and of how many numbers at most
     "normal": (priors.Normal, 2),
     "uniform": (priors.Uniform, 2),
     "ring": (lambda components=10: priors.GaussianMixture.ring(_whole(components)), 1),
     "swissroll": (priors.SwissRoll, 0),
     "hypersphere": (priors.Hypersphere, 1),
-    "categorical": (priors.Categorical, 0),
+    "categorical": (lambda *weights: priors.Categorical(weights or None), None),
 }
 
 
@@ -30,7 +35,7 @@ def make_prior(text: str, key: str = "prior") -> priors.Prior:
     """
     name, numbers = _spec(key, text, tuple(SPELLED))
     make, most = SPELLED[name]
-    if len(numbers) > most:
+    if most is not None and len(numbers) > most:
         raise ValueError(f"{key}: {name} takes at most {most} numbers, got {text!r}")
     try:
         return make(*numbers)

@@ -71,11 +71,26 @@ def _product(subscripts: str, *arrays: np.ndarray) -> np.ndarray:
     return np.asarray(np.einsum(subscripts, *arrays, optimize=False))
 
 
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Of a positive definite matrix, by Gauss-Jordan elimination in place; without BLAS, as `_product`.
+
+    No pivot has to be looked for: what is left of such a matrix is positive definite after every step.
+    """
+    left = matrix.copy()
+    for i in range(len(left)):
+        row, column = left[i] / left[i, i], left[:, i].copy()
+        row[i], column[i] = 1 / left[i, i], 0.0
+        left[:, i] = 0.0
+        left -= column[:, None] * row
+        left[i] = row
+    return left
+
+
 def _fit(x: np.ndarray, classes: np.ndarray, n: int) -> np.ndarray:
     """Weights (features, n) of the smallest mean cross-entropy with a small decay."""
     one_hot = np.eye(n)[classes]
     bound = _product("ni,nj->ij", x, x) / (2 * len(x)) + DECAY * np.eye(x.shape[1])
-    inverse, weights = np.linalg.inv(bound), np.zeros((x.shape[1], n))
+    inverse, weights = _inverse(bound), np.zeros((x.shape[1], n))
     for _ in range(STEPS):
         logits = _product("ni,ic->nc", x, weights)
         p = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -77,6 +77,7 @@ class Autoencoder(Model, _Declared):
     batch_statistics: str = option(
         one_of("running", "recomputed"), "of batch norm for evaluation: a running average of batches, or those of rows "
         "as they are, recomputed after every epoch", default="running",
+        beside={"batch_norm": [norm for norm in NORMED if norm != "none"]},
     )  # fmt: skip
     average: float = option(
         number(0.0, 1.0), "decay of a moving average of the weights, which evaluation uses; 0 for none", default=0.0

@@ -20,7 +20,7 @@ from ..functions import adversarial_bce, concat, pull, rows, softmax, softmax_cr
 from ..functions.tensor import Tensor
 from ..nn import Standardise
 from ..options import COUNTS, SWITCH, again, integer, number, option
-from ..priors import PRIOR, Categorical, HostSampler, Prior
+from ..priors import CATEGORICAL, Categorical, Prior
 from .autoencoder import NORMED, Autoencoder
 from .batch import Batch
 from .health import EARLY
@@ -32,6 +32,7 @@ RECONSTRUCTION = Phase("reconstruction", moves=("trunk", "label_head", "style_he
 DISCRIMINATOR = Phase("discriminator", ("label_critic", "style_critic"), equilibrium=4 * math.log(2), game=True)
 GENERATOR = Phase("generator", ("trunk", "label_head", "style_head"), equilibrium=2 * math.log(2), game=True)
 CLASSIFICATION = Phase("classification", moves=("trunk", "label_head"))
+JOINT = {"joint": [True]}  # beside which the weights of losses count
 USED, SURE = "classes_used", "confidence"
 
 
@@ -47,17 +48,20 @@ class ClassAndStyle(Autoencoder):
     input_dropout: float = again(Autoencoder, "input_dropout", 0.2)
     batch_norm: str = again(Autoencoder, "batch_norm", "encoder")
     batch_statistics: str = again(Autoencoder, "batch_statistics", "recomputed")
-    label_prior: Prior | HostSampler | None = option(  # noqa: RUF009
-        PRIOR, "p(y), a categorical distribution; equal probabilities by default", default=None
+    label_prior: Categorical | None = option(  # noqa: RUF009
+        CATEGORICAL, "p(y), a categorical distribution; equal probabilities by default", default=None
     )
     joint: bool = option(
         SWITCH, "one update of encoder and decoder for all of their losses, instead of the phases of the paper",
         default=True,
     )  # fmt: skip
     generator_weight: float = option(
-        number(0.0), "of the generator's losses beside the reconstruction, in a joint update", default=0.1
+        number(0.0), "of the generator's losses beside the reconstruction, in a joint update", default=0.1,
+        beside=JOINT,
+    )  # fmt: skip
+    warm_up: int = option(
+        integer(0), "steps over which the part of y in that weight grows from 0", default=3000, beside=JOINT
     )
-    warm_up: int = option(integer(0), "steps over which the part of y in that weight grows from 0", default=3000)
     critic_hidden: Sequence[int] | None = option(
         COUNTS, "features of the discriminators' hidden layers; hidden by default", default=None
     )
@@ -82,8 +86,6 @@ class ClassAndStyle(Autoencoder):
         super().complete()
         self.critic_hidden = self.hidden if self.critic_hidden is None else self.critic_hidden
         self.label_prior = Categorical() if self.label_prior is None else self.label_prior
-        if not isinstance(self.label_prior, Categorical):
-            raise ValueError(f"label_prior: expected a Categorical, got {type(self.label_prior).__name__}")
         if self.label_prior.fixed_dim not in (None, self.categories):
             expected = f"{self.categories} weights, one for each class"
             raise ValueError(f"label_prior: expected {expected}, got {self.label_prior.fixed_dim}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.table import LABEL, Column, Stream, Table
 from ..options import number, option
-from .class_style import ClassAndStyle
+from .class_style import JOINT, ClassAndStyle
 from .labelled import Labelled
 
 
@@ -20,8 +20,9 @@ class Classifier(ClassAndStyle, Labelled):
 
     _: KW_ONLY
     classification_weight: float = option(
-        number(0.0), "of the classification beside the reconstruction, in a joint update", default=1.0
-    )
+        number(0.0), "of the classification beside the reconstruction, in a joint update", default=1.0,
+        beside=JOINT,
+    )  # fmt: skip
 
     streams: ClassVar[Mapping[str, Stream]] = {"": Stream(("x",)), "labelled": Stream(("x", LABEL), labelled=True)}
 

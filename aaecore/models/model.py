@@ -29,7 +29,7 @@ from ..data.rows import Rows, as_rows
 from ..data.table import LABEL, Column, Stream, Table
 from ..functions.tensor import Parameter, Tensor
 from ..options import SEED, TEXT, checked, declared, one_of, option
-from ..priors import PRIOR, Draws, HostSampler, Prior, as_prior, from_config
+from ..priors import KINDS, Draws, HostSampler, Prior, as_prior, from_config
 from .batch import Batch
 from .phase import Phase, check_columns, check_phases
 
@@ -404,7 +404,7 @@ def from_description(
         for name, key in declared(kind).items():
             if name not in options and key.metadata["old"] is not MISSING:
                 options[name] = key.metadata["old"]
-            if key.metadata["kind"] is PRIOR and options[name] is not None:
+            if key.metadata["kind"] in KINDS and options[name] is not None:
                 if prior is not None and (name == "prior" or options[name]["type"] == "callable"):
                     options[name] = as_prior(prior)
                 else:

@@ -20,7 +20,7 @@ from ..data.table import Stream
 from ..functions import add_heads, head_hinge, pull
 from ..functions.tensor import Parameter, Tensor
 from ..nn import Module
-from ..options import COUNT, COUNTS, SWITCH, integer, number, one_of, option
+from ..options import COUNT, COUNTS, SWITCH, again, integer, number, one_of, option
 from ..priors import PRIOR, HostSampler, Prior
 from .batch import Batch
 from .class_style import CLASSIFICATION, DISCRIMINATOR, GENERATOR, RECONSTRUCTION
@@ -29,6 +29,7 @@ from .model import Losses, model
 from .phase import Phase
 
 FIXED = 10.0  # heads that are not learned are so many times the unit vectors: the paper's 10-D representation
+LABELLED, LEARNED = {"labelled": [True]}, {"fixed_heads": [False]}  # beside which some options count
 
 
 class Heads(Module):
@@ -88,9 +89,11 @@ class ReductionAAE(Classifier):
     classes: int = option(integer(2), "heads: classes of the labels, or clusters", default=None, told=True)
     dim: int = option(COUNT, "features of the representation; 2 unless it is said", default=None)
     labelled: bool = option(SWITCH, "learn from labels too", default=True)
+    labels: Sequence[int] | Sequence[str] | None = again(Classifier, "labels", None, beside=LABELLED)
+    classification_weight: float = again(Classifier, "classification_weight", 1.0, beside=LABELLED)
     fixed_heads: bool = option(SWITCH, "heads are 10 times the unit vectors, not learned", default=False)
-    head_distance: float = option(number(0.0), "below which two learned heads pay for it", default=6.0)
-    head_weight: float = option(number(0.0), "of that, by what is left to reconstruct", default=1.0)
+    head_distance: float = option(number(0.0), "below which two learned heads pay for it", default=6.0, beside=LEARNED)
+    head_weight: float = option(number(0.0), "of that, by what is left to reconstruct", default=1.0, beside=LEARNED)
 
     phases: ClassVar[tuple[Phase, ...]] = (
         Phase("reconstruction", moves=(*RECONSTRUCTION.moves, "centres")), DISCRIMINATOR, GENERATOR, CLASSIFICATION,

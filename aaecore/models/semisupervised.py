@@ -22,6 +22,8 @@ from .classifier import Classifier
 from .model import Losses, model
 from .phase import Phase
 
+CONSISTENT = {"consistency": [kind for kind in consistency.KINDS if kind != "none"]}  # beside which its options count
+
 
 @model
 class SemiSupervisedAAE(Classifier):
@@ -69,13 +71,22 @@ class SemiSupervisedAAE(Classifier):
         one_of(*consistency.KINDS), "of q(y|x), beyond the paper: none, translation, noise or adversarial",
         default="none",
     )  # fmt: skip
-    consistency_weight: float = option(number(0.0), "of that loss beside the classification's", default=2.0)
-    consistency_warm_up: int = option(integer(0), "steps over which that weight grows from 0", default=2000)
+    consistency_weight: float = option(
+        number(0.0), "of that loss beside the classification's", default=2.0, beside=CONSISTENT
+    )
+    consistency_warm_up: int = option(
+        integer(0), "steps over which that weight grows from 0", default=2000, beside=CONSISTENT
+    )
     image_shape: Sequence[int] | None = option(
         COUNTS, "height and width of rows that are images, for translation", default=None, of_data=True
     )
-    most_shift: int = option(COUNT, "pixels that an image moves at most, for translation", default=2)
-    radius: float = option(number(0.0), "of adversarial steps, in units of what the encoder takes", default=2.0)
+    most_shift: int = option(
+        COUNT, "pixels that an image moves at most, for translation", default=2, beside={"consistency": ["translation"]}
+    )
+    radius: float = option(
+        number(0.0), "of adversarial steps, in units of what the encoder takes", default=2.0,
+        beside={"consistency": ["adversarial"]},
+    )  # fmt: skip
 
     phases: ClassVar[tuple[Phase, ...]] = (RECONSTRUCTION, DISCRIMINATOR, GENERATOR, CLASSIFICATION)
 

@@ -4,11 +4,12 @@
 """
 
 from .built_in import Categorical, GaussianMixture, Hypersphere, Normal, SwissRoll, Uniform
-from .choose import PRIOR, as_prior, from_config
+from .choose import CATEGORICAL, KINDS, PRIOR, as_prior, from_config
 from .host import CallablePrior, HostSampler
 from .prior import PRIORS, Draw, DrawLike, Draws, Prior
 
 __all__ = [
-    "PRIOR", "PRIORS", "CallablePrior", "Categorical", "Draw", "DrawLike", "Draws", "GaussianMixture", "HostSampler",
-    "Hypersphere", "Normal", "Prior", "SwissRoll", "Uniform", "as_prior", "from_config",
+    "CATEGORICAL", "KINDS", "PRIOR", "PRIORS", "CallablePrior", "Categorical", "Draw", "DrawLike", "Draws",
+    "GaussianMixture", "HostSampler", "Hypersphere", "Normal", "Prior", "SwissRoll", "Uniform", "as_prior",
+    "from_config",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..arguments import shown
 from ..options import Kind
-from .built_in import BUILT_IN
+from .built_in import BUILT_IN, Categorical
 from .host import CallablePrior, HostSampler, MissingPrior
 from .prior import PRIORS, Prior
 
@@ -44,4 +44,12 @@ def from_config(config: dict[str, Any]) -> Prior:
         raise ValueError(f"prior: wrong options for {kind}: {error}") from None
 
 
+def _as_categorical(name: str, prior: Any) -> Prior:
+    if not isinstance(prior, Categorical):
+        raise ValueError(f"{name}: expected a Categorical, got {type(prior).__name__}")
+    return prior
+
+
 PRIOR = Kind("a Prior or a callable f(n, rng)", lambda name, prior: as_prior(prior))
+CATEGORICAL = Kind("a Categorical", _as_categorical)
+KINDS = (PRIOR, CATEGORICAL)  # of options that hold a prior

@@ -165,6 +165,7 @@ def test_flags_that_stand_for_nothing(name, text):
         ("swissroll", priors.SwissRoll()),
         ("hypersphere:2", priors.Hypersphere(2.0)),
         ("categorical", priors.Categorical()),
+        ("categorical:1:2", priors.Categorical([1, 2])),
     ],
 )
 def test_priors(text, prior):
@@ -173,7 +174,18 @@ def test_priors(text, prior):
 
 @pytest.mark.parametrize(
     "text",
-    ["gauss", "normal:x", "normal:-1", "normal:nan", "swissroll:1", "ring:2.5", "ring:inf", "uniform:1:-1", "normal:"],
+    [
+        "gauss",
+        "normal:x",
+        "normal:-1",
+        "normal:nan",
+        "swissroll:1",
+        "ring:2.5",
+        "ring:inf",
+        "uniform:1:-1",
+        "normal:",
+        "categorical:-1",
+    ],
 )
 def test_priors_that_do_not_exist(text):
     with pytest.raises(ValueError, match=r"^two_dimensional_prior: "):

@@ -9,6 +9,8 @@ from small_runs import ROWS, fails
 import aaecore
 from aaecore.app import cli, config
 from aaecore.data.table import Stream
+from aaecore.models.model import MODELS
+from aaecore.options import declared
 
 for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
@@ -61,8 +63,81 @@ def test_flags_that_would_change_nothing_are_refused(tmp_path, capsys, monkeypat
     assert os.listdir(tmp_path) == []
 
 
+SEMI, REDUCTION = ["--model", "SemiSupervisedAAE"], ["--model", "ReductionAAE"]
+ANY = "--consistency translation, --consistency noise or --consistency adversarial besides, got none"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag", "needed"),
+    [
+        (SEMI, "--radius", "--consistency adversarial besides, got none"),
+        ([*SEMI, "--consistency", "noise"], "--radius", "--consistency adversarial besides, got noise"),
+        (SEMI, "--most-shift", "--consistency translation besides, got none"),
+        (SEMI, "--consistency-weight", ANY),
+        (SEMI, "--consistency-warm-up", ANY),
+        ([*SEMI, "--no-joint"], "--generator-weight", "--joint besides, got --no-joint"),
+        ([*SEMI, "--no-joint"], "--warm-up", "--joint besides, got --no-joint"),
+        ([*SEMI, "--no-joint"], "--classification-weight", "--joint besides, got --no-joint"),
+        ([*REDUCTION, "--no-joint"], "--classification-weight", "--joint besides, got --no-joint"),
+        ([*REDUCTION, "--no-labelled"], "--classification-weight", "--labelled besides, got --no-labelled"),
+        ([*REDUCTION, "--no-labelled"], "--labelled-rows", "--labelled besides, got --no-labelled"),
+        ([*REDUCTION, "--no-labelled"], "--labelled-batch-size", "--labelled besides, got --no-labelled"),
+        ([*REDUCTION, "--fixed-heads"], "--head-distance", "--no-fixed-heads besides, got --fixed-heads"),
+        ([*REDUCTION, "--fixed-heads"], "--head-weight", "--no-fixed-heads besides, got --fixed-heads"),
+    ],
+)
+def test_options_without_the_one_that_uses_them_are_refused(tmp_path, capsys, monkeypatch, arguments, flag, needed):
+    monkeypatch.chdir(tmp_path)
+    fails(capsys, ["train", "--folder", "run", *arguments, flag, "9"], f"{flag}: expected {needed}")
+    assert os.listdir(tmp_path) == []
+
+
+def test_statistics_of_batch_norm_that_is_not_there(tmp_path, capsys):
+    flags = ["--batch-statistics", "recomputed"]
+    fails(capsys, ["train", "--folder", tmp_path / "run", *flags], "--batch-statistics: expected --batch-norm encoder,")
+    options = config.of(aaecore.AAE)(batch_norm="hidden", batch_statistics="recomputed")
+    config.check_used(options, ("batch_norm", "batch_statistics"))
+
+
+def test_options_beside_the_one_that_uses_them_are_taken():
+    semi, reduction = config.of(aaecore.SemiSupervisedAAE), config.of(aaecore.ReductionAAE)
+    joint = ("generator_weight", "warm_up", "classification_weight", "labelled_rows", "labelled_batch_size")
+    config.check_used(semi(), joint)
+    config.check_used(semi(consistency="adversarial"), (*joint, "radius", "consistency_weight", "consistency_warm_up"))
+    config.check_used(semi(consistency="translation"), ("most_shift", "consistency_weight"))
+    config.check_used(reduction(), (*joint, "head_distance", "head_weight"))
+    # Labels of rows that are no features, and that pictures show.
+    config.check_used(reduction(data="x.csv", labelled=False), ("labels",))
+
+
+@pytest.mark.parametrize("model", [kind for kind in MODELS.values() if kind.__module__.startswith("aaecore.")])
+def test_what_an_option_needs_is_another_option_that_can_be_so(model):
+    options = declared(model)
+    for name, key in options.items():
+        for other, values in key.metadata["beside"].items():
+            assert other != name
+            assert all(options[other].metadata["kind"].accepts(value) for value in values)
+
+
+@pytest.mark.parametrize("name", ["SemiSupervisedAAE", "ClusteringAAE", "ReductionAAE"])
+def test_a_distribution_of_classes_is_spelled_in_the_help(capsys, name):
+    assert cli.run(["train", "--model", name, "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--label-prior TEXT categorical[:WEIGHT:WEIGHT...], with a weight for each class" in told
+
+
+def test_a_distribution_of_classes(tmp_path, images, capsys):
+    run = ["train", "--model", "ClusteringAAE", "--clusters", "3", "--data", images, "--folder", str(tmp_path / "run")]
+    fails(capsys, [*run, *ROWS, "--label-prior", "normal:1"], "label_prior: expected a Categorical, got Normal")
+    fails(capsys, [*run, *ROWS, "--label-prior", "categorical:1:2"], "label_prior: expected 3 weights, one for each")
+    assert cli.run([*run, *ROWS, "--no-plots", "--label-prior", "categorical:2:1:1"]) == 0
+    model = aaecore.load(str(tmp_path / "run" / "checkpoint.h5"))
+    assert model.label_prior == aaecore.priors.Categorical([2, 1, 1])
+    assert config.read(tmp_path / "run" / "config.toml").label_prior == "categorical:2:1:1"
+
+
 def test_reproduce_refuses_a_folder_that_it_would_not_read(tmp_path, capsys):
-    message = "--data-folder: expected --data mnist or fashion-mnist besides, got mnist-sample"
+    message = "--data-folder: expected --data mnist or fashion-mnist or svhn or svhn-extra besides, got mnist-sample"
     fails(capsys, ["reproduce", "figure-2", tmp_path / "out.png", "--data-folder", tmp_path, "--epochs", 1], message)
 
 

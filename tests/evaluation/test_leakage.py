@@ -1,9 +1,14 @@
 """How well labels are read from codes."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from aaecore.evaluation import Leakage, leakage
+from aaecore.evaluation.leakage import _inverse
 
 rng = np.random.default_rng(0)
 Y, Z = rng.integers(0, 3, 600), rng.normal(size=(600, 4)).astype(np.float32)
@@ -46,6 +51,39 @@ def test_against_scikit_learn():
     assert leakage(z, labels, z_test, wanted).accuracy == pytest.approx(
         other.score((z_test - mean) / std, wanted), abs=0.011
     )
+
+
+@pytest.mark.parametrize("d", [1, 2, 200])
+def test_an_inverse_without_blas(d):
+    """As good as LAPACK's: its error and that of its product are roundings times the condition of the matrix."""
+    x = np.random.default_rng(d).normal(size=(3 * d, d)) * np.geomspace(1, 0.01, d)
+    matrix = x.T @ x / len(x) + 1e-3 * np.eye(d)
+    before, wanted = matrix.copy(), np.linalg.inv(matrix)
+    found, rounding = _inverse(matrix), np.linalg.cond(matrix) * np.finfo(np.float64).eps
+    assert np.linalg.norm(found - wanted) <= 10 * rounding * np.linalg.norm(wanted)
+    assert np.linalg.norm(found @ matrix - np.eye(d)) <= 10 * rounding * np.sqrt(d)
+    assert np.array_equal(matrix, before)
+
+
+FIT = """
+import numpy as np
+from aaecore.evaluation.leakage import _fit
+rng = np.random.default_rng(0)
+for d in (100, 200):
+    x = rng.normal(size=(2 * d, d))
+    print(_fit(x, rng.integers(0, 3, len(x)), 3).tobytes().hex())
+"""
+
+
+def test_bits_do_not_depend_on_the_threads_of_blas():
+    def bits(threads):
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        command = [sys.executable, "-c", FIT]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    one = bits("1")
+    assert len(one) > 1000
+    assert bits("2") == one
 
 
 def test_labels_of_any_kind_and_rows_without_one():
