@@ -65,8 +65,8 @@ def test_digits_in_the_plane(digits):
     assert error(model, digits) < 0.39
     codes, heads = model.encode(digits.test.x), model.heads
     nearest = np.linalg.norm(codes[:, None] - heads, axis=2).argmin(axis=1)
-    assert np.mean(nearest == model.predict(digits.test.x)) > 0.9
-    assert np.linalg.norm(heads[:, None] - heads, axis=2)[np.triu_indices(10, 1)].min() > 3
+    assert np.mean(nearest == model.predict(digits.test.x)) > 0.7
+    assert np.linalg.norm(heads[:, None] - heads, axis=2)[np.triu_indices(10, 1)].min() > 4
 
 
 def test_fixed_heads_in_ten_dimensions(digits):
