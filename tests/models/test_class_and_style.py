@@ -330,6 +330,17 @@ def test_an_average_has_the_moments_of_batch_norm_and_heads_of_its_own(statistic
     np.testing.assert_allclose(model.decode(styles, model.predict_proba(x)), model.reconstruct(x), atol=1e-4)
 
 
+def test_a_state_without_moments_is_refused_and_one_without_units_taken_as_it_is(x, y):
+    """Weights from elsewhere are for data as they are; with the moments of nothing they would be wrong everywhere."""
+    model = fit(make("settings", "cpu"), x, y).model
+    values = model.state_dict()
+    moments, units = ({name: v for name, v in values.items() if part not in name} for part in ("moments", "inputs."))
+    with pytest.raises(ValueError, match=r"^state_dict: missing \['decoder.0.norm.moments'"):
+        model.load_state_dict(moments)
+    model.load_state_dict({name: v for name, v in units.items() if not name.startswith("codes.")})
+    assert model.state_dict()["inputs.scale"] == 1
+
+
 def test_looks_at_the_weights_leave_no_moments_behind(x, y):
     trainer = fit(make("settings", "cpu"), x, y)
     before = trainer.model.state_dict()
