@@ -96,7 +96,7 @@ def test_sample_loads_from_a_zipped_package(tmp_path):
     """Without a file system path of its own, as importlib.resources promises."""
     with zipfile.ZipFile(tmp_path / "package.zip", "w") as package:
         package.writestr("aaecore/__init__.py", "")
-        read = [f"files/{name}.py" for name in ("__init__", "hdf5", "idx", "npy", "reading")]
+        read = [f"files/{path.name}" for path in (PACKAGE.parent / "files").glob("*.py")]
         sets = [f"datasets/{name}" for name in ("__init__.py", "images.py", "sets.py", "svhn.py", datasets.SAMPLE_FILE)]
         for name in ("errors.py", "arguments.py", *read, *sets):
             package.write(PACKAGE.parent / name, f"aaecore/{name}")
