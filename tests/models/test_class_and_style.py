@@ -330,6 +330,17 @@ def test_an_average_has_the_moments_of_batch_norm_and_heads_of_its_own(statistic
     np.testing.assert_allclose(model.decode(styles, model.predict_proba(x)), model.reconstruct(x), atol=1e-4)
 
 
+def test_an_average_begins_as_a_mean_of_all_weights(x, y):
+    model = make("clustering", "cpu", average=0.9)
+    assert [model.dials()["average"](step) for step in (0, 1, 3, 9, 500)] == pytest.approx([1, 0.5, 0.25, 0.1, 0.1])
+    seen = []
+    trainer = Trainer(model, 32)
+    for rows in (x[:32], x[32:64]):
+        trainer.step(rows)
+        seen.append(model.trunk.layers[0].weight.numpy())
+    np.testing.assert_allclose(model.trunk_average.layers[0].weight.numpy(), (seen[0] + seen[1]) / 2, rtol=1e-5)
+
+
 def test_a_state_without_moments_is_refused_and_one_without_units_taken_as_it_is(x, y):
     """Weights from elsewhere are for data as they are; with the moments of nothing they would be wrong everywhere."""
     model = fit(make("settings", "cpu"), x, y).model
