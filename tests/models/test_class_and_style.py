@@ -335,8 +335,8 @@ def test_an_average_begins_as_a_mean_of_all_weights(x, y):
     assert [model.dials()["average"](step) for step in (0, 1, 3, 9, 500)] == pytest.approx([1, 0.5, 0.25, 0.1, 0.1])
     seen = []
     trainer = Trainer(model, 32)
-    for rows in (x[:32], x[32:64]):
-        trainer.step(rows)
+    for part in (x[:32], x[32:64]):
+        trainer.step(part)
         seen.append(model.trunk.layers[0].weight.numpy())
     np.testing.assert_allclose(model.trunk_average.layers[0].weight.numpy(), (seen[0] + seen[1]) / 2, rtol=1e-5)
 
