@@ -96,6 +96,16 @@ def test_the_weights_of_a_joint_update():
     np.testing.assert_allclose([weight_of(t) for t in losses], [1, left * 0.5 * 0.25, left * 0.5, left * 2], rtol=1e-6)
 
 
+def test_smoothed_samples_of_classes():
+    """Off by default; else the share goes to all classes alike."""
+    plain, smooth = (make("semi-supervised", label_smoothing=share) for share in (0.0, 0.3))
+    ones = Tensor(plain.backend.from_host(np.eye(C)))
+    assert plain.smoothed(ones) is ones
+    np.testing.assert_allclose(
+        smooth.smoothed(Tensor(smooth.backend.from_host(np.eye(C)))).numpy(), 0.1 + 0.7 * np.eye(C)
+    )
+
+
 @pytest.mark.parametrize("kind", ["semi-supervised", "phases", "clustering", "clustering, phases", "reduction"])
 def test_a_phase_moves_its_networks_and_no_other(kind, x, y):
     """With a rate of zero for all other phases."""
