@@ -10,7 +10,7 @@ from class_models import KINDS, C, D, fit, given, labels, make, rows
 from gradients import numeric_gradient
 from trained import StopAt, same
 
-from aaecore import ReductionAAE, Trainer, load, set_num_threads
+from aaecore import ReductionAAE, Trainer, get_num_threads, load, set_num_threads
 from aaecore.functions import softmax
 from aaecore.functions.tensor import Tensor, backward
 from aaecore.models import Batch, consistency
@@ -32,6 +32,14 @@ def x():
 @pytest.fixture
 def y():
     return labels()
+
+
+@pytest.fixture
+def threads():
+    """Sets how many the process has, for a test."""
+    before = get_num_threads()
+    yield set_num_threads
+    set_num_threads(before)
 
 
 # --- each phase by itself ---------------------------------------------------------------------------------------------
@@ -122,10 +130,10 @@ def test_a_phase_moves_its_networks_and_no_other(kind, x, y):
 
 @every_kind
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_replay_equals_eager_for_any_number_of_threads(kind, precision, x, y):
+def test_replay_equals_eager_for_any_number_of_threads(kind, precision, threads, x, y):
     trained = []
-    for record, threads in ((True, 1), (False, 1), (True, 3)):
-        set_num_threads(threads)
+    for record, n in ((True, 1), (False, 1), (True, 3)):
+        threads(n)
         trained.append(fit(make(kind, "cpu", precision=precision), x, y, record=record))
     assert same(trained[0], trained[1])
     assert same(trained[0], trained[2])
