@@ -51,7 +51,7 @@ train: $(INSTALLED)
 
 # Each worker gets one half, in order, and takes from the other's when it is done: what cases share is computed once.
 test: $(INSTALLED)
-	@echo "== testing on all cores: 20000 tests; to collect them takes some seconds"
+	@echo "== testing on all cores: 25000 tests; to collect them takes some seconds"
 	$(BIN)/python -m pytest $(TESTS) --benchmark-disable -rs -n auto --dist worksteal
 
 sanitize: $(INSTALLED)
