@@ -2,11 +2,25 @@
 
 import signal
 
+import numpy as np
 import pytest
+
+from aaecore import get_backend
 
 # A shell starts jobs in the background with SIGINT ignored, and whatever they start inherits that. Tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def backend():
+    """Of float64, for finite differences."""
+    return get_backend("reference")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ aggregated posteriors of y and z onto a categorical distribution and onto any pr
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
@@ -73,9 +74,9 @@ class ClassAndStyle(Autoencoder):
     )
 
     @property
+    @abstractmethod
     def categories(self) -> int:
         """How many classes, or clusters, y is one of."""
-        raise NotImplementedError
 
     @property
     def learns_labels(self) -> bool:

@@ -61,7 +61,10 @@ class LabelInformedAAE(Labelled, AAE):
             raise ValueError(f"latent_dim: expected 2, that of a ring, or another prior=, got {self.latent_dim}")
         self.prior = GaussianMixture.ring(self.classes) if self.prior is None else self.prior
         super().complete()
-        self.priors()["z"][0].check_classes(self.classes)
+        prior = self.priors()["z"][0]
+        prior.check_classes(self.classes)
+        if type(prior)._part_of is Prior._part_of:  # of a user's own: `predict` would say so, after an epoch
+            raise TypeError(f"prior: expected {type(prior).__name__} to have _part_of, which says the class of a code")
 
     def columns(self) -> dict[str, Column]:
         return {**super().columns(), LABEL: Column(self.classes + 1, "label", rest=True)}

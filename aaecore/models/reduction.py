@@ -48,6 +48,7 @@ class Heads(Module):
         return {f"{prefix}table": self.table}
 
     def copied(self) -> Self:
+        """Heads with memory of their own, and the same values for now."""
         twin = copy.copy(self)
         twin.table = Parameter(self.table.backend.clone(self.table.buffer))
         return twin

@@ -149,6 +149,7 @@ class MLP(Module):
         return self.norms[-1].shift if len(self.norms) == len(self.layers) else self.layers[-1].bias
 
     def copied(self) -> Self:
+        """A network with memory of its own, and the same values for now."""
         twin = copy.copy(self)
         twin.layers, twin.norms = [copy.copy(layer) for layer in self.layers], [copy.copy(n) for n in self.norms]
         for part in (*twin.layers, *twin.norms):

@@ -31,10 +31,6 @@ class Module(ABC):
     def check(self, prefix: str, values: Mapping[str, np.ndarray]) -> None:  # noqa: B027 (a hook)
         """Raises ValueError for statistics, by names that begin with `prefix`, that it cannot have."""
 
-    def copied(self) -> Self:
-        """A network with memory of its own, and the same values for now."""
-        raise NotImplementedError(f"{type(self).__name__}.copied: a network whose weights can be averaged")
-
     def follow(self, other: Self, rate: Tensor) -> None:
         """Moves every parameter towards that of an equal network: by rate (1,) times what lies between them."""
         for own, p in zip(self.parameters, other.parameters, strict=True):

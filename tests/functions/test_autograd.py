@@ -16,16 +16,6 @@ from aaecore.functions.tensor import Tensor, backward
 from aaecore.optim import SGD, Adam, Clipped, clip_grad_norm
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
-def backend():
-    return get_backend("reference")
-
-
 @pytest.mark.parametrize("output", list(ACTIVATIONS))
 @pytest.mark.parametrize("hidden", list(ACTIVATIONS))
 @pytest.mark.parametrize("name", ["half_squared_error", "bce_with_logits", "adversarial_bce"])

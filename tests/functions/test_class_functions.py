@@ -8,18 +8,7 @@ from gradients import B, H, I, O, check_gradients, leaf
 
 from aaecore import functions as F
 from aaecore import nn
-from aaecore.backends.devices import get_backend
 from aaecore.functions.tensor import Tensor, backward
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
-def backend():
-    return get_backend("reference")
 
 
 def test_softmax_in_a_network(backend, rng):

@@ -13,16 +13,6 @@ from aaecore.functions.tensor import Tensor, backward
 from aaecore.nn import MLP
 
 
-@pytest.fixture
-def backend():
-    return get_backend("reference")
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def check(parameters, losses, value):
     """The gradients of the losses are those of value(), which gives a float."""
     backward(losses(), parameters=parameters)

@@ -8,19 +8,8 @@ from gradients import B, H, I, O, check_gradients, leaf
 
 from aaecore import functions as F
 from aaecore import nn
-from aaecore.backends.devices import get_backend
 from aaecore.core.random import Generator
 from aaecore.functions.tensor import Tensor, backward
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
-def backend():
-    return get_backend("reference")
 
 
 def test_noise_is_added_new_at_every_call_and_passes_gradients_on(backend, rng):

@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 import pytest
-from class_models import KINDS, C, D, fit, given, labels, make, rows
+from class_models import KINDS, C, D, fit, given, make
 from gradients import numeric_gradient
 from trained import StopAt, same
 
@@ -22,16 +22,6 @@ CONSISTENT = {
     "adversarial": {"consistency": "adversarial", "radius": 1.0, "batch_norm": "encoder"},
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture
-def x():
-    return rows()
-
-
-@pytest.fixture
-def y():
-    return labels()
 
 
 @pytest.fixture

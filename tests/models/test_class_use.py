@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from class_models import KINDS, C, D, fit, labels, make, rows
+from class_models import KINDS, C, D, fit, make
 
 from aaecore import ClusteringAAE, ReductionAAE, SemiSupervisedAAE, Trainer, priors
 from aaecore.functions.tensor import Tensor
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture
-def x():
-    return rows()
-
-
-@pytest.fixture
-def y():
-    return labels()
 
 
 # --- what is done with a model ----------------------------------------------------------------------------------------

@@ -136,3 +136,16 @@ def test_no_labelled_row_to_score():
         make().score(rows(), np.full(130, -1))
     with pytest.raises(ValueError, match="y: expected classes from 0 to 2, or -1 for no label, got 3 at row 0"):
         make().score(rows(), np.full(130, 3))
+
+
+def test_a_prior_of_ones_own_that_does_not_know_the_part_of_a_code():
+    """It says so when the model is made, not when it is first asked for a class."""
+
+    class Parts(priors.Prior):
+        parts = CLASSES
+
+        def _bind(self, backend, latent_dim):
+            return lambda generator, n: generator.normal((n, latent_dim))
+
+    with pytest.raises(TypeError, match=r"^prior: expected Parts to have _part_of, which says the class of a code"):
+        make(prior=Parts())

@@ -7,20 +7,9 @@ import pytest
 from gradients import B, H, I, O, check_gradients, leaf
 
 from aaecore import functions as F
-from aaecore import get_backend
 from aaecore.core.random import Generator
 from aaecore.functions.tensor import Tensor
 from aaecore.nn import INITS, MLP, NORMS
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
-def backend():
-    return get_backend("reference")
 
 
 def tensor(backend, array):
