@@ -129,11 +129,7 @@ class ClassAndStyle(Autoencoder):
         return super().dials() | {"warm_up": lambda step: min(step / self.warm_up, 1.0) if self.warm_up else 1.0}
 
     def ratios(self) -> dict[str, tuple[float, str, str]]:
-        if not self.joint:
-            return {}
-        weights = {"generator": self.generator_weight, "classification": getattr(self, "classification_weight", 0.0)}
-        names = [phase.name for phase in self.phases if phase.name in weights]
-        return {f"{name}_weight": (weights[name], name, "reconstruction") for name in names}
+        return {"generator_weight": (self.generator_weight, "generator", "reconstruction")} if self.joint else {}
 
     def parts(self, x: Tensor, rng: Generator | None = None) -> tuple[Tensor, Tensor]:
         """Logits of y (B, categories) and z (B, latent_dim) of rows x; whoever trains gives random numbers."""

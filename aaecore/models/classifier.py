@@ -30,6 +30,13 @@ class Classifier(ClassAndStyle, Labelled):
     def categories(self) -> int:
         return self.classes
 
+    def ratios(self) -> dict[str, tuple[float, str, str]]:
+        if not (self.joint and self.learns_labels):
+            return super().ratios()
+        return super().ratios() | {
+            "classification_weight": (self.classification_weight, "classification", "reconstruction")
+        }
+
     def columns(self) -> dict[str, Column]:
         return super().columns() | ({LABEL: Column(self.classes, "label")} if self.learns_labels else {})
 
