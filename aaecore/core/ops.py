@@ -6,7 +6,7 @@ checks that, the kernels check nothing. The same name is the NumPy function in `
 in ``kernels/cpu/*.hpp``, the row of shapes in ``tests/cases.py`` and the benchmark.
 
 Shape letters: B batch rows, I inputs, O outputs, Z latent size, N elements, C components or classes, F features of a
-layer, K columns of labels, M rows stored.
+layer, K columns of labels or kernels of a sum, M other rows.
 
 Roles: ``in`` is read, ``out`` is overwritten and never read, ``inout`` is both, and ``beta`` is ``out`` when the
 integer argument ``beta`` is 0 and ``inout`` (accumulate) when it is 1.
@@ -223,6 +223,31 @@ _TABLE = (
     # loss = weight sum over i < j of max(0, least - |heads_i - heads_j|); heads that coincide have no direction: 0.
     Op("head_hinge", (_in("heads", "C", "Z"), _out("dheads", "C", "Z"), _out("loss", 1)), ("C", "Z"),
        ("least", "weight"), flops=lambda d: 3 * d["C"] ** 2 * d["Z"]),
+    # --- distances of all pairs of rows, d_ij = |x_i - y_j|^2 --------------------------------------
+    # Squared maximum mean discrepancy of the rows of x and of y with the kernel k(d) = sum over s of exp(-gammas_s d):
+    # loss = weight (mean k(d of x, x) - 2 mean k(d of x, y) + mean k(d of y, y)), means over all pairs, those of a row
+    # with itself among them.
+    Op("mmd",
+       (_in("x", "B", "N"), _in("y", "M", "N"), _in("gammas", "K"), _out("dx", "B", "N"), _out("loss", 1)),
+       ("B", "M", "N", "K"), ("weight",), valid=lambda d: min(d["B"], d["M"], d["N"], d["K"]) > 0,
+       flops=lambda d: 2 * d["N"] * (d["B"] + d["M"]) ** 2 + 2 * d["N"] * d["B"] * (d["B"] + d["M"])),
+    # A Parzen window takes in more samples: least_i = the smallest d_ij of x_i and all samples j so far, and sums_ik =
+    # sum over those j of exp(-gammas_k (d_ij - least_i)). Both begin as infinity and 0. gammas > 0.
+    Op("parzen",
+       (_in("x", "B", "N"), _in("samples", "M", "N"), _in("gammas", "K"), _inout("least", "B"),
+        _inout("sums", "B", "K", kind="float64")), ("B", "M", "N", "K"),
+       valid=lambda d: min(d["B"], d["M"], d["N"], d["K"]) > 0,
+       flops=lambda d: d["B"] * d["M"] * (2 * d["N"] + 20 * d["K"])),
+    # --- energies of Boltzmann machines -----------------------------------------------------------
+    # y = act(x + bias)
+    Op("add_bias", (_in("x", "B", "N"), _in("bias", "N"), _out("y", "B", "N")), ("B", "N", "act"), ("slope",),
+       flops=lambda d: 10 * d["B"] * d["N"]),
+    # loss = weight / B sum over the rows v of bias . v; dbias = weight / B sum over the rows of v.
+    Op("bias_product", (_in("bias", "N"), _in("v", "B", "N"), _out("dbias", "N"), _out("loss", 1)), ("B", "N"),
+       ("weight",), valid=lambda d: d["B"] > 0, flops=lambda d: 3 * d["B"] * d["N"]),
+    # loss = weight / B sum x v; dx = weight / B v.
+    Op("inner_product", (_in("x", "B", "N"), _in("v", "B", "N"), _out("dx", "B", "N"), _out("loss", 1)), ("B", "N"),
+       ("weight",), flops=lambda d: 3 * d["B"] * d["N"]),
     # --- moving data ------------------------------------------------------------------------------
     # dst[:, dst_at : dst_at + cols] = beta dst[...] + src[:, src_at : src_at + cols]; only those columns are touched.
     Op("copy_columns", (_in("src", "B", "src_cols"), _inout("dst", "B", "dst_cols")),
@@ -291,6 +316,8 @@ _TABLE = (
        flops=lambda d: d["B"] * d["Z"] * (80 + 2 * d["Z"])),
     Op("random_swiss_roll_of", (_RNG, _in("like", "B", "K"), _out("out", "B", 2)), ("B", "K", "parts", "stream"),
        ("turns_from", "turns_to", "radius", "noise"), flops=_per("B", 200)),
+    # out = 1 where u < p, else 0; element i takes uniform i, as in random_uniform.
+    Op("random_bernoulli", (_RNG, _in("p", "N"), _out("out", "N")), ("N", "stream"), flops=_per("N", 41)),
     # y = x + std n; element i takes normal i, as in random_normal.
     Op("add_noise", (_RNG, _in("x", "N"), _out("y", "N")), ("N", "stream"), ("std",), flops=_per("N", 80)),
     # y = beta y + x / (1 - rate) where u >= rate, 0 elsewhere; element i takes uniform i, as in random_uniform. The

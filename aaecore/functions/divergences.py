@@ -1,4 +1,4 @@
-"""What variational models pay for their codes: divergence from a prior, entropy, density under a mixture."""
+"""How far codes or samples are from what they should be: divergences, entropy, density, discrepancy of two samples."""
 
 from __future__ import annotations
 
@@ -50,3 +50,20 @@ def mixture_nll(z: Tensor, tables: tuple[Buffer, Buffer, Buffer], weight: float 
     if len(z.shape) != 2 or z.shape[1] != size:
         raise ValueError(f"z: expected shape (batch, {size}), got {z.shape}")
     return Loss("mixture_nll", z, tables, (*z.shape, components), (weight,)).forward()
+
+
+def mmd(x: Tensor, y: Tensor, gammas: Buffer, weight: float = 1.0) -> Tensor:
+    """weight times the squared maximum mean discrepancy of rows x (B, N) and rows y (M, N); only x gets a gradient.
+
+    The kernel is a sum of Gaussians, k(a, b) = sum over s of exp(-gammas_s |a - b|^2) with gammas (K,), each
+    1 / (2 width^2). The estimate is the biased one, a mean over all pairs (Gretton et al. 2012, equation 5), which is
+    never below 0.
+
+    Raises:
+        ValueError: sizes that do not fit. TypeError: no Tensor.
+    """
+    check_tensors(x=x, y=y)
+    if len(x.shape) != 2 or len(y.shape) != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(f"y: expected as many features as x {x.shape}, got {y.shape}")
+    dims = (x.shape[0], y.shape[0], x.shape[1], gammas.size)
+    return Loss("mmd", x, (y.buffer, gammas), dims, (weight,)).forward()

@@ -12,9 +12,9 @@ from ...core.backend import Backend
 from ...core.memory import Buffer
 from ...core.ops import OPS
 from ...core.plan import Call
-from . import classes, gaussian, linear, losses, moving, normalise, optimizers, random
+from . import classes, distances, energies, gaussian, linear, losses, moving, normalise, optimizers, random
 
-_FAMILIES = (linear, losses, gaussian, classes, normalise, moving, optimizers, random)
+_FAMILIES = (linear, losses, distances, energies, gaussian, classes, normalise, moving, optimizers, random)
 _FORMULAS = {name: value for module in _FAMILIES for name, value in vars(module).items()}
 FUNCTIONS: Final[Mapping[str, Callable[..., None]]] = MappingProxyType(
     {op.name: linear.in_precision(op.precision, _FORMULAS[op.family]) for op in OPS.values()}

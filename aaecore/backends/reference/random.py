@@ -122,6 +122,11 @@ def random_categorical(rng: Array, cumulative: Array, out: Array, B: int, C: int
     out[...] = np.arange(C) == c[:, None]
 
 
+def random_bernoulli(rng: Array, p: Array, out: Array, N: int, stream: int) -> None:
+    """out = 1 where u < p, else 0; element i takes word i % 4 of block i // 4."""
+    out[...] = _uniform01(_rows(rng, stream, -(-N // 4), 1).reshape(-1)[:N], out.dtype) < p
+
+
 def add_noise(rng: Array, x: Array, y: Array, N: int, stream: int, std: float) -> None:
     """y = x + std n; element i takes normal i % 4 of block i // 4."""
     y[...] = x + std * _normals(_rows(rng, stream, -(-N // 4), 1), y.dtype).reshape(-1)[:N]
