@@ -10,6 +10,7 @@ from .label_informed import LabelInformedAAE
 from .labelled import Labelled
 from .model import Losses, Model, model
 from .phase import Phase
+from .rbm import RBM
 from .reduction import ReductionAAE
 from .semisupervised import SemiSupervisedAAE
 from .supervised import SupervisedAAE
@@ -18,7 +19,7 @@ from .vae import VAE
 DEFAULT: type[Model] = AAE  # what the command line trains unless it is told otherwise
 
 __all__ = [
-    "AAE", "COUNT", "COUNTS", "DEFAULT", "PRIOR", "SWITCH", "TEXT", "VAE", "Batch", "ClusteringAAE", "Column",
+    "AAE", "COUNT", "COUNTS", "DEFAULT", "PRIOR", "RBM", "SWITCH", "TEXT", "VAE", "Batch", "ClusteringAAE", "Column",
     "LabelInformedAAE", "Labelled", "Losses", "Model", "Phase", "ReductionAAE", "SemiSupervisedAAE", "Stream",
     "SupervisedAAE", "Table", "integer", "model", "number", "one_of", "option",
 ]  # fmt: skip
