@@ -2,8 +2,10 @@
 
 from .clusters import ari, cluster_error, hungarian_error, majority_error, nmi, usage
 from .leakage import Leakage, leakage
+from .partition import ais, log_likelihood, log_partition
 from .splits import label_split
 
 __all__ = [
-    "Leakage", "ari", "cluster_error", "hungarian_error", "label_split", "leakage", "majority_error", "nmi", "usage",
+    "Leakage", "ais", "ari", "cluster_error", "hungarian_error", "label_split", "leakage", "log_likelihood",
+    "log_partition", "majority_error", "nmi", "usage",
 ]  # fmt: skip
