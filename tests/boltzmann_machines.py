@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aaecore import DBN, RBM, Trainer
+from aaecore import DBM, DBN, RBM, Trainer
 from aaecore.functions import Tensor
 
 D = 6
@@ -12,6 +12,9 @@ KINDS = {
     "gaussian": (RBM, {"hidden": 5, "visible": "gaussian", "persistent": True}),
     "dbn": (DBN, {"hidden": (5, 4)}),
     "greedy": (DBN, {"hidden": (5, 4, 3), "steps_per_layer": 4, "persistent": False, "binary": False}),
+    "dbm": (DBM, {"hidden": (5, 4), "steps": 2, "pretraining_steps": 4}),
+    "whole dbm": (DBM, {"hidden": (5, 4, 3), "pretraining_steps": 0}),
+    "gaussian dbm": (DBM, {"hidden": (5, 4), "visible": "gaussian", "pretraining_steps": 4}),
     "gaussian dbn": (DBN, {"hidden": (5, 4), "visible": "gaussian", "standardise_each": True}),
 }
 

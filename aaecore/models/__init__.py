@@ -6,6 +6,7 @@ from ..priors import PRIOR
 from .aae import AAE
 from .batch import Batch
 from .clustering import ClusteringAAE
+from .dbm import DBM
 from .dbn import DBN
 from .label_informed import LabelInformedAAE
 from .labelled import Labelled
@@ -20,7 +21,7 @@ from .vae import VAE
 DEFAULT: type[Model] = AAE  # what the command line trains unless it is told otherwise
 
 __all__ = [
-    "AAE", "COUNT", "COUNTS", "DBN", "DEFAULT", "PRIOR", "RBM", "SWITCH", "TEXT", "VAE", "Batch", "ClusteringAAE",
-    "Column", "LabelInformedAAE", "Labelled", "Losses", "Model", "Phase", "ReductionAAE", "SemiSupervisedAAE", "Stream",
-    "SupervisedAAE", "Table", "integer", "model", "number", "one_of", "option",
+    "AAE", "COUNT", "COUNTS", "DBM", "DBN", "DEFAULT", "PRIOR", "RBM", "SWITCH", "TEXT", "VAE", "Batch",
+    "ClusteringAAE", "Column", "LabelInformedAAE", "Labelled", "Losses", "Model", "Phase", "ReductionAAE",
+    "SemiSupervisedAAE", "Stream", "SupervisedAAE", "Table", "integer", "model", "number", "one_of", "option",
 ]  # fmt: skip

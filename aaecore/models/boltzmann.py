@@ -86,11 +86,11 @@ class BoltzmannMachine(Model):
         units = nn.StandardiseEach if self.standardise_each else nn.Standardise
         self.inputs: nn.Units | None = units(self.backend, self.input_dim) if self.visible == "gaussian" else None
 
-    def layer(self, below: int, above: int, *, lowest: bool = False) -> nn.Boltzmann:
-        """Two layers of units; its weights are the next ones that the seed gives."""
+    def layer(self, below: int, above: int, *, lowest: bool = False, biased: bool = True) -> nn.Boltzmann:
+        """Two layers of units; its weights are the next ones that the seed gives. See `nn.Boltzmann`."""
         return nn.Boltzmann(
             self.backend, below, above, self.precision, rng=self._initial, init=self.init,
-            gaussian=lowest and self.visible == "gaussian",
+            gaussian=lowest and self.visible == "gaussian", biased=biased,
         )  # fmt: skip
 
     @property
@@ -177,9 +177,10 @@ class BoltzmannMachine(Model):
     def reconstruct(self, x: Any) -> Any:
         """What x (N, input_dim) becomes on the way up and down again, by means: (N, input_dim) float32."""
         rows = as_rows(self.backend, x, "x", self.input_dim)
-        return map_chunks(self.backend, lambda x: self.shown(self._again(self.seen(x))), rows, self.input_dim)
+        return map_chunks(self.backend, lambda x: self.shown(self.again(self.seen(x))), rows, self.input_dim)
 
-    def _again(self, v: Tensor) -> Tensor:
+    def again(self, v: Tensor) -> Tensor:
+        """What visible units (B, input_dim) become on the way up and down again."""
         return self.visibles(self.hiddens(v))
 
     @overload
@@ -205,7 +206,7 @@ class BoltzmannMachine(Model):
 
     def _distances(self, x: Tensor) -> np.ndarray:
         v = self.seen(x)
-        target, mean = v.numpy().astype(np.float64), self._again(v).numpy().astype(np.float64)
+        target, mean = v.numpy().astype(np.float64), self.again(v).numpy().astype(np.float64)
         if self.visible == "gaussian":
             return np.asarray(((target - mean) ** 2).sum(axis=1) / 2)
         p = np.clip(mean, 1e-7, 1 - 1e-7)  # float32 has no number between 1 - 6e-8 and 1

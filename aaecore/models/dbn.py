@@ -54,7 +54,7 @@ class DBN(BoltzmannMachine):
         integer(0), "training steps until the next layer learns instead; 0 for all layers at once", default=0
     )
 
-    phases = tuple(Phase(f"layer {i}", moves=(f"layer_{i}",)) for i in range(1, LAYERS + 1))
+    phases = tuple(Phase(f"layer {i}", moves=(f"layer_{i}",), rate=3e-3) for i in range(1, LAYERS + 1))
 
     def complete(self) -> None:
         if not 1 <= len(self.hidden) <= LAYERS:

@@ -32,6 +32,7 @@ class Boltzmann(Module):
         rng: draws the initial weights.
         init: of the weights, see `Linear`; biases begin at 0.
         gaussian: whether the units below are Gaussian.
+        biased: whether the units below have biases here; those of a layer further up may have them in the one below.
 
     Attributes:
         weight: W (hidden, visible). bias: c (hidden,). visible_bias: b (visible,).
@@ -39,7 +40,7 @@ class Boltzmann(Module):
 
     def __init__(
         self, backend: Backend, visible: int, hidden: int, precision: str = "fp32", *, rng: np.random.Generator,
-        init: str = "normal", gaussian: bool = False,
+        init: str = "normal", gaussian: bool = False, biased: bool = True,
     ) -> None:  # fmt: skip
         size = INITS[choice("init", init, list(INITS))](visible, False)
         draw = rng.normal if init != "uniform" else partial(_uniform, rng)
@@ -47,12 +48,13 @@ class Boltzmann(Module):
         shape = (hidden, visible)
         self.weight = Parameter(backend.generated(shape, lambda: draw(0.0, size, shape), "weight"))
         self.bias = Parameter(backend.zeros((hidden,)))
-        self.visible_bias = Parameter(backend.zeros((visible,)))
+        self.biased, self.visible_bias = biased, Parameter(backend.zeros((visible,)))
         self._none = Tensor(backend.zeros((hidden,)))
 
     def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
         """{"<prefix>weight": ..., "<prefix>bias": ..., "<prefix>visible_bias": ...}"""
-        return {f"{prefix}{name}": getattr(self, name) for name in ("weight", "bias", "visible_bias")}
+        names = ("weight", "bias", "visible_bias") if self.biased else ("weight", "bias")
+        return {f"{prefix}{name}": getattr(self, name) for name in names}
 
     def up(self, v: Tensor) -> Tensor:
         """W v + c, (B, hidden): the logits of the units above."""
@@ -81,13 +83,17 @@ class Boltzmann(Module):
             logits: `up(v)`.
             weight: of the loss.
         """
-        linear_part = bias_product(self.visible_bias, v, -weight)
+        return self.own_energy(v, weight), softplus_sum(logits, -weight)
+
+    def own_energy(self, v: Tensor, weight: float = 1.0) -> Tensor:
+        """A loss: weight times -b.v, with |v|^2 / 2 of Gaussian units, a mean over the rows of v (B, visible)."""
+        energy = bias_product(self.visible_bias, v, -weight)
         if self.gaussian:
             zeros = self.backend.empty(v.shape)
             self.backend.launch("fill", (zeros,), (zeros.size,), (0.0,))
             square = half_squared_error(v.detach(), Tensor(zeros), weight)
-            self.backend.launch("copy", (square.buffer, linear_part.buffer), (1, 1))
-        return linear_part, softplus_sum(logits, -weight)
+            self.backend.launch("copy", (square.buffer, energy.buffer), (1, 1))
+        return energy
 
     def walk(self, h: Tensor, steps: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """The end of a Gibbs chain of so many steps from units above h (B, hidden): v, and `up(v)`.

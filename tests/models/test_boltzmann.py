@@ -83,15 +83,30 @@ def test_with_the_models_own_expectation_the_gradient_is_that_of_the_likelihood(
         np.testing.assert_allclose(model.backend.to_host(q.grad), numeric, atol=1e-7, rtol=1e-5)
 
 
+def frozen(monkeypatch, made, then):
+    """Lets hidden units be what they are at the first call of `made`, as if they were data, in all calls of `then`."""
+    seen, real = [], nn.Boltzmann.probabilities
+    monkeypatch.setattr(nn.Boltzmann, "probabilities", lambda *args: seen.append(real(*args)) or seen[-1])
+    result = made()
+
+    def again():
+        again_seen = iter(seen)
+        monkeypatch.setattr(nn.Boltzmann, "probabilities", lambda *args: next(again_seen))
+        return then()
+
+    return result, again
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "gaussian" not in kind])
-def test_phases_have_the_gradients_of_their_losses(kind):
+def test_phases_have_the_gradients_of_their_losses(kind, monkeypatch):
     """The ends of chains are draws, which a small change of weights leaves as they are."""
     model, x = roughen(make(kind)), rows()[:B].astype(np.float64)
+    made, again = frozen(monkeypatch, lambda: yielded(model, x), lambda: yielded(model, x))
     for phase in model.phases:
         moved = model.moved(phase)
-        backward(yielded(model, x)[phase.name], parameters=moved)
+        backward(made[phase.name], parameters=moved)
         for p in moved:
-            numeric = numeric_gradient(p, lambda name=phase.name: yielded(model, x)[name])
+            numeric = numeric_gradient(p, lambda name=phase.name: again()[name])
             assert np.abs(numeric).max() > 0
             np.testing.assert_allclose(model.backend.to_host(p.grad), numeric, atol=1e-7, rtol=1e-5)
 
@@ -137,7 +152,8 @@ def test_a_chain_of_one_step_is_drawn_as_the_formulas_say(kind):
 @each
 def test_phases_move_their_networks_and_no_others(kind):
     for phase in make(kind).phases:
-        model = make(kind, **({"steps_per_layer": 0} if kind == "greedy" else {}))
+        early = {"energy": {"pretraining_steps": 1}} if "pretraining" in make(kind).phases[0].name else {}
+        model = make(kind, **({"steps_per_layer": 0} if kind == "greedy" else early.get(phase.name, {})))
         trainer = Trainer(model, 32, {p.name: 1e-2 * (p.name == phase.name) for p in model.phases})
         trainer.step(rows()[:32])  # the first one sets statistics
         before = model.state_dict()
@@ -160,8 +176,9 @@ def test_layers_learn_one_after_the_other():
     assert {name.split(".")[0] for name in changed} == {"layer_1"}
 
 
-def test_nothing_changes_before_the_first_loss():
-    model = train("persistent", 1).model
+@pytest.mark.parametrize("kind", ["persistent", "dbn", "whole dbm"])
+def test_nothing_changes_before_the_first_loss(kind):
+    model = train(kind, 1).model
     before, counter = model.state_dict(), model.generator.counter
     model.generator.restart()
     next(iter(model.step(Batch({"x": model.backend.from_host(rows()[:B])}, model.draws, {}, model.generator))))
@@ -246,6 +263,56 @@ def test_samples_are_replayed_as_they_are_launched(kind):
     assert not np.array_equal(model.sample(6), recorded)
 
 
+# --- deep machines against sums over all states -----------------------------------------------------------------------
+
+
+def joint(model):
+    """All states of the units of a DBM by layer, and how probable they are together."""
+    widths = [D, *model.hidden]
+    every = np.split(states(sum(widths)), np.cumsum(widths)[:-1], axis=1)
+    energy = -every[0] @ model.layers[0].visible_bias.numpy()
+    for layer, below, above in zip(model.layers, every, every[1:], strict=False):
+        energy -= above @ layer.bias.numpy() + ((below @ layer.weight.numpy().T) * above).sum(axis=1)
+    p = np.exp(-energy)
+    return every, p / p.sum()
+
+
+def test_chains_and_samples_of_a_deep_machine_are_its_own():
+    model = roughen(make("dbm", chains=4000, pretraining_steps=0, sampling_steps=40), 0.5)
+    every, p = joint(model)
+    trainer = Trainer(model, 32, 0.0)  # nothing learns
+    for _ in range(20):
+        trainer.step(rows()[:32])
+    for i, units in enumerate(every[1:]):
+        expected = p @ units
+        deviations = np.sqrt(expected * (1 - expected) / 4000)
+        assert (np.abs(model.state_dict()[f"chain.{i}"].mean(axis=0) - expected) < 4 * deviations).all()
+    samples = model.sample(4000)
+    assert (np.abs(samples.mean(axis=0) - p @ every[0]) < 4 * samples.std(axis=0) / np.sqrt(4000)).all()
+
+
+def test_mean_field_is_where_every_layer_agrees_with_its_neighbours():
+    model, v = roughen(make("whole dbm", mean_field=60), 0.5), states(D)[::9]
+    h = [mu.numpy() for mu in model.expected(tensor(model, v))]
+    weights = [layer.weight.numpy() for layer in model.layers]
+    for i, (below, layer) in enumerate(zip([v, *h], model.layers, strict=False)):
+        logits = below @ weights[i].T + layer.bias.numpy()
+        if i < 2:
+            logits += h[i + 1] @ weights[i + 1]
+        np.testing.assert_allclose(h[i], 1 / (1 + np.exp(-logits)), atol=1e-9)
+    np.testing.assert_allclose(model.encode(v), h[-1], atol=1e-6)
+
+
+def test_mean_field_is_near_the_posterior():
+    """Of a machine whose weights are small."""
+    model = roughen(make("dbm", mean_field=30), 0.15)
+    every, p = joint(model)
+    v = states(D)[11]
+    given = p * (every[0] == v).all(axis=1)
+    for mu, units in zip(model.expected(tensor(model, v[None])), every[1:], strict=True):
+        np.testing.assert_allclose(mu.numpy()[0], given @ units / given.sum(), atol=2e-3)
+
+
 # --- samples ----------------------------------------------------------------------------------------------------------
 
 
@@ -278,7 +345,9 @@ def test_shapes_and_ranges(kind):
     units = KINDS[kind][1]["hidden"]
     assert codes.shape == (130, units if isinstance(units, int) else units[-1])
     assert 0 <= codes.min() <= codes.max() <= 1
-    np.testing.assert_allclose(model.decode(codes), model.reconstruct(rows()), atol=1e-6)
+    assert model.decode(codes).shape == model.reconstruct(rows()).shape == (130, D)
+    if "dbm" not in kind:  # whose lowest hidden units depend on x besides
+        np.testing.assert_allclose(model.decode(codes), model.reconstruct(rows()), atol=1e-6)
     assert model.evaluate(rows()) == pytest.approx(model.evaluate(rows(), "none").mean())
     assert "validation" in Trainer(model, 32).fit(rows(), 1, validation=rows(), progress=False).columns
 
@@ -320,6 +389,9 @@ def test_states_of_weights_that_were_made_elsewhere():
         ("rbm", {"sampling_steps": 0}, "sampling_steps: expected an integer >= 1, got 0"),
         ("dbn", {"hidden": ()}, "hidden: expected 1 to 5 layers, got 0"),
         ("dbn", {"hidden": (2,) * 6}, "hidden: expected 1 to 5 layers, got 6"),
+        ("dbm", {"hidden": ()}, "hidden: expected one layer or more, got none"),
+        ("dbm", {"mean_field": 0}, "mean_field: expected an integer >= 1, got 0"),
+        ("dbm", {"pretraining_steps": -1}, "pretraining_steps: expected an integer >= 0, got -1"),
         ("dbn", {"steps_per_layer": -1}, "steps_per_layer: expected an integer >= 0, got -1"),
     ],
 )
