@@ -26,7 +26,6 @@ from ..evaluation.figures import Training
 from ..files.arrays import save_array
 from ..files.csv import save_csv
 from ..models import DEFAULT
-from ..models.autoencoder import Autoencoder
 from ..models.model import imported
 from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer, load
@@ -255,7 +254,7 @@ def encode(model: str, input: str, out: str, dataset: str | None, device: str | 
     outputs.suffix(out, ".npy", ".h5")
     outputs.spare(out, input, runs.checkpoint_of(model))
     rows = sources.rows(input, dataset, runs.label_column(model))
-    codes = _autoencoder(model, device, own).encode(rows)
+    codes = _coding(model, device, own).encode(rows)
     save_array(out, codes, "z")
     print(f"{out}: codes of shape {codes.shape}")
 
@@ -358,10 +357,10 @@ def _load(path: str, device: str | None, own: str | None) -> Any:
     return load(runs.checkpoint_of(path), device=device)
 
 
-def _autoencoder(path: str, device: str | None, own: str | None) -> Autoencoder:
+def _coding(path: str, device: str | None, own: str | None) -> offers.Coding:
     """The model of a run or of a checkpoint, which has to have codes."""
     model = _load(path, device, own)
-    if not isinstance(model, Autoencoder):
+    if not isinstance(model, offers.Coding):
         raise ValueError(f"{path}: expected a model that has codes, got one of {type(model).__name__}")
     return model
 

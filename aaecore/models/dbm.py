@@ -54,8 +54,8 @@ class DBM(BoltzmannMachine):
     steps: int = option(STEPS, "of the Gibbs chains in a training step", default=5)
 
     phases = (
-        Phase("pretraining", moves=("layer_1",), rate=3e-3),
-        Phase("energy", moves=("layer_1",)),
+        Phase("pretraining", moves=("layer_1",)),
+        Phase("energy", moves=("layer_1",), rate=1e-4),
     )
 
     def complete(self) -> None:

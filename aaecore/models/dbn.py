@@ -27,7 +27,7 @@ LAYERS = 5  # at most: each has a phase, of which the command line must know the
 class DBN(BoltzmannMachine):
     """A deep belief network: layers of hidden units that are 0 or 1 above visible ones, the data.
 
-    Each two layers have a phase of their own, "layer 1" and so on, with the loss of an `RBM` whose visible units are
+    Each two layers have a phase of their own, "layer_1" and so on, with the loss of an `RBM` whose visible units are
     draws of the hidden ones below.
 
     Args:
@@ -49,12 +49,12 @@ class DBN(BoltzmannMachine):
     hidden: Sequence[int] = option(COUNTS, "hidden units of each layer", default=(500, 2000))
     _: KW_ONLY
     steps: int = option(STEPS, "of the Gibbs chains in a training step", default=1)
-    persistent: bool = option(SWITCH, "chains go on from where they were in the step before", default=True)
+    persistent: bool = option(SWITCH, "chains go on from where they were in the step before", default=False)
     steps_per_layer: int = option(
         integer(0), "training steps until the next layer learns instead; 0 for all layers at once", default=0
     )
 
-    phases = tuple(Phase(f"layer {i}", moves=(f"layer_{i}",), rate=3e-3) for i in range(1, LAYERS + 1))
+    phases = tuple(Phase(f"layer_{i}", moves=(f"layer_{i}",)) for i in range(1, LAYERS + 1))
 
     def complete(self) -> None:
         if not 1 <= len(self.hidden) <= LAYERS:

@@ -58,7 +58,7 @@ class RBM(BoltzmannMachine):
     steps: int = option(STEPS, "of the Gibbs chains in a training step", default=1)
     persistent: bool = option(SWITCH, "chains go on from where they were in the step before", default=False)
 
-    phases = (Phase("divergence", moves=("rbm",), rate=3e-3),)
+    phases = (Phase("divergence", moves=("rbm",)),)
 
     def build(self) -> None:
         self.build_units()

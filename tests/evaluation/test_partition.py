@@ -48,7 +48,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    model = RBM(784, hidden=20, persistent=True, seed=0)
+    model = RBM(784, hidden=20, seed=0)
     Trainer(model).fit(digits.train.x, 8, progress=False)
     return model
 
@@ -62,15 +62,15 @@ def test_sampling_agrees_on_digits(trained):
 
 
 def test_likelihood_rises_with_training(digits):
-    """Of binary test digits, in nats: -208 after an epoch, when biases know the mean."""
+    """Of binary test digits, in nats: -210 after an epoch, when biases know the mean; -189 to -190 at the end."""
     x = (np.random.default_rng(0).random(digits.test.x.shape) < digits.test.x).astype(np.float32)
-    model = RBM(784, hidden=12, persistent=True, seed=0)
+    model = RBM(784, hidden=12, seed=0)
     trainer, nats = Trainer(model), []
     for epochs in (1, 4, 12):
         trainer.fit(digits.train.x, epochs, progress=False)
         nats.append(float(log_likelihood(model, x, log_partition(model)).mean()))
     assert -215 < nats[0] < nats[1] < nats[2]
-    assert nats[2] > -188
+    assert nats[2] > -195
 
 
 def test_bits_do_not_depend_on_threads():

@@ -170,8 +170,8 @@ def test_layers_learn_one_after_the_other():
     trainer, before = Trainer(model, 32), model.state_dict()
     for step in range(4):
         losses = trainer.step(rows()[:32])
-        assert losses["layer 1"] != 0, step
-        assert losses["layer 2"] == losses["layer 3"] == 0, step
+        assert losses["layer_1"] != 0, step
+        assert losses["layer_2"] == losses["layer_3"] == 0, step
     changed = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
     assert {name.split(".")[0] for name in changed} == {"layer_1"}
 
