@@ -83,12 +83,12 @@ static __attribute__((noinline)) void distance_tile(
   }
 }
 
-// Calls f(row, first column, columns, d) for every row, HELD columns at a time: d[j] is the distance from the first column + j. Up to the end
-// of the last panel more follow, which are infinite. `d` has room for HELD of each row.
-template <class F> INLINE void for_distances(const Rows& rows, const Columns& columns, float* d, F&& f) {
+// Calls f(row, first column, columns, d) for every row, HELD columns at a time: d[j] is the distance from the first column + j. Up to the end of
+// the last panel more follow, which are infinite. Columns before `from` need not be there. `d` has room for HELD of each row.
+template <class F> INLINE void for_distances(const Rows& rows, const Columns& columns, long from, float* d, F&& f) {
   long last = columns.padded() - NR;
-  for (long c0 = 0; c0 < columns.count; c0 += HELD) {
-    for (long c = c0; c < min_l(c0 + HELD, columns.count); c += NR) {
+  for (long c0 = from / HELD * HELD; c0 < columns.count; c0 += HELD) {
+    for (long c = max_l(c0, from / NR * NR); c < min_l(c0 + HELD, columns.count); c += NR) {
       const float *panel = columns.panels + c * rows.depth, *next = columns.panels + min_l(c + NR, last) * rows.depth;
       long tile = 0;
       for_tiles(rows.count, [&](long r, long height) {
@@ -114,7 +114,7 @@ INLINE float smallest(const float* d, long n, float least) {
   V all = splat(least);
   for (long j = 0; j < n; j += VL) {
     V v = load(d + j);
-    all = (v < all) | (v != v) ? v : all;
+    all = ((v < all) | (v != v)) ? v : all;
   }
   float lanes[VL];
   store(lanes, all);
@@ -148,7 +148,7 @@ KERNEL(parzen) {
     if (!d) return;
     float* squares = d + count * HELD;
     for (long r = 0; r < count; ++r) squares[r] = squared_length(x + (first + r) * N, N);
-    for_distances({x + first * N, squares, count, N}, columns, d, [&](long r, long, long n, const float* row) {
+    for_distances({x + first * N, squares, count, N}, columns, 0, d, [&](long r, long, long n, float* row) {
       take_distances(row, n, gammas, K, least + first + r, sums + (first + r) * K);
     });
   });
@@ -161,22 +161,19 @@ struct Gaussians {
   long K;
 };
 
-// The sum of k over n distances; unless w is null, w[j] = factor times minus the derivative of k.
-INLINE double kernel_row(const Gaussians& g, const float* d, long n, float factor, float* w) {
-  float k[HELD];
-  for (long j = 0; j < n; ++j) k[j] = 0.0f;
-  for (long j = 0; w && j < n; ++j) w[j] = 0.0f;
+// The sum of k over n distances; with PULLS, pulls[j] = factor times minus the derivative of k.
+template <bool PULLS> INLINE double kernel_row(const Gaussians& g, const float* d, long n, float factor, float* pulls) {
+  float k[HELD] = {}, w[HELD] = {};
   for (long s = 0; s < g.K; ++s) {
     float gamma = g.gammas[s], weight = factor * gamma;
-    float term[HELD];
 #pragma GCC ivdep
-    for (long j = 0; j < n; ++j) term[j] = exp_minus_abs_f(gamma * d[j]);
-#pragma GCC ivdep
-    for (long j = 0; j < n; ++j) k[j] += term[j];
-    if (!w) continue;
-#pragma GCC ivdep
-    for (long j = 0; j < n; ++j) w[j] += weight * term[j];
+    for (long j = 0; j < n; ++j) {
+      float term = exp_minus_abs_f(gamma * d[j]);
+      k[j] += term;
+      if (PULLS) w[j] += weight * term;
+    }
   }
+  for (long j = 0; PULLS && j < n; ++j) pulls[j] = w[j];
   return sum_part(0, n, [&](long j) { return k[j]; });
 }
 
@@ -189,25 +186,32 @@ struct Discrepancy {
   Columns of_x, of_y;
   float a, b;
   float* pulls;   // [B][B + M]
-  double* means;  // sums of k, [B] of x, x; [B] of x, y; [M] of y, y
+  double* sums;   // of k: [B] of x and all x, [B] of x and all y, [M] of y and those y that come after it
 };
 
-// Rows of x, or of y where `own` is false.
-static __attribute__((noinline)) void kernel_rows(const Discrepancy& m, bool own, long first, long count) {
+static __attribute__((noinline)) void rows_of_x(const Discrepancy& m, long first, long count) {
   float* d = static_cast<float*>(aae::scratch(count * HELD * sizeof(float)));
   if (!d) return;
-  Rows rows = {(own ? m.x : m.y) + first * m.N, (own ? m.of_x : m.of_y).squares + first, count, m.N};
-  for (long r = 0; r < count; ++r) {
-    if (own) m.means[first + r] = m.means[m.B + first + r] = 0.0;
-    else m.means[2 * m.B + first + r] = 0.0;
-  }
-  if (own)
-    for_distances(rows, m.of_x, d, [&](long r, long c, long n, const float* row) {
-      m.means[first + r] += kernel_row(m.kernel, row, n, -m.b, m.pulls + (first + r) * (m.B + m.M) + c);
-    });
-  for_distances(rows, m.of_y, d, [&](long r, long c, long n, const float* row) {
-    if (own) m.means[m.B + first + r] += kernel_row(m.kernel, row, n, m.a, m.pulls + (first + r) * (m.B + m.M) + m.B + c);
-    else m.means[2 * m.B + first + r] += kernel_row(m.kernel, row, n, 0.0f, nullptr);
+  Rows rows = {m.x + first * m.N, m.of_x.squares + first, count, m.N};
+  double *own = m.sums + first, *cross = own + m.B;
+  for (long r = 0; r < count; ++r) own[r] = cross[r] = 0.0;
+  for_distances(rows, m.of_x, 0, d, [&](long r, long c, long n, float* row) {
+    if (long same = first + r - c; same >= 0 && same < n) row[same] = 0.0f;  // exactly, as the mean over all pairs of y has it
+    own[r] += kernel_row<true>(m.kernel, row, n, -m.b, m.pulls + (first + r) * (m.B + m.M) + c);
+  });
+  for_distances(rows, m.of_y, 0, d, [&](long r, long c, long n, float* row) {
+    cross[r] += kernel_row<true>(m.kernel, row, n, m.a, m.pulls + (first + r) * (m.B + m.M) + m.B + c);
+  });
+}
+
+static __attribute__((noinline)) void rows_of_y(const Discrepancy& m, long first, long count) {
+  float* d = static_cast<float*>(aae::scratch(count * HELD * sizeof(float)));
+  if (!d) return;
+  double* sums = m.sums + 2 * m.B + first;
+  for (long r = 0; r < count; ++r) sums[r] = 0.0;
+  for_distances({m.y + first * m.N, m.of_y.squares + first, count, m.N}, m.of_y, first, d, [&](long r, long c, long n, float* row) {
+    long before = max_l(0, first + r + 1 - c);
+    if (before < n) sums[r] += kernel_row<false>(m.kernel, row + before, n - before, 0.0f, nullptr);
   });
 }
 
@@ -249,24 +253,24 @@ KERNEL(mmd) {
   double weight = scalar[0];
   Discrepancy m = {in<float>(buf, 0), in<float>(buf, 1), B, M, N, {in<float>(buf, 2), dim[3]}, {B, N, nullptr, nullptr}, {M, N, nullptr, nullptr},
                    (float)(4.0 * weight / ((double)B * M)), (float)(4.0 * weight / ((double)B * B)), nullptr, nullptr};
-  long sums = 2 * B + M, pulls = B * (B + M);
-  size_t floats = 2 * sums + m.of_x.floats() + m.of_y.floats() + pulls + B;
+  long doubles = 2 * B + M, pulls = B * (B + M);
+  size_t floats = 2 * doubles + m.of_x.floats() + m.of_y.floats() + pulls + B;
   double* shared = static_cast<double*>(aae::scratch(floats * sizeof(float), aae::SHARED));
   if (!shared) return;
-  m.means = shared;
-  m.pulls = m.of_y.place(m.of_x.place(reinterpret_cast<float*>(shared + sums)));
+  m.sums = shared;
+  m.pulls = m.of_y.place(m.of_x.place(reinterpret_cast<float*>(shared + doubles)));
   float* totals = m.pulls + pulls;
   pack_columns(m.x, m.of_x);
   pack_columns(m.y, m.of_y);
   double flops = 2.0 * N + 30.0 * m.kernel.K;
-  for_row_blocks(B, N, flops * B * (B + M), [&](long first, long count) { kernel_rows(m, true, first, count); });
-  for_row_blocks(M, N, flops * M * M, [&](long first, long count) { kernel_rows(m, false, first, count); });
+  for_row_blocks(B, N, flops * B * (B + M), [&](long first, long count) { rows_of_x(m, first, count); });
+  for_row_blocks(M, N, flops * M * M / 2, [&](long first, long count) { rows_of_y(m, first, count); });
   for_rows(B, 2.0 * (B + M), [=](long r) {
     totals[r] = (float)sum_part(0, B + M, [=](long j) { return m.pulls[r * (B + M) + j]; });
   });
   pull(m, totals, out<float>(buf, 3));
   double own = 0.0, cross = 0.0, others = 0.0;
-  for (long i = 0; i < B; ++i) own += m.means[i], cross += m.means[B + i];
-  for (long i = 0; i < M; ++i) others += m.means[2 * B + i];
+  for (long i = 0; i < B; ++i) own += m.sums[i], cross += m.sums[B + i];
+  for (long i = 0; i < M; ++i) others += 2.0 * m.sums[2 * B + i] + m.kernel.K;
   *out<float>(buf, 4) = (float)(weight * (own / ((double)B * B) - 2.0 * cross / ((double)B * M) + others / ((double)M * M)));
 }

@@ -142,7 +142,7 @@ KERNEL(mmd, THREADS, const float*, const float*, const float* gammas, float*, fl
   float* d = s.d + (long long)row * s.rows;
   double own = 0.0, others = 0.0, total = 0.0;
   for (int j = lane() + (row < B ? 0 : B); j < s.rows; j += 32) {
-    const float factor = j < B ? -b : a, distance = d[j];
+    const float factor = j < B ? -b : a, distance = j == row ? 0.0f : d[j];  // of a row to itself exactly, as on the CPU
     float k = 0.0f, w = 0.0f;
     for (int i = 0; i < K; i++) {
       const float gamma = gammas[i], term = exp_minus_abs_f(gamma * distance);
