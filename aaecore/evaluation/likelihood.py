@@ -195,7 +195,7 @@ def _resumed(
     if not (isinstance(there, dict) and isinstance(position, int) and isinstance(seconds, float)):
         raise CheckpointError(f"{name}: expected the state of a likelihood, got that of another Parzen window")
     if other := [key for key in {**there, **asked} if there.get(key) != asked.get(key)]:
-        what = " and ".join(other)
+        what = ", ".join(sorted(other))
         raise CheckpointError(f"{name}: expected the state of this likelihood, got one of another {what}; remove it")
     if window.count > samples:
         raise CheckpointError(f"{name}: expected a state of at most {samples} samples, got {window.count}; remove it")
