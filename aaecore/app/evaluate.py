@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -99,27 +99,27 @@ def _rows(source: sources.Source, sigma: float | None, most: int | None) -> Meas
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Shows on a terminal how far it is and how long it will take; says what is left of it after an interrupt."""
+    """Shows on a terminal how far it is and how long it will take; says after an interrupt what is kept."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    done = 0
     columns = (BarColumn(), MofNCompleteColumn(), "samples", TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    bar, done = Progress(*columns, console=Console(stderr=True), transient=True), 0
 
-        def progress(made: int, samples: int) -> None:
-            nonlocal done
-            if not bar.tasks:  # what was there before took no time
-                bar.add_task("", total=samples, completed=made)
-            bar.update(bar.tasks[0].id, completed=made)
-            done = made
+    def progress(made: int, samples: int) -> None:
+        nonlocal done
+        if not bar.tasks:  # what a stopped command had made took no time
+            bar.add_task("", total=samples, completed=made)
+        bar.update(bar.tasks[0].id, completed=made)
+        done = made
 
-        try:
+    try:
+        with bar if sys.stderr.isatty() else nullcontext():
             yield progress
-        except (KeyboardInterrupt, Terminated):
-            kept = "; the same command goes on from there" if done else ""
-            print(f"stopped after {done} samples{kept}", file=sys.stderr)
-            raise
+    except (KeyboardInterrupt, Terminated):
+        kept = "; the same command goes on from there" if done else ""
+        print(f"stopped after {done} samples{kept}", file=sys.stderr)
+        raise
 
 
 @contextmanager

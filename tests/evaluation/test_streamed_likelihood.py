@@ -87,7 +87,7 @@ def test_sigma_without_a_grid_is_the_best_one_on_any_scale(data, scale):
     found = likelihood(model, x[:40], x[40:], samples=1000, sigma_samples=1000)
     samples = drawn(model, 1000)
     grid = default_grid(model, x[40:])
-    np.testing.assert_allclose(grid[[0, -1]], np.array([0.05, 2]) * x[40:].std(axis=0).mean(), rtol=0.05)
+    np.testing.assert_allclose(grid[[0, -1]], np.array([0.02, 10]) * x[40:].std(axis=0).mean(), rtol=0.05)
     finer = found.sigma * np.geomspace(0.8, 1.25, 41)
     best = max(parzen(samples, x[40:], sigma, device=DEVICE)[0] for sigma in finer)
     assert best - parzen(samples, x[40:], found.sigma, device=DEVICE)[0] < 0.01
