@@ -12,7 +12,7 @@ from aaecore.errors import CheckpointError
 from aaecore.evaluation import Likelihood, Parzen, choose_sigma, likelihood, parzen
 from aaecore.evaluation.likelihood import default_grid, draws
 
-DEVICE = "reference"
+DEVICE = "cpu"
 WHOLE = {"sigma": 0.3, "samples": 3000}
 
 
