@@ -204,3 +204,25 @@ def test_bad_arguments(data):
     ):
         with pytest.raises(wrong, match=message):
             likelihood(*arguments, **options)
+
+
+def test_on_a_gpu_samples_stay_there(data, cuda_device, monkeypatch):
+    """Here it is the emulator. A block of samples and a part of one are those of the CPU, but for roundings."""
+    found = {}
+    for device in ("cpu", "cuda"):
+        model = AAE(D, 2, (4,), seed=1, device=device)
+        if device == "cuda":
+            monkeypatch.setattr(model.backend, "to_host", _without_rows(model.backend.to_host))
+        found[device] = likelihood(model, data[:5], sigma=0.3, samples=1100)
+    assert found["cuda"].mean == pytest.approx(found["cpu"].mean, abs=1e-3)
+    assert found["cuda"].samples == 1100
+
+
+def _without_rows(to_host):
+    """What refuses to copy samples to the host."""
+
+    def refusing(buffer):
+        assert len(buffer.shape) < 2 or buffer.shape[1] != D or len(buffer) <= 5, "samples came to the host"
+        return to_host(buffer)
+
+    return refusing
