@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from case_kit import ACT, BETA, CHUNK, Case, around, cycled, flat, rows, times
 from class_cases import CLASS_CASES
+from energy_cases import ENERGY_CASES
 from numpy.typing import NDArray
 from random_cases import RANDOM_CASES
 
@@ -216,6 +217,7 @@ CASES: dict[str, list[Case]] = {
     "gaussian_sample": _gaussian(),
     "gaussian_sample_backward": _gaussian(beta=BETA),
     **CLASS_CASES,
+    **ENERGY_CASES,
     **RANDOM_CASES,
     "copy_columns": _columns(),
     "copy": flat(100_000, "zeros nan", beta=BETA),
@@ -285,6 +287,7 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     "logits": lambda shape, dims, rng: 3 * rng.standard_normal(shape),
     "total": lambda shape, dims, rng: rng.uniform(1, 9, shape),
     "state": lambda shape, dims, rng: _state(),
+    "probability": lambda shape, dims, rng: rng.uniform(-0.1, 1.1, shape),
     "cumulative": lambda shape, dims, rng: _cumulative(shape, rng),
     "factors": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)),
     "whitening": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)) / np.sqrt(shape[-1]),

@@ -33,8 +33,9 @@ def ops_of(backend: Backend) -> list[str]:
 # Results of one correctly rounded operation: they must equal NumPy's float32, not only come near.
 EXACT = {
     "copy_columns", "copy", "fill", "scale", "scale_by", "to_real", "gather_rows_u8", "gather_rows", "log_value",
-    "take_rate", "random_categorical", "translate",
+    "take_rate", "random_categorical", "random_bernoulli", "translate",
 }  # fmt: skip
+SUMS = ("bias_product", "inner_product")  # of products with either sign
 FLOOR_REAL = 4 * float(np.finfo(np.float32).eps)
 # Buffers that are float64 on every device: powers by repeated squaring and sums of 10^6 terms lose up to three digits.
 FLOOR_DOUBLE = 4096 * float(np.finfo(np.float64).eps)
@@ -73,7 +74,7 @@ def _run_reference(op: str, case: Case, arrays: list[Array], real: type, **dims:
 def _magnitudes(op: str, case: Case, arrays: list[Array], exact: list[Array]) -> list[Array]:
     """The natural magnitude of each result: its own, that of its neighbours, and for a sum of products theirs."""
     sizes = [np.abs(e) + np.mean(np.abs(e), where=np.isfinite(e)) if np.isfinite(e).any() else np.abs(e) for e in exact]
-    if op.startswith("linear"):
+    if op.startswith("linear") or op in SUMS:
         absolute = [np.abs(a) for a in arrays]
         linear = {"act": IDENTITY} if "act" in case.dims else {}
         sums = [np.abs(a) for a in _run_reference(op, case, absolute, np.float64, **linear)]
