@@ -5,7 +5,7 @@ from __future__ import annotations
 import cuda_devices
 import numpy as np
 import pytest
-from compared_models import KINDS, coder, fit, make, rows
+from compared_models import CODED, KINDS, coder, fit, make, rows
 from trained import same, state
 
 from aaecore import Trainer
@@ -16,7 +16,7 @@ pytestmark = [cuda_devices.needs_device, pytest.mark.usefixtures("cuda_device")]
 @pytest.mark.parametrize("kind", KINDS)
 def test_models_agree_with_the_cpu_and_replay_what_they_launch(kind):
     """In full batches: the rows that are left make variances of next to nothing, which batch norm divides by."""
-    given = {"autoencoder": coder("cpu")} if "codes" in kind else {}
+    given = {"autoencoder": coder("cpu")} if kind in CODED else {}
     ours, eager, theirs = (
         fit(make(kind, device, **given), rows()[:128], 1, record=record)
         for device, record in (("cuda", True), ("cuda", False), ("cpu", True))
