@@ -59,7 +59,7 @@ class GAN(Generative):
     output: str | None = again(Generative, "output", "sigmoid")
     standardise: bool = option(SWITCH, STANDARDISE, default=True)
     discriminator_hidden: Sequence[int] | None = option(COUNTS, "of the discriminator; hidden", default=None)
-    gradient_penalty: float = option(number(0.0), "keeps the discriminator smooth; 0 for none", default=0.02)
+    gradient_penalty: float = option(number(0.0), "keeps the discriminator smooth; 0 for none", default=0.005)
     init: str = again(Generative, "init", "he")
     average: float = option(
         number(0.0, 1.0), "decay of a moving average of the generator's weights, which samples are made of; 0 for none",
