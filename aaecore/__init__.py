@@ -14,8 +14,11 @@ from .errors import CaptureError, CheckpointError, DataError, DeviceError
 from .functions import Tensor
 from .models import (
     AAE,
+    DBM,
+    DBN,
     GAN,
     GMMN,
+    RBM,
     VAE,
     WAE,
     ClusteringAAE,
@@ -29,9 +32,9 @@ from .training.history import History
 from .training.trainer import Trainer, load
 
 __all__ = [
-    "AAE", "GAN", "GMMN", "VAE", "WAE", "CaptureError", "CheckpointError", "ClusteringAAE", "DataError", "DenoisingAE",
-    "DeviceError", "History", "LabelInformedAAE", "ReductionAAE", "SemiSupervisedAAE", "SupervisedAAE", "Tensor",
-    "Trainer", "__version__", "callbacks", "data", "datasets", "evaluation", "functions", "get_backend",
-    "get_num_threads", "load", "models", "nn", "optim", "posteriors", "priors", "random", "schedules",
+    "AAE", "DBM", "DBN", "GAN", "GMMN", "RBM", "VAE", "WAE", "CaptureError", "CheckpointError", "ClusteringAAE",
+    "DataError", "DenoisingAE", "DeviceError", "History", "LabelInformedAAE", "ReductionAAE", "SemiSupervisedAAE",
+    "SupervisedAAE", "Tensor", "Trainer", "__version__", "callbacks", "data", "datasets", "evaluation", "functions",
+    "get_backend", "get_num_threads", "load", "models", "nn", "optim", "posteriors", "priors", "random", "schedules",
     "set_num_threads", "show_config",
 ]  # fmt: skip

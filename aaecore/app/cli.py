@@ -256,7 +256,7 @@ def encode(model: str, input: str, out: str, dataset: str | None, device: str | 
     outputs.suffix(out, ".npy", ".h5")
     outputs.spare(out, input, runs.checkpoint_of(model))
     rows = sources.rows(input, dataset, runs.label_column(model))
-    codes = runs.load_autoencoder(model, device, own).encode(rows)
+    codes = runs.load_coding(model, device, own).encode(rows)
     save_array(out, codes, "z")
     print(f"{out}: codes of shape {codes.shape}")
 

@@ -29,6 +29,24 @@ class Generative(OfData, Protocol):
 
 
 @runtime_checkable
+class Coding(Protocol):
+    """A model that has codes of rows."""
+
+    def encode(self, x: Any) -> Any:
+        """(N, units) of rows (N, features)."""
+        ...
+
+
+@runtime_checkable
+class Reconstructing(OfData, Protocol):
+    """A model that makes rows again of what it keeps of them."""
+
+    def reconstruct(self, x: Any) -> Any:
+        """(N, features) of rows (N, features); perhaps with their labels besides."""
+        ...
+
+
+@runtime_checkable
 class Walked(OfData, Protocol):
     """A model with a part of its prior for each class."""
 

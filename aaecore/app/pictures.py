@@ -10,7 +10,7 @@ from ..models.model import Model
 from ..priors import Normal
 from ..training.history import History
 from . import class_plots, plots
-from .offers import Clustered, Generative, Swept, Walked, takes
+from .offers import Clustered, Generative, Reconstructing, Swept, Walked, takes
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def of_run(models: Sequence[Model], history: History, source: Source) -> dict[st
 def _of_images(model: Model, source: Source, shape: Sequence[int]) -> dict[str, Callable[[], Figure]]:
     test, labels, names = source.test, source.test_labels, source.class_names
     found: dict[str, Callable[[], Figure]] = {}
-    if isinstance(model, Autoencoder):
+    if isinstance(model, Reconstructing):
         y = labels[:RECONSTRUCTED] if labels is not None and takes(model.reconstruct, "y") else None
         found["reconstructions.png"] = lambda: plots.reconstructions(model, test[:RECONSTRUCTED], shape, y)
     if isinstance(model, Generative):

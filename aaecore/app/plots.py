@@ -22,7 +22,7 @@ from ..models.phase import Phase
 from ..priors import GaussianMixture, Hypersphere, Normal, Prior, SwissRoll, Uniform
 from ..training.history import History
 from .drawing import COLOURS, INCHES, MARKERS, colour_of, grey_of, name_of, new_figure, show_images
-from .offers import Generative, Headed, Walked, labels_of
+from .offers import Generative, Headed, Reconstructing, Walked, labels_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,14 +35,15 @@ MOST_TURNS = 50  # of a roll that is drawn as a curve
 
 
 def reconstructions(
-    model: Autoencoder, x: np.ndarray, image_shape: Sequence[int], y: np.ndarray | None = None, *, columns: int = 10
+    model: Reconstructing, x: np.ndarray, image_shape: Sequence[int], y: np.ndarray | None = None, *, columns: int = 10
 ) -> Figure:  # fmt: skip
     """Images x (N, features), float or uint8, each above its reconstruction; y (N,) for a model that needs labels.
 
     Raises:
         ValueError: `image_shape` does not fit the model, or x is bad data.
     """
-    x = as_matrix(x, "x", features=model.input_dim, unit_range=model.reconstruction == "bce")
+    column = model.columns()["x"]
+    x = as_matrix(x, "x", features=column.features, unit_range=column.kind == "unit")
     originals = x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
@@ -59,7 +60,7 @@ def reconstructions(
 
 
 def samples(model: Generative, n: int, image_shape: Sequence[int]) -> Figure:
-    """n decoded samples of the prior, in a grid that is about square.
+    """n samples of a model, in a grid that is about square.
 
     Raises:
         ValueError: `image_shape` does not fit the model.
@@ -72,7 +73,7 @@ def samples(model: Generative, n: int, image_shape: Sequence[int]) -> Figure:
     figure = new_figure(columns * INCHES + 0.3, rows * INCHES + 0.5)
     axes = figure.subplots()
     show_images(axes, tiles, image_shape, grey=grey_of(model))
-    axes.set_title("Samples from the prior")
+    axes.set_title("Samples")
     return figure
 
 

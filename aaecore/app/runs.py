@@ -27,7 +27,7 @@ from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer, load
 from . import config, spelling, toml
 from .config import RunConfig
-from .offers import Generative
+from .offers import Coding, Generative
 from .sources import HOW, Source
 
 CONFIG = "config.toml"
@@ -213,10 +213,10 @@ def load_model(path: str, device: str | None, own: str | None) -> Any:
     return load(checkpoint_of(path), device=device)
 
 
-def load_autoencoder(path: str, device: str | None, own: str | None) -> Autoencoder:
+def load_coding(path: str, device: str | None, own: str | None) -> Coding:
     """The model of a run or of a checkpoint, which has to have codes."""
     model = load_model(path, device, own)
-    if not isinstance(model, Autoencoder):
+    if not isinstance(model, Coding):
         raise ValueError(f"{path}: expected a model that has codes, got one of {type(model).__name__}")
     return model
 

@@ -6,6 +6,8 @@ from ..priors import PRIOR
 from .aae import AAE
 from .batch import Batch
 from .clustering import ClusteringAAE
+from .dbm import DBM
+from .dbn import DBN
 from .denoising import DenoisingAE
 from .gan import GAN
 from .gmmn import GMMN
@@ -13,6 +15,7 @@ from .label_informed import LabelInformedAAE
 from .labelled import Labelled
 from .model import Losses, Model, model
 from .phase import Phase
+from .rbm import RBM
 from .reduction import ReductionAAE
 from .semisupervised import SemiSupervisedAAE
 from .supervised import SupervisedAAE
@@ -22,8 +25,8 @@ from .wae import WAE
 DEFAULT: type[Model] = AAE  # what the command line trains unless it is told otherwise
 
 __all__ = [
-    "AAE", "COUNT", "COUNTS", "DEFAULT", "GAN", "GMMN", "PRIOR", "SWITCH", "TEXT", "VAE", "WAE", "Batch",
-    "ClusteringAAE", "Column", "DenoisingAE", "LabelInformedAAE", "Labelled", "Losses", "Model", "Phase",
+    "AAE", "COUNT", "COUNTS", "DBM", "DBN", "DEFAULT", "GAN", "GMMN", "PRIOR", "RBM", "SWITCH", "TEXT", "VAE", "WAE",
+    "Batch", "ClusteringAAE", "Column", "DenoisingAE", "LabelInformedAAE", "Labelled", "Losses", "Model", "Phase",
     "ReductionAAE", "SemiSupervisedAAE", "Stream", "SupervisedAAE", "Table", "integer", "model", "number", "one_of",
     "option",
 ]  # fmt: skip

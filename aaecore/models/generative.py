@@ -25,7 +25,7 @@ STANDARDISE = "networks work with data and codes without their mean, in a common
 OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
 
 
-def _logit(mean: np.ndarray) -> np.ndarray:
+def logit(mean: np.ndarray) -> np.ndarray:
     p = np.clip(mean, 0.01, 0.99)  # a feature that is always 0 must not begin at minus infinity
     return np.log(p / (1 - p))
 
@@ -122,7 +122,7 @@ class Generative(Model, _Declared):
                         self.codes.set("prior", *of_prior, rows)
                     if "decoder" in moving and self.output == "sigmoid":
                         for decoder in {self.decoder, self.final("decoder")}:
-                            self.backend.upload(decoder.offset.buffer, _logit(mean))
+                            self.backend.upload(decoder.offset.buffer, logit(mean))
                     self.inputs.set("x", mean, std, rows)  # in the end: after an interrupt all of it is done again
                 finally:
                     self.untouched = self.writes.count  # nobody else changed anything

@@ -1,0 +1,236 @@
+"""What Boltzmann machines share: their data, contrastive divergence, and samples by Gibbs chains.
+
+They are undirected models of the data that the paper's introduction begins with, trained by Markov chains.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+
+from .. import nn
+from ..arguments import choice, count
+from ..core.random import Generator
+from ..data.rows import CHUNK, Rows, as_rows, chunks, map_chunks, moments
+from ..data.table import Column, Table
+from ..functions import bernoulli, weighted
+from ..functions.tensor import Tensor
+from ..options import COUNT, SWITCH, again, integer, one_of, option
+from .generative import logit
+from .batch import Batch
+from .model import Model
+
+STEPS = integer(1, 1000)  # each of them is some launches of the recorded step
+
+
+class Contrast(NamedTuple):
+    """What contrastive divergence makes of a layer and of units below it."""
+
+    losses: tuple[Tensor, ...]  # whose sum is the mean free energy of the units less that of the chains' ends
+    hidden: Tensor  # a draw of the units above (B, hidden)
+    end: Tensor  # the logits of those at the ends of the chains
+
+
+def contrast(
+    layer: nn.Boltzmann, v: Tensor, steps: int, rng: Generator, chain: nn.Chains | None, weight: Tensor | None = None
+) -> Contrast:  # fmt: skip
+    """Contrastive divergence (Hinton 2002) of so many steps from units below v (B, visible); or persistent (Tieleman
+    2008), where the chains go on from where `chain` is.
+
+    The ends of the chains are numbers: their free energy has a gradient by the parameters alone.
+    """
+    logits = layer.up(v)
+    hidden = bernoulli(layer.probabilities(logits), rng)
+    last, end = layer.walk(hidden if chain is None else chain.states[0], steps, rng)
+    losses = (*layer.free_energy(v, logits), *layer.free_energy(last, end, -1.0))
+    return Contrast(losses if weight is None else tuple(weighted(loss, weight) for loss in losses), hidden, end)
+
+
+@dataclass(eq=False, repr=False)
+class BoltzmannMachine(Model):
+    """A model of layers of units, of which the lowest are the data.
+
+    A subclass says which layers there are, how hidden units follow from the data, and what a step of a chain is.
+    """
+
+    input_dim: int = option(COUNT, "features of x", of_data=True)
+    _: KW_ONLY
+    visible: str = option(
+        one_of("bernoulli", "gaussian"), "units of x: bernoulli (data in [0, 1]) or gaussian", default="bernoulli"
+    )
+    binary: bool = option(
+        SWITCH, "bernoulli units take 0 or 1, drawn anew in every step, instead of grey values", default=True,
+        beside={"visible": ["bernoulli"]},
+    )  # fmt: skip
+    standardise_each: bool = option(
+        SWITCH, "gaussian units take each feature in a unit of its own", default=False,
+        beside={"visible": ["gaussian"]},
+    )  # fmt: skip
+    chains: int = option(COUNT, "Gibbs chains that go on from step to step", default=100)
+    sampling_steps: int = option(COUNT, "of the Gibbs chain that ends in a sample", default=200)
+    activation: str = option(one_of("sigmoid"), "of the hidden units", default="sigmoid")
+    init: str = again(Model, "init", "normal")
+
+    def columns(self) -> dict[str, Column]:
+        if self.visible == "gaussian":
+            return {"x": Column(self.input_dim)}
+        otherwise = "give the model visible='gaussian', which suits numbers of any range"
+        return {"x": Column(self.input_dim, "unit", otherwise)}
+
+    def build_units(self) -> None:
+        """Makes what the visible units take instead of data as they are."""
+        units = nn.StandardiseEach if self.standardise_each else nn.Standardise
+        self.inputs: nn.Units | None = units(self.backend, self.input_dim) if self.visible == "gaussian" else None
+
+    def layer(self, below: int, above: int, *, lowest: bool = False, biased: bool = True) -> nn.Boltzmann:
+        """Two layers of units; its weights are the next ones that the seed gives. See `nn.Boltzmann`."""
+        return nn.Boltzmann(
+            self.backend, below, above, self.precision, rng=self._initial, init=self.init,
+            gaussian=lowest and self.visible == "gaussian", biased=biased,
+        )  # fmt: skip
+
+    @property
+    @abstractmethod
+    def layers(self) -> Sequence[nn.Boltzmann]:
+        """From the lowest, which has the visible units, to the highest."""
+
+    # --- what training needs ------------------------------------------------------------------------
+
+    def begin(self, x: Rows, moving: Collection[str]) -> None:
+        """Lets the visible units begin at the mean of the data; Gaussian ones take its mean and scale as their unit.
+
+        Not where somebody changed the weights before: they are for data as they are.
+        """
+        bias = self.layers[0].visible_bias.buffer
+        is_new = self.writes.count == self.untouched
+        if self.inputs is not None and not self.backend.to_host(self.inputs.rows)[0]:
+            if is_new:
+                with self.owner.whole:
+                    self.inputs.set("x", *moments(self.backend, x, each=self.standardise_each))
+                    self.untouched = self.writes.count
+            else:
+                self.forget()
+        elif self.inputs is None and is_new and not self.backend.to_host(bias).any():  # as they begin
+            with self.owner.whole:
+                self.backend.upload(bias, logit(moments(self.backend, x)[0]))
+                self.untouched = self.writes.count
+        self.begun = True
+
+    def forget(self) -> None:
+        if self.inputs is not None:
+            self.inputs.set("state_dict", np.zeros(self.input_dim), 1.0, 1)
+        for network in self.networks.values():
+            if isinstance(network, nn.Chains):
+                network.clear()
+        self.begun = True
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Visible units of x (B, input_dim), as they are evaluated: probabilities, or numbers in units."""
+        return x if self.inputs is None else self.inputs(x).detach()
+
+    def taken(self, batch: Batch) -> Tensor:
+        """Visible units of a batch that is trained on."""
+        drawn = self.visible == "bernoulli" and self.binary
+        return bernoulli(batch.x, batch.rng) if drawn else self.seen(batch.x)
+
+    def shown(self, v: Tensor) -> Tensor:
+        """Visible units as the data are."""
+        return v if self.inputs is None else self.inputs.back(v)
+
+    # --- what is done with it -----------------------------------------------------------------------
+
+    @abstractmethod
+    def hiddens(self, v: Tensor) -> Tensor:
+        """What the highest units are expected to be, of visible ones (B, input_dim): (B, units)."""
+
+    @abstractmethod
+    def visibles(self, h: Tensor) -> Tensor:
+        """What the visible units are expected to be, of the highest ones (B, units): (B, input_dim)."""
+
+    @abstractmethod
+    def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
+        """The states of Gibbs chains after one step."""
+
+    @abstractmethod
+    def dreamt(self, states: Sequence[Tensor]) -> Tensor:
+        """The mean of the visible units (B, input_dim) at the end of a chain."""
+
+    @property
+    @abstractmethod
+    def widths(self) -> Sequence[int]:
+        """How many units the layers have that a chain remembers."""
+
+    def encode(self, x: Any) -> Any:
+        """What the highest hidden units are expected to be for x (N, input_dim): (N, units) float32, in [0, 1]."""
+        rows = as_rows(self.backend, x, "x", self.input_dim)
+        return map_chunks(self.backend, lambda x: self.hiddens(self.seen(x)), rows, self.layers[-1].weight.shape[0])
+
+    def decode(self, h: Any) -> Any:
+        """What the visible units are expected to be, given the highest ones h (N, units): (N, input_dim) float32."""
+        rows = as_rows(self.backend, h, "h", self.layers[-1].weight.shape[0], pixels=False)
+        return map_chunks(self.backend, lambda h: self.shown(self.visibles(h)), rows, self.input_dim)
+
+    def reconstruct(self, x: Any) -> Any:
+        """What x (N, input_dim) becomes on the way up and down again, by means: (N, input_dim) float32."""
+        rows = as_rows(self.backend, x, "x", self.input_dim)
+        return map_chunks(self.backend, lambda x: self.shown(self.again(self.seen(x))), rows, self.input_dim)
+
+    def again(self, v: Tensor) -> Tensor:
+        """What visible units (B, input_dim) become on the way up and down again."""
+        return self.visibles(self.hiddens(v))
+
+    @overload
+    def evaluate(self, x: Any, reduction: Literal["mean"] = "mean") -> float: ...
+    @overload
+    def evaluate(self, x: Any, reduction: Literal["none"]) -> np.ndarray: ...
+
+    def evaluate(self, x: Any, reduction: str = "mean") -> float | np.ndarray:
+        """How far x (N, input_dim) is from `reconstruct(x)`, summed over features. It is no likelihood.
+
+        The Bernoulli cross-entropy in nats, or half the squared error in units of Gaussian units.
+
+        Args:
+            x: float or uint8 (scaled by 1/255), as in training.
+            reduction: "mean" over the rows, or "none": a number for each row, (N,) float64.
+
+        Raises:
+            ValueError, TypeError: bad data, or another reduction.
+        """
+        choice("reduction", reduction, ("mean", "none"))
+        each = np.concatenate([self._distances(*chunk) for chunk in chunks(self.backend, self.check_data(x, "x"))])
+        return each if reduction == "none" else float(each.mean())
+
+    def _distances(self, x: Tensor) -> np.ndarray:
+        v = self.seen(x)
+        target, mean = v.numpy().astype(np.float64), self.again(v).numpy().astype(np.float64)
+        if self.visible == "gaussian":
+            return np.asarray(((target - mean) ** 2).sum(axis=1) / 2)
+        p = np.clip(mean, 1e-7, 1 - 1e-7)  # float32 has no number between 1 - 6e-8 and 1
+        return np.asarray(-(target * np.log(p) + (1 - target) * np.log1p(-p)).sum(axis=1))
+
+    def sample(self, n: int, *, on_device: bool = False) -> Any:
+        """(n, input_dim): means of the visible units at the end of Gibbs chains, an array of the device if asked.
+
+        Each is the end of a chain of its own of `sampling_steps` steps, which begins with hidden units that are 0. A
+        step of it is recorded, and replayed without the host in between. Every call draws new ones.
+        """
+        out = self.backend.empty((count("n", n), self.input_dim))
+        self.sampler.advance()
+        for start in range(0, n, CHUNK):
+            stop = min(start + CHUNK, n)
+            chain = nn.Chains(self.backend, stop - start, *self.widths)
+
+            def step(chain: nn.Chains = chain) -> None:
+                chain.keep(self.gibbs(chain.states, self.sampler))
+                self.sampler.advance()
+
+            self.backend.capture(step).replay(times=self.sampling_steps)
+            self.backend.copy(out.rows(start, stop), self.shown(self.dreamt(chain.states)).buffer)
+        return self.backend.array(out) if on_device else self.backend.to_host(out).astype(np.float32, copy=False)
+
+    def validate(self, table: Table) -> dict[str, float]:
+        return {"validation": self.evaluate(table.columns["x"])}

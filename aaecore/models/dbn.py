@@ -1,0 +1,121 @@
+"""The deep belief network (Hinton, Osindero & Teh 2006), with whose likelihood table 1 of the paper begins.
+
+Restricted Boltzmann machines on top of each other, each trained on what the one below makes of the data. The highest
+stays one; from its visible units data follow layer by layer downwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY
+from functools import partial
+
+from .. import nn
+from ..core.random import Generator
+from ..functions import bernoulli
+from ..functions.tensor import Tensor
+from ..options import COUNTS, SWITCH, integer, option
+from .batch import Batch
+from .boltzmann import STEPS, BoltzmannMachine, contrast
+from .model import Losses, model
+from .phase import Phase
+
+LAYERS = 5  # at most: each has a phase, of which the command line must know the names
+
+
+@model
+class DBN(BoltzmannMachine):
+    """A deep belief network: layers of hidden units that are 0 or 1 above visible ones, the data.
+
+    Each two layers have a phase of their own, "layer_1" and so on, with the loss of an `RBM` whose visible units are
+    draws of the hidden ones below.
+
+    Args:
+        input_dim: features of x.
+        hidden: hidden units of each layer, from the lowest to the highest; at most five.
+        visible, binary, standardise_each: as of `RBM`.
+        steps, persistent, chains: of the chains of every layer, as of `RBM`.
+        steps_per_layer: training steps for which a layer learns before the one above it begins, greedily as in the
+            paper of 2006; the highest one learns to the end. A layer that does not learn has a loss of 0. With 0 all
+            layers learn at once, each on what the others are by then.
+        sampling_steps: of the chain in the highest two layers that ends in a sample.
+        init, activation: as of `RBM`.
+        precision, device, seed: as of `AAE`.
+
+    Raises:
+        ValueError, TypeError: a bad argument. DeviceError: as of `AAE`.
+    """
+
+    hidden: Sequence[int] = option(COUNTS, "hidden units of each layer", default=(500, 2000))
+    _: KW_ONLY
+    steps: int = option(STEPS, "of the Gibbs chains in a training step", default=1)
+    persistent: bool = option(SWITCH, "chains go on from where they were in the step before", default=False)
+    steps_per_layer: int = option(
+        integer(0), "training steps until the next layer learns instead; 0 for all layers at once", default=0
+    )
+
+    phases = tuple(Phase(f"layer_{i}", moves=(f"layer_{i}",)) for i in range(1, LAYERS + 1))
+
+    def complete(self) -> None:
+        if not 1 <= len(self.hidden) <= LAYERS:
+            raise ValueError(f"hidden: expected 1 to {LAYERS} layers, got {len(self.hidden)}")
+        vars(self)["phases"] = self.phases[: len(self.hidden)]  # of this model: the class has those of the deepest
+
+    def build(self) -> None:
+        self.build_units()
+        units = (self.input_dim, *self.hidden)
+        for i in range(1, len(units)):
+            setattr(self, f"layer_{i}", self.layer(units[i - 1], units[i], lowest=i == 1))
+            if self.persistent:
+                setattr(self, f"chain_{i}", nn.Chains(self.backend, self.chains, units[i]))
+
+    @property
+    def layers(self) -> Sequence[nn.Boltzmann]:
+        return [getattr(self, f"layer_{i + 1}") for i in range(len(self.hidden))]
+
+    def dials(self) -> dict[str, Callable[[int], float]]:
+        def learns(layer: int, step: int) -> float:
+            return float(min(step // self.steps_per_layer, len(self.hidden) - 1) == layer)
+
+        greedy = enumerate(self.phases) if self.steps_per_layer else ()
+        return {phase.name: partial(learns, i) for i, phase in greedy}
+
+    def step(self, batch: Batch) -> Iterator[Losses]:
+        v = self.taken(batch)
+        for i, (phase, layer) in enumerate(zip(self.phases, self.layers, strict=True), 1):
+            chain: nn.Chains | None = getattr(self, f"chain_{i}", None)
+            weight = batch.dial(phase.name) if self.steps_per_layer else None
+            made = contrast(layer, v, self.steps, batch.rng, chain, weight)
+            yield phase.name, *made.losses
+            if chain is not None:
+                chain.keep([bernoulli(layer.probabilities(made.end), batch.rng)])
+            v = made.hidden
+
+    # --- what is done with it -----------------------------------------------------------------------
+
+    def hiddens(self, v: Tensor) -> Tensor:
+        for layer in self.layers:
+            v = layer.probabilities(layer.up(v))
+        return v
+
+    def visibles(self, h: Tensor) -> Tensor:
+        for layer in reversed(self.layers):
+            h = layer.down(h)
+        return h
+
+    @property
+    def widths(self) -> Sequence[int]:
+        return self.hidden[-1:]
+
+    def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
+        top = self.layers[-1]
+        _, logits = top.walk(states[0], 1, rng)
+        return (bernoulli(top.probabilities(logits), rng),)
+
+    def dreamt(self, states: Sequence[Tensor]) -> Tensor:
+        """Draws of every layer on the way down, of the data their mean."""
+        *above, lowest = reversed(self.layers)
+        h = states[0]
+        for layer in above:
+            h = layer.draw(layer.down(h), self.sampler)
+        return lowest.down(h)
