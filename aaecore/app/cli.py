@@ -29,7 +29,7 @@ from ..models import DEFAULT
 from ..models.model import imported
 from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer
-from . import config, drawing, offers, outputs, pictures, plots, report, runs, sources, terminal
+from . import compare, config, drawing, offers, outputs, pictures, plots, report, runs, sources, terminal
 from . import toml as toml_file
 from .reproduced import FIGURES
 from .runs import CHECKPOINT, Terminated
@@ -151,6 +151,19 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             click.Option(["--epochs"], type=click.IntRange(1), default=100, show_default=True),
             click.Option(["--device"], default="cpu", show_default=True, metavar="TEXT"),
             click.Option(["--seed"], type=click.IntRange(0), default=0, show_default=True),
+        ),
+        command(
+            compare.compare,
+            click.Argument(["out"], type=path),
+            click.Option(["--models"], multiple=True, required=True, metavar="A,B", help=compare.MODELS),
+            *(_flag(of, name) for name in ("data", "data_folder", "dataset", "image_shape")),
+            click.Option(["--epochs"], type=click.IntRange(1), help="Of each model; by default its recipe's."),
+            click.Option(["--steps"], type=click.IntRange(1), help="Instead of them."),
+            click.Option(["--minutes"], type=click.FloatRange(0, min_open=True), help=compare.MINUTES),
+            click.Option(["--seeds"], type=click.IntRange(1), default=1, show_default=True, help="0, 1, ..."),
+            click.Option(["--samples"], type=click.IntRange(1), default=10_000, show_default=True, help="Of each."),
+            *(_flag(of, name) for name in ("device", "precision")),
+            click.Option(["--set", "settings"], multiple=True, metavar="[MODEL.]KEY=VALUE", help=compare.SETTINGS),
         ),
         command(
             info,
