@@ -2,8 +2,11 @@
 
 from .clusters import ari, cluster_error, hungarian_error, majority_error, nmi, usage
 from .leakage import Leakage, leakage
+from .likelihood import Likelihood, likelihood
+from .parzen import Parzen, choose_sigma, parzen
 from .splits import label_split
 
 __all__ = [
-    "Leakage", "ari", "cluster_error", "hungarian_error", "label_split", "leakage", "majority_error", "nmi", "usage",
+    "Leakage", "Likelihood", "Parzen", "ari", "choose_sigma", "cluster_error", "hungarian_error", "label_split",
+    "leakage", "likelihood", "majority_error", "nmi", "parzen", "usage",
 ]  # fmt: skip
