@@ -64,6 +64,7 @@ def compare(
             train(each, limit, source)
             line = evaluate(each, source, validation, samples)
             results.add(line)
+            os.unlink(_state_of(each, samples))
         found.append(line)
         compare_tables.write(out, rows := _rows(found, first.data))
     compare_tables.show(rows)
@@ -124,13 +125,21 @@ def evaluate(entry: Entry, source: Source, validation: Any, samples: int) -> dic
     """
     print(f"measuring {entry.title}, seed {entry.seed}", file=sys.stderr)
     trainer = Trainer.resume(entry.path)
-    found = comparison.measure(trainer.model, source.test, source.test_labels, validation, samples)
+    state = _state_of(entry, samples)
+    found = comparison.measure(
+        trainer.model, source.test, source.test_labels, validation, samples, checkpoint=state
+    )  # fmt: skip
     seconds = [Clock(part.folder).read(Trainer.resume(part.path).steps) for part in entry.parts]
     epochs = trainer.steps / -(-len(source.train) // trainer.batch_size)
     return {
         "model": entry.title, "seed": entry.seed, **found, "epochs": epochs,
         "steps": trainer.steps, "seconds": sum(seconds), "seconds_per_epoch": seconds[-1] / epochs,
     }  # fmt: skip
+
+
+def _state_of(entry: Entry, samples: int) -> str:
+    """The file of a likelihood that is being measured."""
+    return os.path.join(entry.folder, f"likelihood-{samples}.h5")
 
 
 class Results:

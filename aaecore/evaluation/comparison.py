@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import count
+from .likelihood import FEW, likelihood
 
 VALIDATION = 10_000  # rows that choose the width of the window at most: a sixth of those there are
 BLOCK = 4096  # rows that are compared with a sample at a time
@@ -27,7 +28,7 @@ def floats(x: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    model: Any, x: np.ndarray, y: np.ndarray | None, validation: np.ndarray, samples: int = 10_000
+    model: Any, x: np.ndarray, y: np.ndarray | None, validation: np.ndarray, samples: int = FEW, **settings: Any
 ) -> Record:  # fmt: skip
     """What a trained model is worth on rows that it never saw.
 
@@ -37,6 +38,7 @@ def measure(
         y: (N,) their labels, for models whose reconstruction needs them.
         validation: (M, features) rows that choose the width of the window, neither trained on nor tested with.
         samples: how many the likelihood is estimated from.
+        settings: of `likelihood`, such as checkpoint=.
 
     Returns:
         likelihood, error (the standard error of its mean over rows), sigma, samples, parameters; of models that
@@ -46,7 +48,8 @@ def measure(
     Raises:
         ValueError, TypeError: data that do not fit the model.
     """
-    found = _likelihood(model, x, validation, samples)
+    measured = likelihood(model, x, validation, samples=samples, **settings)
+    found: Record = {"likelihood": measured.mean, "error": measured.error, "sigma": measured.sigma, "samples": samples}
     if hasattr(model, "reconstruct"):
         made = model.reconstruct(*_given(model.reconstruct, x, y))
         found["squared"] = float(((floats(x).astype(np.float64) - made) ** 2).sum(axis=1).mean() / 2)
@@ -56,26 +59,6 @@ def measure(
     found |= _codes(model, x)
     found["parameters"] = sum(p.buffer.size for p in model.parameters.values())
     return found
-
-
-def _likelihood(model: Any, x: np.ndarray, validation: np.ndarray, samples: int) -> Record:
-    """A stand-in."""
-    drawn = model.sample(samples).astype(np.float64)
-    grid = np.geomspace(0.05, 0.5, 13)
-    sigma = grid[int(np.argmax([_parzen(drawn, floats(validation), s).mean() for s in grid]))]
-    each = _parzen(drawn, floats(x), sigma)
-    return {
-        "likelihood": float(each.mean()), "error": float(each.std() / len(each) ** 0.5), "sigma": float(sigma),
-        "samples": samples,
-    }  # fmt: skip
-
-
-def _parzen(drawn: np.ndarray, x: np.ndarray, sigma: float) -> np.ndarray:
-    q = (x * x).sum(1)[:, None] + (drawn * drawn).sum(1) - 2 * x @ drawn.T
-    a = -q / (2 * sigma * sigma)
-    m = a.max(1)
-    scale = np.log(len(drawn)) + x.shape[1] / 2 * np.log(2 * np.pi * sigma**2)
-    return np.asarray(m + np.log(np.exp(a - m[:, None]).sum(1)) - scale)
 
 
 def _given(method: Any, x: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, ...]:
