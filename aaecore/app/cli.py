@@ -156,7 +156,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             compare.compare,
             click.Argument(["out"], type=path),
             click.Option(["--models"], multiple=True, required=True, metavar="A,B", help=compare.MODELS),
-            *(_flag(of, name) for name in ("data", "data_folder", "dataset", "image_shape")),
+            *(_flag(of, name) for name in ("data", *compare.DATA)),
             click.Option(["--epochs"], type=click.IntRange(1), help="Of each model; by default its recipe's."),
             click.Option(["--steps"], type=click.IntRange(1), help="Instead of them."),
             click.Option(["--minutes"], type=click.FloatRange(0, min_open=True), help=compare.MINUTES),

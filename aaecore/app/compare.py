@@ -23,6 +23,7 @@ from .compare_runs import Clock, Entry, Limit, Settings, check_same, entry, name
 from .offers import Generative
 from .sources import Source
 
+DATA = ("data_folder", "dataset", "labels", "image_shape")  # keys, besides data itself
 COMPARISON, RESULTS, PICTURE = "comparison.json", "results.jsonl", "samples.png"
 MODELS = f"Names among {', '.join(RECIPES)}, which have a recipe, or of other models, or module:Class of your own."
 MINUTES = "Of training, instead of them; at constant learning rates, since nobody knows where a schedule would end."
@@ -47,7 +48,7 @@ def compare(
     by_seed = [[entry(out, name, seed, shared, limit, said) for name in names] for seed in range(seeds)]
     said.check(names)
     first = by_seed[0][0].options
-    config.check_used(first, [name for name in ("data_folder", "dataset", "image_shape") if shared.get(name)])
+    _check_used(by_seed[0], [name for name in DATA if shared.get(name)])
     _check_folder(out, limit)
     for each in (part for entries in by_seed for e in entries for part in e.parts):
         check_same(each)
@@ -70,6 +71,19 @@ def compare(
     compare_tables.show(rows)
     if source.image_shape:
         _draw(out, by_seed[0], source)
+
+
+def _check_used(entries: Sequence[Entry], flags: Sequence[str]) -> None:
+    """ValueError for a flag of the data, by the name of its key, that changes nothing for any of the models."""
+    for name in flags:
+        refused = []
+        for each in entries:
+            try:
+                config.check_used(each.options, [name])
+            except ValueError as error:
+                refused.append(error)
+        if len(refused) == len(entries):
+            raise refused[0]
 
 
 def _check_folder(out: str, limit: Limit) -> None:
