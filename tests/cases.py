@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from case_kit import ACT, BETA, CHUNK, Case, around, cycled, flat, rows, times
 from class_cases import CLASS_CASES
+from distance_cases import DISTANCE_CASES
+from energy_cases import ENERGY_CASES
 from numpy.typing import NDArray
 from random_cases import RANDOM_CASES
 
@@ -216,6 +218,8 @@ CASES: dict[str, list[Case]] = {
     "gaussian_sample": _gaussian(),
     "gaussian_sample_backward": _gaussian(beta=BETA),
     **CLASS_CASES,
+    **DISTANCE_CASES,
+    **ENERGY_CASES,
     **RANDOM_CASES,
     "copy_columns": _columns(),
     "copy": flat(100_000, "zeros nan", beta=BETA),
@@ -285,11 +289,15 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     "logits": lambda shape, dims, rng: 3 * rng.standard_normal(shape),
     "total": lambda shape, dims, rng: rng.uniform(1, 9, shape),
     "state": lambda shape, dims, rng: _state(),
+    "probability": lambda shape, dims, rng: rng.uniform(-0.1, 1.1, shape),
     "cumulative": lambda shape, dims, rng: _cumulative(shape, rng),
     "factors": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)),
     "whitening": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)) / np.sqrt(shape[-1]),
     "moments": lambda shape, dims, rng: np.stack([rng.standard_normal(shape[1:]), rng.uniform(0.2, 3, shape[1:])]),
     "log_scales": lambda shape, dims, rng: rng.standard_normal(shape) - 4,  # so that no density is near 1, its log 0
+    "gammas": lambda shape, dims, rng: rng.uniform(0.5, 4, shape) / dims["N"],  # two rows are about 2 N apart
+    "least": lambda shape, dims, rng: 2 * dims["N"] * rng.uniform(0.3, 1.5, shape),
+    "sums": lambda shape, dims, rng: rng.uniform(1, 9, shape),
     "rng": lambda shape, dims, rng: rng.integers(0, 2**64, shape, np.uint64),
     "like": lambda shape, dims, rng: _one_hot(shape, rng),
     "index": lambda shape, dims, rng: rng.integers(0, dims["M"], shape),

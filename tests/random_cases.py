@@ -69,6 +69,10 @@ RANDOM_CASES: dict[str, list[Case]] = {
         Case({"B": 4, "K": 3, "parts": 2, "stream": 5}, _TURNS, note="unsure", given=_UNSURE),
         *_row_draws("B K parts stream", [(4, 3, 1), (1, 1, 0), (2, 7, 2), (9, 2, 3), (11, 10, 0)], _TURNS),
     ],
+    "random_bernoulli": [
+        Case({"N": 4, "stream": 2}, note="sure", given={"probability": [0, 1, float("inf"), -1]}),
+        *flat(78_400, "zeros large nan", stream=_STREAMS),
+    ],
     "add_noise": flat(78_400, "zeros large nan", {"std": 0.3}, stream=_STREAMS),
     "dropout": [
         *[Case({"N": 19, "stream": 2, "beta": b}, {"rate": r}, f"rate{r:g}") for r in (0, 0.5, 0.99) for b in BETA],

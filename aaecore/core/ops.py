@@ -316,8 +316,8 @@ _TABLE = (
        flops=lambda d: d["B"] * d["Z"] * (80 + 2 * d["Z"])),
     Op("random_swiss_roll_of", (_RNG, _in("like", "B", "K"), _out("out", "B", 2)), ("B", "K", "parts", "stream"),
        ("turns_from", "turns_to", "radius", "noise"), flops=_per("B", 200)),
-    # out = 1 where u < p, else 0; element i takes uniform i, as in random_uniform.
-    Op("random_bernoulli", (_RNG, _in("p", "N"), _out("out", "N")), ("N", "stream"), flops=_per("N", 41)),
+    # out = 1 where u < probability, else 0; element i takes uniform i, as in random_uniform.
+    Op("random_bernoulli", (_RNG, _in("probability", "N"), _out("out", "N")), ("N", "stream"), flops=_per("N", 41)),
     # y = x + std n; element i takes normal i, as in random_normal.
     Op("add_noise", (_RNG, _in("x", "N"), _out("y", "N")), ("N", "stream"), ("std",), flops=_per("N", 80)),
     # y = beta y + x / (1 - rate) where u >= rate, 0 elsewhere; element i takes uniform i, as in random_uniform. The

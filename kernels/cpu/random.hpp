@@ -7,6 +7,7 @@
 //
 //   uniform      element i: word i % 4 of block i / 4;  low + [high - low] u
 //   normal       element i: normal i, from block 0 on;  mean + std n
+//   bernoulli    element i: 1 where u of word i % 4 of block i / 4 is below its p, else 0
 //   Row r of the others owns the blocks r * stride ... r * stride + stride - 1:
 //   mixture      stride 1 + ceil(Z / 4): u of word 0 of block 0 chooses c, the first class with u < cumulative[c], or the last class;
 //                normals n from block 1 on;  out[j] = mean[c][j] + factor[c][j][0] n[0] + ... + factor[c][j][j] n[j], left to right
@@ -123,6 +124,12 @@ KERNEL(random_uniform) {
 KERNEL(random_normal) {
   float *x = out<float>(buf, 1), mean = (float)scalar[0], std = (float)scalar[1];
   for_random(rng_of(buf, dim[1]), dim[0], 80, Normals(), [=](long i, float z) { x[i] = mean + std * z; });
+}
+
+KERNEL(random_bernoulli) {
+  const float* p = in<float>(buf, 1);
+  float* x = out<float>(buf, 2);
+  for_random(rng_of(buf, dim[1]), dim[0], 41, Uniforms(), [=](long i, float u) { x[i] = u < p[i] ? 1.0f : 0.0f; });
 }
 
 KERNEL(add_noise) {

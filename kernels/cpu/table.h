@@ -34,12 +34,14 @@ const char* missing_feature();  // what this CPU lacks to run any table of this 
   X(gaussian_kl) X(mixture_nll) X(gaussian_sample) X(gaussian_sample_backward)                                       \
   X(softmax) X(softmax_backward) X(softmax_cross_entropy) X(head_hinge)                                              \
   X(add_product) X(add_product_backward) X(add_product_backward_heads)                                               \
+  X(mmd) X(parzen)                                                                                                   \
+  X(add_bias) X(bias_product) X(inner_product)                                                                       \
   X(batch_norm_forward) X(batch_norm_apply) X(batch_norm_backward)                                                   \
   X(copy_columns) X(copy) X(fill) X(scale) X(scale_by) X(to_real) X(standardise)                                  \
   X(gather_rows_u8) X(gather_rows) X(cursor_advance) X(log_value) X(take_rate)                                       \
   X(adam_advance) X(adam_step) X(sgd_advance) X(sgd_step) X(sum_squares) X(clip_scale)                               \
   X(random_uniform) X(random_normal) X(random_mixture) X(random_swiss_roll) X(random_hypersphere)                    \
   X(random_categorical) X(rng_advance)                                                                               \
-  X(random_mixture_of) X(random_swiss_roll_of) X(add_noise) X(dropout) X(translate) X(average) X(add_direction)
+  X(random_mixture_of) X(random_swiss_roll_of) X(add_noise) X(dropout) X(translate) X(random_bernoulli) X(average) X(add_direction)
 
 }  // namespace aae

@@ -1,7 +1,8 @@
-// Losses with their gradients in one pass, the activation derivative, and the Gaussian posterior.
+// Losses with their gradients in one pass, the activation derivative, a bias with its activation, and the Gaussian posterior.
 //
 // A loss is a sum of floats in double: each block leaves its part in `partial`, and a second kernel of one warp, <op>_sum, adds the parts. Both
 // in an order that depends on the shape alone.
+#include "columns.cuh"
 #include "loss.cuh"
 #include "quad.cuh"
 #include "reduce.cuh"
@@ -78,6 +79,50 @@ KERNEL(bce_logits, THREADS, const float* logits, const float* target, float* dlo
 
 KERNEL(bce_logits_sum, 32, const float*, const float*, float*, float* loss, int B, int N, double weight, double* partial) {
   const double sum = sum_of_parts(partial, B * N);
+  if (threadIdx.x == 0) *loss = (float)(weight / B * sum);
+}
+
+KERNEL(add_bias, THREADS, const float* x, const float* bias, float* y, int B, int N, int act, double slope) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i < B * N) y[i] = activation(x[i] + bias[i % N], act, (float)slope);
+}
+
+KERNEL(inner_product, THREADS, const float* x, const float* v, float* dx, float*, int B, int N, double weight, double* partial) {
+  const float factor = (float)(weight / B);
+  partial_loss(x, v, dx, B * N, partial, [=](float a, float b) {
+    const ValueGrad r = {a * b, factor * b};
+    return r;
+  });
+}
+
+KERNEL(inner_product_sum, 32, const float*, const float*, float*, float* loss, int B, int N, double weight, double* partial) {
+  const double sum = sum_of_parts(partial, B * N);
+  if (threadIdx.x == 0) *loss = (float)(weight / B * sum);
+}
+
+// A block has so many columns at a time, and the loss is made of their sums.
+KERNEL(bias_product, COLUMN_THREADS, const float* bias, const float* v, float* dbias, float*, int B, int N, double weight, double* partial) {
+  STATIC_SHARED(float, chains, COLUMN_THREADS);
+  const float factor = (float)(weight / B);
+  double sum = 0.0;
+  for (int group = blockIdx.x; group * COLUMNS < N; group += gridDim.x) {
+    const Column column(N, group);
+    float chain = 0.0f;
+    UNROLL_8
+    for (int r = threadIdx.x / COLUMNS; r < B; r += CHAINS) chain += v[r * N + column.at];
+    const float rows = sum_of_chains(chain, chains);
+    if (column.is_first_chain()) {
+      dbias[column.at] = factor * rows;
+      sum += (double)(bias[column.at] * rows);
+    }
+    __syncthreads();
+  }
+  if (threadIdx.x < 32) sum = warp_sum(sum);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+KERNEL(bias_product_sum, 32, const float*, const float*, float*, float* loss, int B, int N, double weight, double* partial) {
+  const double sum = sum_of_parts(partial, N, COLUMNS);
   if (threadIdx.x == 0) *loss = (float)(weight / B * sum);
 }
 

@@ -1,30 +1,7 @@
-// Batch norm, over the rows of a batch, column by column, with the activation behind it.
-//
-// A block has 32 columns and all rows. Warp k has the rows r with r % 8 = k, each lane a column: these are the 8 chains of a sum of the CPU,
-// which are added in the same pairs, so that what is made of the sums has the CPU's bits.
-#include "device.cuh"
+// Batch norm, over the rows of a batch, column by column, with the activation behind it: sums as in columns.cuh.
+#include "columns.cuh"
 
-constexpr int COLUMNS = 32, CHAINS = 8, THREADS = COLUMNS * CHAINS;
-
-// The column of a thread; beyond the end the last one is read again, and nothing comes of it.
-struct Column {
-  int at;
-  bool is_there;
-  DEVICE explicit Column(int F) {
-    const int column = blockIdx.x * COLUMNS + threadIdx.x % COLUMNS;
-    is_there = column < F;
-    at = is_there ? column : F - 1;
-  }
-  DEVICE bool is_first_chain() const { return is_there && threadIdx.x < COLUMNS; }  // who writes what there is one of
-};
-
-// The sum of the chains of a column, in every thread of it. `chains` has room for one number of each thread; nobody else uses it before or after.
-DEVICE float sum_of_chains(float chain, float* chains) {
-  chains[threadIdx.x] = chain;
-  __syncthreads();
-  const float* c = chains + threadIdx.x % COLUMNS;
-  return ((c[0] + c[32]) + (c[64] + c[96])) + ((c[128] + c[160]) + (c[192] + c[224]));
-}
+constexpr int THREADS = COLUMN_THREADS;
 
 DEVICE float scale_of(float variance, double eps) { return 1.0f / sqrt_f(variance + (float)eps); }
 
@@ -32,7 +9,7 @@ KERNEL(batch_norm_forward, THREADS, const float* x, const float* gamma, const fl
        double slope, double eps) {
   STATIC_SHARED(float, sums, THREADS);
   STATIC_SHARED(float, squares, THREADS);
-  const Column column(F);
+  const Column column(F, blockIdx.x);
   const int first = threadIdx.x / COLUMNS, c = column.at;
   float sum = 0.0f, square = 0.0f;
   UNROLL_8
@@ -63,7 +40,7 @@ KERNEL(batch_norm_backward, THREADS, const float* dy, const float* x, const floa
        float* dshift, int B, int F, double eps) {
   STATIC_SHARED(float, products, THREADS);
   STATIC_SHARED(float, gradients, THREADS);
-  const Column column(F);
+  const Column column(F, blockIdx.x);
   const int first = threadIdx.x / COLUMNS, c = column.at;
   const float mean = moments[c], scale = scale_of(moments[F + c], eps);
   float product = 0.0f, gradient = 0.0f;

@@ -47,6 +47,13 @@ KERNEL(random_normal, THREADS, const u64* rng, float* out, int N, int stream, do
   store_block(out, block, N, normals(words(rng, stream, block)), [=](int, float z) { return from + factor * z; });
 }
 
+KERNEL(random_bernoulli, THREADS, const u64* rng, const float* p, float* out, int N, int stream) {
+  const int block = this_block();
+  if (4 * block >= N) return;
+  const Quad least = load_block(p, block, N);
+  store_block(out, block, N, uniforms(words(rng, stream, block)), [=](int j, float u) { return u < least.v[j] ? 1.0f : 0.0f; });
+}
+
 KERNEL(add_noise, THREADS, const u64* rng, const float* x, float* y, int N, int stream, double std) {
   const int block = this_block();
   if (4 * block >= N) return;

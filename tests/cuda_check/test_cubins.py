@@ -77,7 +77,7 @@ TENSOR = {
 UNFUSED = (
     *("activation_backward", "gaussian_sample", "gaussian_sample_backward", "sum_squares", "sum_squares_sum"),
     *("copy_columns", "copy", "fill", "scale", "scale_by", "standardise", "gather_rows_u8", "gather_rows"),
-    *("sgd_step", "random_uniform", "random_categorical", "translate", "average"),
+    *("sgd_step", "random_uniform", "random_categorical", "random_bernoulli", "translate", "average"),
     *("softmax_backward", "add_product", "add_product_backward", "add_product_backward_heads"),
 )
 NVCC_OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=true", "-Werror", "all-warnings")

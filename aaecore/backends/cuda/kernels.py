@@ -20,7 +20,9 @@ Grid = tuple[int, int]
 
 PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/cuda/loss.cu
 # Sums of parts, which a second kernel adds.
-PARTIAL: Final = ("half_squared_error", "bce_logits", "gaussian_kl", "mixture_nll", "sum_squares")
+PARTIAL: Final = (
+    "half_squared_error", "bce_logits", "gaussian_kl", "mixture_nll", "sum_squares", "inner_product", "bias_product",
+)  # fmt: skip
 WEIGHT_PART: Final = "linear_backward_weight_part"  # a weight gradient of a part of the batch
 WEIGHT_GRADIENTS: Final = ("linear_backward_weight", "linear_backward_weight_adam")
 LEAST_PART_ROWS: Final = 512  # of the batch, of such a part
@@ -126,7 +128,7 @@ def _linear_kernels() -> dict[str, Kernel]:
 def _simple_kernels() -> dict[str, Kernel]:
     """Those of all other ops, named after them."""
     sources = {
-        "loss.cu": "activation_backward half_squared_error bce_logits gaussian_kl mixture_nll gaussian_sample "
+        "loss.cu": "activation_backward add_bias inner_product bias_product half_squared_error bce_logits gaussian_kl mixture_nll gaussian_sample "
         "gaussian_sample_backward sum_squares",
         "classes.cu": "softmax softmax_backward add_product add_product_backward add_product_backward_heads",
         "normalise.cu": "batch_norm_forward batch_norm_apply batch_norm_backward",
@@ -134,7 +136,8 @@ def _simple_kernels() -> dict[str, Kernel]:
         "cursor_advance log_value take_rate average add_direction",
         "optim.cu": "adam_advance adam_step sgd_advance sgd_step clip_scale",
         "random.cu": "random_uniform random_normal random_mixture random_swiss_roll random_hypersphere "
-        "random_categorical rng_advance random_mixture_of random_swiss_roll_of add_noise dropout translate",
+        "random_categorical rng_advance random_mixture_of random_swiss_roll_of add_noise dropout "
+        "translate random_bernoulli",
     }
     made = {
         name: Kernel(source, _threads(name), registers=_MORE_REGISTERS.get(name, Kernel.registers))
@@ -159,7 +162,7 @@ def _threads(op: str) -> int:
 _ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
     **dict.fromkeys(("activation_backward", "copy", "fill", "scale", "scale_by", "sgd_step"), lambda d: d["N"]),
     **dict.fromkeys(("adam_step", "sum_squares", "random_uniform", "random_normal"), lambda d: -(-d["N"] // 4)),
-    **dict.fromkeys(("half_squared_error", "bce_logits"), lambda d: -(-d["B"] * d["N"] // 4)),
+    **dict.fromkeys(("half_squared_error", "bce_logits", "inner_product"), lambda d: -(-d["B"] * d["N"] // 4)),
     "gaussian_kl": lambda d: -(-d["B"] * d["Z"] // 4),
     **dict.fromkeys(("standardise", "gather_rows_u8", "gather_rows"), lambda d: d["B"] * d["N"]),
     **dict.fromkeys(("gaussian_sample", "gaussian_sample_backward"), lambda d: d["B"] * d["Z"]),
@@ -168,9 +171,11 @@ _ELEMENTS: Final[Mapping[str, Callable[[Dims], int]]] = {
     "add_product_backward_heads": lambda d: 8 * d["C"] * d["Z"],  # for each element,
     **dict.fromkeys(("batch_norm_forward", "batch_norm_backward"), lambda d: 8 * d["F"]),  # and a thread of eight warps
     "batch_norm_apply": lambda d: d["B"] * d["F"],
+    "bias_product": lambda d: 8 * d["N"],  # likewise
+    "add_bias": lambda d: d["B"] * d["N"],
     "add_product": lambda d: d["B"] * d["Z"],
     "add_product_backward": lambda d: d["B"] * d["C"],
-    **dict.fromkeys(("add_noise", "dropout"), lambda d: -(-d["N"] // 4)),
+    **dict.fromkeys(("add_noise", "dropout", "random_bernoulli"), lambda d: -(-d["N"] // 4)),
     "average": lambda d: d["N"],
     "translate": lambda d: d["B"] * d["N"],
     "add_direction": lambda d: 32 * d["B"],  # a warp for each row

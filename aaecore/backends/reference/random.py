@@ -122,9 +122,9 @@ def random_categorical(rng: Array, cumulative: Array, out: Array, B: int, C: int
     out[...] = np.arange(C) == c[:, None]
 
 
-def random_bernoulli(rng: Array, p: Array, out: Array, N: int, stream: int) -> None:
-    """out = 1 where u < p, else 0; element i takes word i % 4 of block i // 4."""
-    out[...] = _uniform01(_rows(rng, stream, -(-N // 4), 1).reshape(-1)[:N], out.dtype) < p
+def random_bernoulli(rng: Array, probability: Array, out: Array, N: int, stream: int) -> None:
+    """out = 1 where u < probability, else 0; element i takes word i % 4 of block i // 4."""
+    out[...] = _uniform01(_rows(rng, stream, -(-N // 4), 1).reshape(-1)[:N], out.dtype) < probability
 
 
 def add_noise(rng: Array, x: Array, y: Array, N: int, stream: int, std: float) -> None:
