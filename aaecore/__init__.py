@@ -12,12 +12,12 @@ from .backends.cpu import get_num_threads, set_num_threads
 from .backends.devices import get_backend
 from .errors import CaptureError, CheckpointError, DataError, DeviceError
 from .functions import Tensor
-from .models import AAE, VAE, ClusteringAAE, LabelInformedAAE, ReductionAAE, SemiSupervisedAAE, SupervisedAAE
+from .models import AAE, GAN, VAE, ClusteringAAE, LabelInformedAAE, ReductionAAE, SemiSupervisedAAE, SupervisedAAE
 from .training.history import History
 from .training.trainer import Trainer, load
 
 __all__ = [
-    "AAE", "VAE", "CaptureError", "CheckpointError", "ClusteringAAE", "DataError", "DeviceError", "History",
+    "AAE", "GAN", "VAE", "CaptureError", "CheckpointError", "ClusteringAAE", "DataError", "DeviceError", "History",
     "LabelInformedAAE", "ReductionAAE", "SemiSupervisedAAE", "SupervisedAAE", "Tensor", "Trainer", "__version__",
     "callbacks", "data", "datasets", "evaluation", "functions", "get_backend", "get_num_threads", "load", "models",
     "nn", "optim", "posteriors", "priors", "random", "schedules", "set_num_threads", "show_config",

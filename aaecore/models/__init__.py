@@ -6,6 +6,7 @@ from ..priors import PRIOR
 from .aae import AAE
 from .batch import Batch
 from .clustering import ClusteringAAE
+from .gan import GAN
 from .label_informed import LabelInformedAAE
 from .labelled import Labelled
 from .model import Losses, Model, model
@@ -18,7 +19,7 @@ from .vae import VAE
 DEFAULT: type[Model] = AAE  # what the command line trains unless it is told otherwise
 
 __all__ = [
-    "AAE", "COUNT", "COUNTS", "DEFAULT", "PRIOR", "SWITCH", "TEXT", "VAE", "Batch", "ClusteringAAE", "Column",
+    "AAE", "COUNT", "COUNTS", "DEFAULT", "GAN", "PRIOR", "SWITCH", "TEXT", "VAE", "Batch", "ClusteringAAE", "Column",
     "LabelInformedAAE", "Labelled", "Losses", "Model", "Phase", "ReductionAAE", "SemiSupervisedAAE", "Stream",
     "SupervisedAAE", "Table", "integer", "model", "number", "one_of", "option",
 ]  # fmt: skip
