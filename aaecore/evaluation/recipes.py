@@ -39,6 +39,7 @@ RECIPES = {
     "AAE": Recipe(
         "AAE", {**WIDE, **SQUARED, **FALLING, "latent_dim": 8, "prior": "normal:5"}, paper=_table_1(340, 427)
     ),
+    "GAN": Recipe("GAN", {**WIDE, **FALLING}, paper=_table_1(225, 386)),
     "VAE": Recipe("VAE", {**WIDE, **FALLING, "latent_dim": 8}),
 }
 

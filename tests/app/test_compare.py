@@ -21,7 +21,7 @@ from aaecore.training.callbacks import Callback
 for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
 
-SMALL = ("--set", "hidden=16", "--set", "batch_size=20", "--samples", "300", "--device", "reference")
+SMALL = ("--set", "hidden=16", "--set", "batch_size=20", "--samples", "300")
 TIMES = {"seconds", "seconds_per_epoch"}  # which differ from run to run
 
 

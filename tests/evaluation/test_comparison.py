@@ -20,7 +20,7 @@ def rows(rng):
 
 
 def model(**options):
-    return aaecore.AAE(D, 2, (16,), prior=aaecore.priors.Normal(3.0, 1.0), device="reference", **options)
+    return aaecore.AAE(D, 2, (16,), prior=aaecore.priors.Normal(3.0, 1.0), **options)
 
 
 def test_held_out_is_a_sixth_or_ten_thousand():
@@ -57,7 +57,7 @@ def test_images_as_bytes_are_measured_as_their_floats(rng):
 
 def test_codes_of_a_posterior_are_its_draws(rows):
     """A variance that the encoder gives every code shows in the moments, though all centres lie at one point."""
-    m = aaecore.VAE(D, 2, (16,), device="reference")
+    m = aaecore.VAE(D, 2, (16,))
     m.load_state_dict({name: np.zeros(p.shape) for name, p in m.parameters.items()})
     found = comparison.measure(m, rows, None, rows, 50)
     assert np.ptp(m.encode(rows)) == 0
@@ -81,7 +81,7 @@ def test_a_model_without_codes_has_no_moments(rows):
 
 
 def test_labels_go_to_models_that_need_them(rows):
-    m = aaecore.SupervisedAAE(D, classes=3, latent_dim=2, hidden=(16,), device="reference")
+    m = aaecore.SupervisedAAE(D, classes=3, latent_dim=2, hidden=(16,))
     y = np.arange(len(rows)) % 3
     assert comparison.measure(m, rows, y, rows, 50)["loss"] == m.evaluate(rows, y)
 
