@@ -57,7 +57,8 @@ def measure(
         found["loss"] = float(model.evaluate(*_given(model.evaluate, x, y)))
         found["reconstruction"] = getattr(model, "reconstruction", None)
     found |= _codes(model, x)
-    found["parameters"] = sum(p.buffer.size for p in model.parameters.values())
+    own = {name: p for name, p in model.parameters.items() if "_average." not in name}  # averages follow the others
+    found["parameters"] = sum(p.buffer.size for p in own.values())
     return found
 
 

@@ -44,6 +44,11 @@ def test_measure_says_what_the_model_does(rows):
     assert found["parameters"] == sum(p.buffer.size for p in m.parameters.values())
 
 
+def test_averages_of_weights_are_no_parameters(rows):
+    without, with_averages = (comparison.measure(model(average=a), rows, None, rows, 9) for a in (0.0, 0.9))
+    assert without["parameters"] == with_averages["parameters"] == 13 * 16 + 17 * 2 + 3 * 16 + 17 * 12 + 3 * 16 + 17
+
+
 def test_images_as_bytes_are_measured_as_their_floats(rng):
     x = rng.integers(0, 256, (20, D), np.uint8)
     as_floats = comparison.floats(x)
