@@ -1,4 +1,4 @@
-"""The command line: `aaecore train`, `resume`, `encode`, `predict`, `sample`, `plot`, `reproduce` and `info`.
+"""The command line: `aaecore train`, `resume`, `encode`, `predict`, `sample`, `plot`, `likelihood` and others.
 
 click, rich and matplotlib come with the extra "app" and are imported only when a command runs. A run is a folder that
 holds config.toml, one checkpoint and one history per model, and pictures: `train` fills it, `resume` completes it.
@@ -29,7 +29,7 @@ from ..models import DEFAULT
 from ..models.model import imported
 from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer
-from . import compare, config, drawing, offers, outputs, pictures, plots, report, runs, sources, terminal
+from . import compare, config, drawing, evaluate, outputs, pictures, plots, report, runs, sources, terminal
 from . import toml as toml_file
 from .reproduced import FIGURES
 from .runs import CHECKPOINT, Terminated
@@ -42,7 +42,8 @@ ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceErro
 EPOCHS = "In all; the schedule stays that of the first run; further epochs run at its end."
 OTHERS = [name for name in NAMES if name != SAMPLE]  # data that have files
 PATIENCE = "Instead of the run's; see train."
-WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *runs.BEST.values(), *pictures.PICTURES)
+OF_MODELS = (runs.HISTORIES, runs.BEST, runs.LIKELIHOODS, runs.STATES)
+WRITTEN = (runs.CONFIG, *runs.HISTORIES, *(name for table in OF_MODELS for name in table.values()), *pictures.PICTURES)
 
 
 def main() -> NoReturn:
@@ -142,6 +143,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
         *(command(f, model, given, out, dataset, device, own) for f in (encode, predict)),
         command(sample, model, out, number, shape, device, own),
         command(plot, model, device, own),
+        *(command(f, model, *others, device, own) for f, others in evaluate.commands().items()),
         command(
             reproduce,
             click.Argument(["name"], metavar="FIGURE", type=click.Choice(list(FIGURES))),
@@ -152,19 +154,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             click.Option(["--device"], default="cpu", show_default=True, metavar="TEXT"),
             click.Option(["--seed"], type=click.IntRange(0), default=0, show_default=True),
         ),
-        command(
-            compare.compare,
-            click.Argument(["out"], type=path),
-            click.Option(["--models"], multiple=True, required=True, metavar="A,B", help=compare.MODELS),
-            *(_flag(of, name) for name in ("data", *compare.DATA)),
-            click.Option(["--epochs"], type=click.IntRange(1), help="Of each model; by default its recipe's."),
-            click.Option(["--steps"], type=click.IntRange(1), help="Instead of them."),
-            click.Option(["--minutes"], type=click.FloatRange(0, min_open=True), help=compare.MINUTES),
-            click.Option(["--seeds"], type=click.IntRange(1), default=1, show_default=True, help="0, 1, ..."),
-            click.Option(["--samples"], type=click.IntRange(1), default=10_000, show_default=True, help="Of each."),
-            *(_flag(of, name) for name in ("device", "precision")),
-            click.Option(["--set", "settings"], multiple=True, metavar="[MODEL.]KEY=VALUE", help=compare.SETTINGS),
-        ),
+        command(compare.compare, *compare.parameters(partial(_flag, of))),
         command(
             info,
             click.Argument(["model"], metavar="[RUN_OR_CHECKPOINT]", required=False, type=path),
@@ -297,9 +287,7 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
     if image_shape is not None and kind != ".png":
         raise ValueError(f"--image-shape: expected a .png as output, got {out}")
     outputs.spare(out, runs.checkpoint_of(model))
-    network = runs.load_model(model, device, own)
-    if not isinstance(network, offers.Generative):
-        raise ValueError(f"{model}: expected a model that has samples, got one of {type(network).__name__}")
+    network = runs.load_generative(model, device, own)
     if kind == ".npy":
         save_array(out, network.sample(n), "x")
     else:

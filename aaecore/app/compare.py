@@ -8,27 +8,52 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import datasets
 from ..evaluation import comparison
+from ..evaluation.likelihood import FEW
 from ..evaluation.recipes import RECIPES, recipe
 from ..files import atomic
 from ..training.trainer import Trainer, load
 from . import compare_plots, compare_tables, config, plots, runs, sources
 from .compare_runs import Clock, Entry, Limit, Settings, check_same, entry, names_of, new_trainer, train
+from .evaluate import progress_bar, said_in_lines
 from .offers import Generative
 from .sources import Source
 
-DATA = ("data_folder", "dataset", "labels", "image_shape")  # keys, besides data itself
+if TYPE_CHECKING:
+    import click
+
+DATA = ("data_folder", "dataset", "labels", "image_shape", "validation_rows")  # keys, besides data itself
 COMPARISON, RESULTS, PICTURE = "comparison.json", "results.jsonl", "samples.png"
-MODELS = f"Names among {', '.join(RECIPES)}, which have a recipe, or of other models, or module:Class of your own."
-MINUTES = "Of training, instead of them; at constant learning rates, since nobody knows where a schedule would end."
-SETTINGS = "Another value of a key of a TOML file, for one model or all that have it, such as latent_dim=2."
 SAMPLES = 9  # in a row of the picture, beside the last one's neighbour
+
+
+def parameters(flag: Callable[[str, str], click.Parameter]) -> list[click.Parameter]:
+    """The arguments of the command; `flag` makes one of a key of a TOML file and of a help, "" for the key's own."""
+    import click
+
+    integers = click.IntRange(1)
+    names = f"Among {', '.join(RECIPES)}, which have a recipe, or other models, or module:Class of your own."
+    said = "Another value of a key of a TOML file, for one model or all that have it, such as latent_dim=2."
+    constant = "Of training, instead of them; at constant rates, since nobody knows where a schedule would end."
+    kept = "Not trained on, to choose the sigma of likelihoods.  [10000, or a sixth of fewer than 60000]"
+    return [
+        click.Argument(["out"], type=click.Path()),
+        click.Option(["--models"], multiple=True, required=True, metavar="A,B", help=names),
+        *(flag(name, kept if name == "validation_rows" else "") for name in ("data", *DATA)),
+        click.Option(["--epochs"], type=integers, help="Of each model; by default its recipe's."),
+        click.Option(["--steps"], type=integers, help="Instead of them."),
+        click.Option(["--minutes"], type=click.FloatRange(0, min_open=True), help=constant),
+        click.Option(["--seeds"], type=integers, default=1, show_default=True, help="How many: 0, 1, ..."),
+        click.Option(["--samples"], type=integers, default=FEW, show_default=True, help="Of each model."),
+        *(flag(name, "") for name in ("device", "precision")),
+        click.Option(["--set", "settings"], multiple=True, metavar="[MODEL.]KEY=VALUE", help=said),
+    ]
 
 
 def compare(
@@ -37,9 +62,9 @@ def compare(
 ) -> None:  # fmt: skip
     """Train models on the same data, and write a table and a picture of what they are worth into the folder OUT.
 
-    Each trains for the same epochs, steps or minutes. The last 10,000 rows of the training data, or a sixth of them,
-    are not trained on: they choose the width of the window that the likelihood of the test data is estimated with. The
-    same command goes on where it was stopped; more models, seeds or samples go into the same folder.
+    Each trains for the same epochs, steps or minutes, on the same rows. The likelihood of the test rows is that of a
+    Parzen window of samples, whose sigma is chosen by rows that are kept out of training. The same command goes on
+    where it was stopped; more models, seeds or samples go into the same folder.
     """
     limit, said = Limit(epochs, steps, minutes), Settings(settings)
     limit.check()
@@ -50,27 +75,36 @@ def compare(
     first = by_seed[0][0].options
     _check_used(by_seed[0], [name for name in DATA if shared.get(name)])
     _check_folder(out, limit)
+    rows = len(sources.load(first).train)
+    apart = first.validation_rows or comparison.held_out(rows)
+    by_seed = [[each.apart(apart, rows, limit) for each in entries] for entries in by_seed]
     for each in (part for entries in by_seed for e in entries for part in e.parts):
         check_same(each)
-    source, validation = _divided(sources.load(first))
+    source = sources.load(by_seed[0][0].options)
     for each in by_seed[0]:
         new_trainer(each.parts[0], source)  # what does not go together is found before hours of training
     os.makedirs(out, exist_ok=True)
     atomic.write(os.path.join(out, COMPARISON), (json.dumps(limit._asdict()) + "\n").encode())
 
     results, found = Results(out), []
-    for each in (e for entries in by_seed for e in entries):
-        line = results.of(each, samples)
-        if line is None:
-            train(each, limit, source)
-            line = evaluate(each, source, validation, samples)
-            results.add(line)
-            os.unlink(_state_of(each, samples))
-        found.append(line)
-        compare_tables.write(out, rows := _rows(found, first.data))
-    compare_tables.show(rows)
+    for entries in by_seed:
+        data_of_seed = source if entries is by_seed[0] else sources.load(entries[0].options)
+        for each in entries:
+            found.append(_result(each, limit, data_of_seed, samples, results))
+            compare_tables.write(out, table := _rows(found, first.data))
+    compare_tables.show(table)
     if source.image_shape:
         _draw(out, by_seed[0], source)
+
+
+def _result(entry: Entry, limit: Limit, source: Source, samples: int, results: Results) -> dict[str, Any]:
+    """What a model is worth, which is trained and measured unless that was done before."""
+    if (line := results.of(entry, samples)) is None:
+        train(entry, limit, source)
+        line = evaluate(entry, source, samples)
+        results.add(line)
+        os.unlink(_state_of(entry, samples))
+    return line
 
 
 def _check_used(entries: Sequence[Entry], flags: Sequence[str]) -> None:
@@ -103,13 +137,6 @@ def _check_folder(out: str, limit: Limit) -> None:
         raise ValueError(f"{out}: expected {there.said()} as before, got {limit.said()}; give another OUT")
 
 
-def _divided(source: Source) -> tuple[Source, np.ndarray]:
-    """The data without the rows for validation, the last ones to train on, and these rows."""
-    kept = len(source.train) - comparison.held_out(len(source.train))
-    y = None if source.train_labels is None else source.train_labels[:kept]
-    return source._replace(train=source.train[:kept], train_labels=y), source.train[kept:]
-
-
 def _rows(results: Sequence[Mapping[str, Any]], data: str) -> list[dict[str, Any]]:
     """Those of the table, with what the paper has."""
     rows = comparison.summary(results)
@@ -132,17 +159,19 @@ def _draw(out: str, entries: Sequence[Entry], source: Source) -> None:
     print(path)
 
 
-def evaluate(entry: Entry, source: Source, validation: Any, samples: int) -> dict[str, Any]:
+def evaluate(entry: Entry, source: Source, samples: int) -> dict[str, Any]:
     """What the trained model of an entry is worth, with how long it trained: a line of the results.
 
     The model is as its checkpoint has it, so its samples do not depend on what was done before.
     """
     print(f"measuring {entry.title}, seed {entry.seed}", file=sys.stderr)
     trainer = Trainer.resume(entry.path)
-    state = _state_of(entry, samples)
-    found = comparison.measure(
-        trainer.model, source.test, source.test_labels, validation, samples, checkpoint=state
-    )  # fmt: skip
+    assert source.validation is not None
+    with progress_bar() as progress, said_in_lines():
+        found = comparison.measure(
+            trainer.model, source.test, source.test_labels, source.validation, samples,
+            checkpoint=_state_of(entry, samples), progress=progress,
+        )  # fmt: skip
     seconds = [Clock(part.folder).read(Trainer.resume(part.path).steps) for part in entry.parts]
     epochs = trainer.steps / -(-len(source.train) // trainer.batch_size)
     return {

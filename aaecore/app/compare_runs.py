@@ -30,8 +30,8 @@ CLOCK = "clock.json"
 ENDLESS = 1_000_000  # epochs, of training that time ends
 # Keys that a run of a comparison does not choose: the comparison does.
 SHARED = {
-    "data", "data_folder", "dataset", "image_shape", "labels", "labelled_rows", "model", "patience", "threads", "plots",
-    "two_dimensional", "two_dimensional_epochs", "two_dimensional_prior", "seed",
+    "data", "data_folder", "dataset", "image_shape", "labels", "labelled_rows", "validation_rows", "model", "patience",
+    "threads", "plots", "two_dimensional", "two_dimensional_epochs", "two_dimensional_prior", "seed",
 }  # fmt: skip
 
 
@@ -73,6 +73,15 @@ class Entry(NamedTuple):
     def parts(self) -> list[Entry]:
         """Those that are trained, in order."""
         return [*(part for entry in self.first.values() for part in entry.parts), self]
+
+    def apart(self, validation: int, rows: int, limit: Limit) -> Entry:
+        """The same run, which keeps so many of the rows out of training, and says how many epochs its steps are."""
+        options = replace(self.options, validation_rows=validation)
+        if limit.steps is not None:
+            options = replace(options, epochs=-(-limit.steps // -(-(rows - validation) // options.batch_size)))
+        return self._replace(
+            options=options, first={name: each.apart(validation, rows, limit) for name, each in self.first.items()}
+        )  # fmt: skip
 
 
 class Settings:

@@ -44,6 +44,10 @@ class RunConfig:
     labelled_rows: int | None = option(
         COUNT, "how many rows keep their label, spread over the classes by seed; all by default", default=None
     )
+    validation_rows: int | None = option(
+        COUNT, "how many training rows to keep out of training, for choices such as the sigma of a likelihood; none by "
+        "default", default=None,
+    )  # fmt: skip
     image_shape: tuple[int, ...] | None = option(
         COUNTS, "height and width of the images in a file; known for named sets", default=None
     )
@@ -149,7 +153,7 @@ def _by_phase(phases: tuple[Phase, ...], one: Kind, of_all: Callable[[float], di
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
     """The keys of a configuration by name, in the order of a file."""
     found = declared(config)
-    data = ("data", "dataset", "data_folder", "image_shape", "labels", "labelled_rows", "model")
+    data = ("data", "dataset", "data_folder", "image_shape", "labels", "labelled_rows", "validation_rows", "model")
     first = [*data, *_in_files(config.trains)]
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 

@@ -26,12 +26,15 @@ from ..training.callbacks import Callback, EarlyStopping, SaveBest
 from ..training.trainer import Trainer, load
 from . import config, spelling, toml
 from .config import RunConfig
+from .offers import Generative
 from .sources import HOW, Source
 
 CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
 HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
 BEST = {CHECKPOINT: "best.h5", CHECKPOINT_2D: "best_2d.h5"}  # models of the best epoch, of runs with patience
+LIKELIHOODS = {CHECKPOINT: "likelihood.json", CHECKPOINT_2D: "likelihood_2d.json"}
+STATES = {CHECKPOINT: "likelihood.h5", CHECKPOINT_2D: "likelihood_2d.h5"}  # of likelihoods that were stopped
 SAVE_EVERY = 10.0  # seconds of training between two checkpoints
 
 
@@ -212,6 +215,14 @@ def load_autoencoder(path: str, device: str | None, own: str | None) -> Autoenco
     model = load_model(path, device, own)
     if not isinstance(model, Autoencoder):
         raise ValueError(f"{path}: expected a model that has codes, got one of {type(model).__name__}")
+    return model
+
+
+def load_generative(path: str, device: str | None, own: str | None) -> Generative:
+    """The model of a run or of a checkpoint, which has to have samples."""
+    model = load_model(path, device, own)
+    if not isinstance(model, Generative):
+        raise ValueError(f"{path}: expected a model that has samples, got one of {type(model).__name__}")
     return model
 
 

@@ -23,7 +23,7 @@ from ..data.rows import Rows, as_rows, moments, to_floats
 from ..errors import CheckpointError
 
 BLOCK = 1024  # samples of a launch, however many come at a time: sums so have one order
-FINEST = 1e-18  # of a sigma: with it, and with its inverse, 1 / (2 sigma^2) is a number of float32
+FINEST, COARSEST = 1e-18, 1e18  # sigmas for which float32 holds 1 / (2 sigma^2)
 _WINDOW = "parzen"  # what the description in a file is called
 
 
@@ -256,8 +256,8 @@ def digest(backend: Backend, rows: Rows) -> str:
 
 def _sigma(name: str, value: Any) -> float:
     sigma = number(name, value, 0.0, open_low=True)
-    if not FINEST <= sigma <= 1 / FINEST:
-        raise ValueError(f"{name}: expected a number from {FINEST:g} to {1 / FINEST:g}, got {sigma:g}")
+    if not FINEST <= sigma <= COARSEST:
+        raise ValueError(f"{name}: expected a number from {FINEST:g} to {COARSEST:g}, got {sigma:g}")
     return sigma
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 from types import SimpleNamespace
 
@@ -55,6 +56,7 @@ def test_it_leaves_a_run_for_each_model_and_seed_a_table_and_a_picture(whole):
     assert os.path.getsize(whole / "samples.png") > 1000
     options = config.read(whole / "VAE-1" / "config.toml")
     assert (options.model, options.seed, options.hidden) == ("VAE", 1, (16,))
+    assert (options.validation_rows, options.epochs) == (9, 2)  # of 54; 5 steps of 20 rows begin a second epoch
 
     lines = results(whole)
     assert [(line["model"], line["seed"]) for line in lines] == [("AAE", 0), ("VAE", 0), ("AAE", 1), ("VAE", 1)]
@@ -79,12 +81,21 @@ def test_the_table_has_means_over_seeds(whole):
 
 def test_what_is_measured_is_the_model_of_the_checkpoint_on_test_rows(whole, images):
     source = compare.sources.load(config.read(whole / "AAE-0" / "config.toml"))
-    divided, validation = compare._divided(source)
-    assert (len(source.train), len(divided.train), len(validation)) == (54, 45, 9)
-    assert np.array_equal(np.concatenate([divided.train, validation]), source.train)
+    assert (len(source.train), len(source.validation), len(source.test)) == (45, 9, 6)
     model = aaecore.load(whole / "AAE-0" / "checkpoint.h5")
-    found = comparison.measure(model, source.test, None, validation, 300)
+    found = comparison.measure(model, source.test, None, source.validation, 300)
     assert found == {name: results(whole)[0][name] for name in found}
+
+
+def test_its_runs_are_runs(tmp_path, whole, capsys):
+    """Other commands take them, and measure the same."""
+    folder = shutil.copytree(whole / "AAE-0", tmp_path / "AAE-0")
+    assert cli.run(["likelihood", str(folder), "--samples", "300"]) == 0
+    found = json.loads(content(folder, "likelihood.json"))
+    line = results(whole)[0]
+    assert (found["mean"], found["error"], found["sigma"]) == (line["likelihood"], line["error"], line["sigma"])
+    assert cli.run(["sample", str(folder), str(tmp_path / "samples.npy"), "-n", "3"]) == 0
+    assert np.load(tmp_path / "samples.npy").shape == (3, 20)
 
 
 def test_the_same_command_again_reads_what_is_there(whole, images, capsys):
@@ -147,10 +158,11 @@ def test_an_interrupted_measurement_goes_on(tmp_path, images, whole, monkeypatch
 
 
 def test_rows_for_validation_and_test_move_nothing(tmp_path, rng):
-    """Two sets of data that differ in nothing but the last rows to train on and the rows to test."""
+    """Two sets of data that differ in nothing but the rows that are kept out of training."""
     x = rng.integers(0, 256, (66, 4, 5), np.uint8)
     other = x.copy()
-    other[50:60], other[60:] = 255 - x[50:60], 255 - x[60:]
+    apart = [*aaecore.data.epoch_order(60, 0, 1)[-10:], *range(60, 66)]  # as `sources` draws them by the seed
+    other[apart] = 255 - x[apart]
     for name, rows in (("one", x), ("two", other)):
         np.savez(tmp_path / f"{name}.npz", x_train=rows[:60], x_test=rows[60:])
         assert run(tmp_path / name, tmp_path / f"{name}.npz", "--steps", 5, models="AAE") == 0
