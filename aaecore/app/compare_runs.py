@@ -60,6 +60,7 @@ class Entry(NamedTuple):
     folder: str
     options: RunConfig
     first: Mapping[str, Entry]  # trained before it, by the option that takes one
+    shares: Mapping[str, float]  # of all its steps, by the option that is to be such a number
 
     @property
     def seed(self) -> int:
@@ -75,13 +76,14 @@ class Entry(NamedTuple):
         return [*(part for entry in self.first.values() for part in entry.parts), self]
 
     def apart(self, validation: int, rows: int, limit: Limit) -> Entry:
-        """The same run, which keeps so many of the rows out of training, and says how many epochs its steps are."""
-        options = replace(self.options, validation_rows=validation)
-        if limit.steps is not None:
-            options = replace(options, epochs=-(-limit.steps // -(-(rows - validation) // options.batch_size)))
-        return self._replace(
-            options=options, first={name: each.apart(validation, rows, limit) for name, each in self.first.items()}
-        )  # fmt: skip
+        """The same run, which keeps so many of the rows out of training, and knows how many steps it makes of them."""
+        epoch = -(-(rows - validation) // self.options.batch_size)
+        steps = self.options.epochs * epoch if limit.steps is None else limit.steps
+        changes: dict[str, Any] = {"validation_rows": validation, "epochs": -(-steps // epoch)}
+        if limit.minutes is None:
+            changes |= {option: int(steps * share) for option, share in self.shares.items()}
+        first = {option: each.apart(validation, rows, limit) for option, each in self.first.items()}
+        return self._replace(options=replace(self.options, **changes), first=first)
 
 
 class Settings:
@@ -234,9 +236,11 @@ def _entry(
     }
     epochs = {} if limit.epochs is None else {"epochs": limit.epochs}
     files = {option: os.path.abspath(before.path) for option, before in first.items()}
-    values = {**how.options, **epochs, **settings.of(title, record), **shared, **files, "model": how.model}
+    said = settings.of(title, record)
+    values = {**how.options, **epochs, **said, **shared, **files, "model": how.model}
     options = config.from_values({name: v for name, v in values.items() if v is not None}, title)
-    return Entry(title, folder, config.with_absolute_data(options), first)
+    shares = {option: share for option, share in how.shares.items() if option not in said}
+    return Entry(title, folder, config.with_absolute_data(options), first, shares)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

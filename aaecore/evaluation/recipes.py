@@ -16,12 +16,15 @@ class Recipe(NamedTuple):
         model: the name of its class.
         options: keys of a TOML file of a run and their values, where they are not the defaults. `epochs` counts where
             the comparison does not say how long models train.
+        shares: options that are a number of steps, as a share of all steps of training; where time ends it, their
+            defaults.
         first: models that are trained before it, each as long, by the option that takes one.
         paper: the log-likelihoods in table 1 of the paper, in nats, by data and number of samples.
     """
 
     model: str
     options: Mapping[str, Any] = NOTHING
+    shares: Mapping[str, float] = NOTHING
     first: Mapping[str, Recipe] = NOTHING
     paper: Mapping[tuple[str, int], float] = NOTHING
 

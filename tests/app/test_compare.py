@@ -15,7 +15,7 @@ from small_runs import content, fails
 import aaecore
 from aaecore.app import cli, compare, compare_runs, compare_tables, config
 from aaecore.evaluation import comparison
-from aaecore.evaluation.recipes import RECIPES
+from aaecore.evaluation.recipes import RECIPES, Recipe
 from aaecore.optim.schedules import Constant, Cosine
 from aaecore.training.callbacks import Callback
 
@@ -180,6 +180,16 @@ def test_epochs_and_schedules(tmp_path, images):
     assert (by_steps.steps, by_steps.schedule) == (5, Cosine(5, 0.01))
     assert run(tmp_path / "c", images, "--set", "AAE.epochs=3", models="AAE") == 0
     assert aaecore.Trainer.resume(tmp_path / "c" / "AAE-0" / "checkpoint.h5").epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [(["--steps", 6], 3), (["--epochs", 2], 3), (["--minutes", 0.001], 0), (["--steps", 6, "--set", "warm_up=1"], 1)],
+)
+def test_an_option_may_be_a_share_of_all_steps(tmp_path, images, monkeypatch, arguments, steps):
+    monkeypatch.setitem(RECIPES, "VAE", Recipe("VAE", shares={"warm_up": 0.5}))
+    assert run(tmp_path, images, *arguments, models="VAE") == 0
+    assert aaecore.load(tmp_path / "VAE-0" / "checkpoint.h5").warm_up == steps
 
 
 def test_minutes_end_training_at_constant_rates(tmp_path, images, monkeypatch):
