@@ -12,13 +12,26 @@ from .backends.cpu import get_num_threads, set_num_threads
 from .backends.devices import get_backend
 from .errors import CaptureError, CheckpointError, DataError, DeviceError
 from .functions import Tensor
-from .models import AAE, GAN, VAE, ClusteringAAE, LabelInformedAAE, ReductionAAE, SemiSupervisedAAE, SupervisedAAE
+from .models import (
+    AAE,
+    GAN,
+    GMMN,
+    VAE,
+    WAE,
+    ClusteringAAE,
+    DenoisingAE,
+    LabelInformedAAE,
+    ReductionAAE,
+    SemiSupervisedAAE,
+    SupervisedAAE,
+)
 from .training.history import History
 from .training.trainer import Trainer, load
 
 __all__ = [
-    "AAE", "GAN", "VAE", "CaptureError", "CheckpointError", "ClusteringAAE", "DataError", "DeviceError", "History",
-    "LabelInformedAAE", "ReductionAAE", "SemiSupervisedAAE", "SupervisedAAE", "Tensor", "Trainer", "__version__",
-    "callbacks", "data", "datasets", "evaluation", "functions", "get_backend", "get_num_threads", "load", "models",
-    "nn", "optim", "posteriors", "priors", "random", "schedules", "set_num_threads", "show_config",
+    "AAE", "GAN", "GMMN", "VAE", "WAE", "CaptureError", "CheckpointError", "ClusteringAAE", "DataError", "DenoisingAE",
+    "DeviceError", "History", "LabelInformedAAE", "ReductionAAE", "SemiSupervisedAAE", "SupervisedAAE", "Tensor",
+    "Trainer", "__version__", "callbacks", "data", "datasets", "evaluation", "functions", "get_backend",
+    "get_num_threads", "load", "models", "nn", "optim", "posteriors", "priors", "random", "schedules",
+    "set_num_threads", "show_config",
 ]  # fmt: skip

@@ -155,9 +155,13 @@ class Autoencoder(Generative, _Declared):
         def code(chunk: Tensor) -> Tensor:
             if sample:
                 self.sampler.advance()
-            return self.in_own_units(self.code(chunk, self.sampler, sample=sample, train=False))
+            return self.codes_of(chunk, self.sampler, sample=sample)
 
         return map_chunks(self.backend, code, self.rows_of(x), self.latent_dim)
+
+    def codes_of(self, x: Tensor, rng: Generator, *, sample: bool = False) -> Tensor:
+        """What `encode` gives for rows on the device, (B, latent_dim)."""
+        return self.in_own_units(self.code(x, rng, sample=sample, train=False))
 
     def rows_of(self, x: Any) -> Rows:
         """Rows to encode: of any range, since outliers have codes too."""

@@ -16,7 +16,7 @@ from ..arguments import count
 from ..data.rows import Rows, as_rows, map_chunks, moments
 from ..data.table import Column
 from ..functions.tensor import Tensor
-from ..options import COUNT, COUNTS, SWITCH, one_of, option
+from ..options import COUNT, COUNTS, SWITCH, declared, one_of, option
 from ..priors import HostSampler, Normal, Prior, as_prior
 from .batch import Batch
 from .model import Model
@@ -33,7 +33,7 @@ def _logit(mean: np.ndarray) -> np.ndarray:
 class _Declared:
     """What every such model declares itself: options, at different places among its arguments, and units."""
 
-    prior: Prior | HostSampler | None
+    prior: Prior | HostSampler | None = None  # of a model that declares none
     average: float
     inputs: nn.Units | None
     codes: nn.Units | None
@@ -60,16 +60,22 @@ class Generative(Model, _Declared):
     )
 
     def complete(self) -> None:
-        self.prior = Normal() if self.prior is None else self.prior
+        if "prior" in declared(self) and self.prior is None:
+            self.prior = Normal()
         self.output = "sigmoid" if self.output is None else self.output
         if self.standardise_each and (self.output != "linear" or not self.standardise):
             came = f"standardise={self.standardise}, output={self.output!r}"
             raise ValueError(f"standardise_each: expected standardise=True, output='linear' besides, got {came}")
 
+    @property
+    def made(self) -> int:
+        """How many features the decoder makes."""
+        return self.input_dim
+
     def units_of_data(self) -> nn.Units | None:
         """What the networks take instead of data as they are."""
         units = nn.StandardiseEach if self.standardise_each else nn.Standardise
-        return units(self.backend, self.input_dim) if self.standardise else None
+        return units(self.backend, self.made) if self.standardise else None
 
     def units_of_codes(self) -> nn.Units | None:
         """What the networks take instead of codes as users have them."""
@@ -81,7 +87,7 @@ class Generative(Model, _Declared):
 
     def build_decoder(self, features: int) -> None:
         """Makes the network that takes so many features."""
-        self.decoder = self.mlp(features, *reversed(self.hidden), self.input_dim, **self.of_decoder())
+        self.decoder = self.mlp(features, *reversed(self.hidden), self.made, **self.of_decoder())
 
     def columns(self) -> dict[str, Column]:
         if self.output == "linear":
@@ -175,7 +181,11 @@ class Generative(Model, _Declared):
     def decode(self, z: Any) -> Any:
         """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
         rows = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
-        return map_chunks(self.backend, lambda z: self.shown(self.in_units(z)), rows, self.input_dim)
+        return map_chunks(self.backend, self.data_of, rows, self.input_dim)
+
+    def data_of(self, z: Tensor) -> Tensor:
+        """What `decode` gives for codes on the device, (B, input_dim)."""
+        return self.shown(self.in_units(z))
 
     def shown(self, z: Tensor) -> Tensor:
         """What the decoder makes of what it takes, as it is evaluated, looking like the data."""
