@@ -71,12 +71,10 @@ def _codes(model: Any, x: np.ndarray) -> Record:
 
     Codes are draws of the posterior, where there is one: their distribution is what a prior is held against.
     """
-    if not (hasattr(model, "encode") and hasattr(model, "sample_prior")):
+    if not (hasattr(model, "encode") and "z" in model.priors()):
         return {}
     drawn = {"sample": True} if "sample" in inspect.signature(model.encode).parameters else {}
     found = {"code": model.encode(x, **drawn), "prior": model.sample_prior(VALIDATION)}
-    if found["code"].shape[1] != found["prior"].shape[1]:  # the prior is of something else
-        return {}
     return {
         f"{name}_{moment}": float(getattr(z.astype(np.float64), moment)(axis=0).mean())
         for name, z in found.items() for moment in ("mean", "std")

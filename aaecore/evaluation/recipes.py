@@ -43,6 +43,15 @@ RECIPES = {
         "AAE", {**WIDE, **SQUARED, **FALLING, "latent_dim": 8, "prior": "normal:5"}, paper=_table_1(340, 427)
     ),
     "GAN": Recipe("GAN", {**WIDE, **FALLING}, paper=_table_1(225, 386)),
+    "GMMN": Recipe("GMMN", {**WIDE, **FALLING, "batch_size": 1000}),
+    "GMMN+AE": Recipe(
+        "GMMN",
+        {**WIDE, **FALLING, "batch_size": 1000},
+        first={"autoencoder": Recipe("DenoisingAE", {**WIDE, **FALLING})},
+        paper=_table_1(282),
+    ),
+    "WAE": Recipe("WAE", {**WIDE, **SQUARED, **FALLING, "latent_dim": 8}),
+    "DenoisingAE": Recipe("DenoisingAE", {**WIDE, **FALLING}, paper=_table_1(121)),  # of a stacked contractive one
     "VAE": Recipe("VAE", {**WIDE, **FALLING, "latent_dim": 8}),
 }
 

@@ -69,20 +69,13 @@ def test_codes_of_a_posterior_are_its_draws(rows):
     assert 0.5 < found["code_std"] < 1.5  # exp(0 / 2) = 1
 
 
-def test_a_model_without_codes_has_no_moments(rows):
-    class Plain:
-        """Delegates what a likelihood needs, and offers nothing else."""
-
-        def __init__(self, model):
-            self.model = model
-
-        def __getattr__(self, name):
-            if name in ("encode", "reconstruct", "evaluate", "sample_prior", "reconstruction"):
-                raise AttributeError(name)
-            return getattr(self.model, name)
-
-    found = comparison.measure(Plain(model()), rows, None, rows, 50)
-    assert set(found) == {"likelihood", "error", "sigma", "samples", "parameters"}
+def test_a_model_is_measured_by_what_it_offers(rows):
+    everyone = {"likelihood", "error", "sigma", "samples", "parameters"}
+    gan = aaecore.GAN(D, 2, (16,))
+    assert set(comparison.measure(gan, rows, None, rows, 50)) == everyone  # neither codes nor reconstructions
+    denoising = aaecore.DenoisingAE(D, 2, (16,), chain_steps=3)
+    reconstructs = {"squared", "loss", "reconstruction"}
+    assert set(comparison.measure(denoising, rows, None, rows, 50)) == everyone | reconstructs  # no prior
 
 
 def test_labels_go_to_models_that_need_them(rows):
