@@ -17,12 +17,15 @@ from ..backends.cores import MAX_THREADS
 from ..data.table import LABEL
 from ..files import labels
 from ..models import DEFAULT
+from ..models.frozen import AUTOENCODER
 from ..models.model import Model, named
 from ..models.phase import Phase
 from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, one_of, option, unused
 from ..options import number as numbers
 from ..training.recipe import GAME_BETA1, rates_of
 from . import spelling, toml
+
+RUN = TEXT._replace(metavar=AUTOENCODER.metavar)  # a path: of an option of models that is a trained model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,8 @@ def of(model: type[Model]) -> type[RunConfig]:
         kind, help = key.metadata["kind"], key.metadata["help"]
         if is_prior:
             kind, help = TEXT, spelling.PRIORS[kind]
+        elif kind is AUTOENCODER:
+            kind = RUN
         if is_prior and default is not MISSING and not isinstance(default, str):
             default = None  # the model's own, which has no spelling
         if default is MISSING:
@@ -267,6 +272,9 @@ def with_absolute_data(config: RunConfig) -> RunConfig:
     """
     if config.labels is not None and labels.is_alone(config.labels):
         config = replace(config, labels=_kept("labels", config.labels))
+    trained = {name: getattr(config, name) for name, key in keys(config).items() if key.metadata["kind"] is RUN}
+    kept: dict[str, Any] = {name: path and _kept(name, path) for name, path in trained.items()}
+    config = replace(config, **kept)
     if config.data not in datasets.NAMES:
         return replace(config, data=_kept("data", config.data))
     folder = config.data_folder or os.environ.get(datasets.DATA_VARIABLE)

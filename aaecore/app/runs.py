@@ -18,6 +18,7 @@ from ..data.table import LABEL, as_table
 from ..errors import CheckpointError
 from ..files import atomic, checkpoint, labels
 from ..models.autoencoder import Autoencoder
+from ..models.frozen import AUTOENCODER
 from ..models.model import Model, imported
 from ..options import declared
 from ..priors import KINDS
@@ -112,6 +113,8 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
             del made[name]  # the model has one of its own
         elif key.metadata["kind"] in KINDS:
             made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
+        elif key.metadata["kind"] is AUTOENCODER and made[name] is not None:
+            made[name] = load_autoencoder(toml.to_path(made[name]), None, None)
         if key.metadata["of_data"]:
             made[name] = source.tells(name)
         elif key.metadata["told"] and made[name] is None:
