@@ -121,10 +121,12 @@ def test_one_seed_more_and_one_model_less_go_into_the_same_folder(tmp_path, imag
 
 
 class Stop(Callback):
-    """Sends a signal after some step of the second model."""
+    """Sends a signal after some step of some model."""
+
+    at = ("", 0)
 
     def on_step_end(self, trainer, losses):
-        if trainer.steps == self.step and type(trainer.model).__name__ == "VAE":
+        if (type(trainer.model).__name__, trainer.steps) == self.at:
             signal.raise_signal(signal.SIGINT)
 
 
@@ -132,7 +134,7 @@ class Stop(Callback):
 def test_an_interrupted_training_goes_on_exactly(tmp_path, images, whole, monkeypatch, capsys, step):
     with monkeypatch.context() as patch:
         patch.setattr("aaecore.training.trainer.Progress", Stop)
-        patch.setattr(Stop, "step", step, raising=False)
+        patch.setattr(Stop, "at", ("VAE", step))
         assert run(tmp_path, images, "--steps", 5, "--seeds", 2) == 130
     assert f"stopped in step {step} of VAE; the same command goes on\n" in capsys.readouterr().err
     assert len(results(tmp_path)) == 1
@@ -219,6 +221,36 @@ def test_the_clock_counts_what_the_checkpoint_has(tmp_path):
     assert [clock.read(steps) for steps in (0, 5, 20)] == [0.0, 2.5, 10.0]
     (tmp_path / "clock.json").write_text("[1]")
     assert clock.read(5) == 0.0
+
+
+FIRST = ("--set", "GMMN+AE.autoencoder.latent_dim=3", "--set", "GMMN+AE.batch_size=15")
+
+
+def test_what_a_model_needs_is_trained_before_it(tmp_path, images):
+    assert run(tmp_path, images, "--steps", 5, *FIRST, models="GMMN+AE") == 0
+    folder = tmp_path / "GMMN+AE-0"
+    before = aaecore.Trainer.resume(folder / "autoencoder" / "checkpoint.h5")
+    trained = aaecore.Trainer.resume(folder / "checkpoint.h5")
+    assert (before.steps, trained.steps, before.batch_size, trained.batch_size) == (5, 5, 20, 15)
+    assert before.model.latent_dim == trained.model.autoencoder.latent_dim == 3
+    kept = {name.split(".", 1)[1]: v for name, v in trained.model.state_dict().items() if name.startswith("frozen.")}
+    for name, value in before.model.state_dict().items():
+        assert np.array_equal(kept[name], value), name
+    (line,) = results(tmp_path)
+    clocks = [json.loads(content(where, "clock.json"))["seconds"] for where in (folder, folder / "autoencoder")]
+    assert line["seconds"] == pytest.approx(sum(clocks))
+    assert line["seconds_per_epoch"] == pytest.approx(clocks[0] / line["epochs"])
+
+
+@pytest.mark.parametrize("kind", ["DenoisingAE", "GMMN"])
+def test_what_is_trained_in_parts_is_interrupted_in_any(tmp_path, images, monkeypatch, kind):
+    assert run(tmp_path / "whole", images, "--steps", 5, *FIRST, models="GMMN+AE") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("aaecore.training.trainer.Progress", Stop)
+        patch.setattr(Stop, "at", (kind, 2))
+        assert run(tmp_path / "out", images, "--steps", 5, *FIRST, models="GMMN+AE") == 130
+    assert run(tmp_path / "out", images, "--steps", 5, *FIRST, models="GMMN+AE") == 0
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "whole")
 
 
 def test_settings_are_for_all_models_or_for_one(tmp_path, images):
