@@ -80,9 +80,9 @@ def show(rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     head, *lines = zip(*cells(rows), strict=True)
-    table = Table(*head)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table()
+    for i, title in enumerate(head):
+        table.add_column(title, justify="right" if i else "left", overflow="fold")  # nothing is cut
     for line in lines:
         table.add_row(*line)
     Console().print(table)

@@ -13,7 +13,7 @@ from ..arguments import count
 from .likelihood import FEW, likelihood
 
 VALIDATION = 10_000  # rows that choose the width of the window at most: a sixth of those there are
-BLOCK = 4096  # rows that are compared with a sample at a time
+BLOCK = 4096  # rows that are compared at a time
 Record = dict[str, Any]
 
 
@@ -51,8 +51,7 @@ def measure(
     measured = likelihood(model, x, validation, samples=samples, **settings)
     found: Record = {"likelihood": measured.mean, "error": measured.error, "sigma": measured.sigma, "samples": samples}
     if hasattr(model, "reconstruct"):
-        made = model.reconstruct(*_given(model.reconstruct, x, y))
-        found["squared"] = float(((floats(x).astype(np.float64) - made) ** 2).sum(axis=1).mean() / 2)
+        found["squared"] = _squared(model.reconstruct, x, y)
     if hasattr(model, "evaluate"):
         found["loss"] = float(model.evaluate(*_given(model.evaluate, x, y)))
         found["reconstruction"] = getattr(model, "reconstruction", None)
@@ -60,6 +59,16 @@ def measure(
     own = {name: p for name, p in model.parameters.items() if "_average." not in name}  # averages follow the others
     found["parameters"] = sum(p.buffer.size for p in own.values())
     return found
+
+
+def _squared(reconstruct: Any, x: np.ndarray, y: np.ndarray | None) -> float:
+    """Half the squared error of a row's reconstruction, on average."""
+    total = 0.0
+    for start in range(0, len(x), BLOCK):
+        part = slice(start, start + BLOCK)
+        made = reconstruct(*_given(reconstruct, x[part], None if y is None else y[part]))
+        total += float(((floats(x[part]).astype(np.float64) - made) ** 2).sum())
+    return total / 2 / len(x)
 
 
 def _given(method: Any, x: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, ...]:

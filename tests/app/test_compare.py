@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ from aaecore.training.callbacks import Callback
 for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
 
+EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
 SMALL = ("--set", "hidden=16", "--set", "batch_size=20", "--samples", "300")
 TIMES = {"seconds", "seconds_per_epoch"}  # which differ from run to run
 
@@ -123,11 +125,11 @@ def test_one_seed_more_and_one_model_less_go_into_the_same_folder(tmp_path, imag
 class Stop(Callback):
     """Sends a signal after some step of some model."""
 
-    at = ("", 0)
+    at, kind = ("", 0), signal.SIGINT
 
     def on_step_end(self, trainer, losses):
         if (type(trainer.model).__name__, trainer.steps) == self.at:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(self.kind)
 
 
 @pytest.mark.parametrize("step", [2, 3, 4])  # in an epoch, at its end, and in the steps that make no whole epoch
@@ -145,6 +147,21 @@ def test_an_interrupted_training_goes_on_exactly(tmp_path, images, whole, monkey
         assert os.path.exists(tmp_path / name)
     for name in ("VAE-0/checkpoint.h5", "VAE-0/history.csv"):
         assert content(tmp_path, name) == content(whole, name), name
+
+
+def test_sigterm_ends_it_with_143(tmp_path, images, whole, monkeypatch):
+    before = signal.signal(signal.SIGTERM, cli._terminate)  # as `cli.main` has it
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("aaecore.training.trainer.Progress", Stop)
+            patch.setattr(Stop, "at", ("AAE", 4))
+            patch.setattr(Stop, "kind", signal.SIGTERM)
+            assert run(tmp_path, images, "--steps", 5) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert aaecore.Trainer.resume(tmp_path / "AAE-0" / "checkpoint.h5").steps == 4
+    assert run(tmp_path, images, "--steps", 5) == 0
+    assert numbers(tmp_path) == numbers(whole)[:2]
 
 
 def test_an_interrupted_measurement_goes_on(tmp_path, images, whole, monkeypatch):
@@ -271,6 +288,15 @@ def test_a_model_without_a_recipe_and_with_labels(tmp_path, rng):
     np.savez(tmp_path / "data.npz", x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:])
     assert run(tmp_path / "out", tmp_path / "data.npz", "--steps", 3, models="SupervisedAAE") == 0
     assert results(tmp_path / "out")[0]["loss"] > 0
+
+
+def test_a_model_of_ones_own(tmp_path, images, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    name = "lsgan:LeastSquaresGAN"
+    for _ in range(2):
+        assert run(tmp_path, images, "--steps", 3, "--set", f"{name}.latent_dim=2", models=f"AAE,{name}") == 0
+    assert {"AAE-0", "LeastSquaresGAN-0"} < set(os.listdir(tmp_path))
+    assert [line["model"] for line in results(tmp_path)] == ["AAE", name]
 
 
 def test_labels_of_a_table_are_no_features(tmp_path, rng):

@@ -27,7 +27,8 @@ def test_held_out_is_a_sixth_or_ten_thousand():
     assert [comparison.held_out(n) for n in (2, 11, 12, 54, 5000, 60_000, 700_000)] == [1, 1, 2, 9, 833, 10_000, 10_000]
 
 
-def test_measure_says_what_the_model_does(rows):
+def test_measure_says_what_the_model_does(rows, monkeypatch):
+    monkeypatch.setattr(comparison, "BLOCK", 7)
     m = model(reconstruction="mse", output="sigmoid")
     test, validation = rows[:25], rows[25:]
     found = comparison.measure(m, test, None, validation, 200)
