@@ -373,6 +373,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, images, capsys):
     (tmp_path / "comparison.json").write_text("dear")
     fails(capsys, ["compare", tmp_path, "--data", images, "--models", "AAE"], "expected the file of a comparison")
     assert (tmp_path / "letter.txt").read_text() == "dear"
+    fails(capsys, ["compare", tmp_path / "letter.txt", "--data", images, "--models", "AAE"], "letter.txt: expected a")
 
 
 def test_other_runs_than_those_that_are_there_are_refused(whole, images, capsys):
