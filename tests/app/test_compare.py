@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
+import cuda_devices
 import numpy as np
 import pytest
 from small_runs import content, fails
@@ -305,6 +306,16 @@ def test_labels_of_a_table_are_no_features(tmp_path, rng):
     both = "AAE,SupervisedAAE"
     assert run(tmp_path / "out", tmp_path / "t.csv", "--labels", "y", "--steps", 2, models=both) == 0
     assert aaecore.load(tmp_path / "out" / "AAE-0" / "checkpoint.h5").input_dim == 2
+
+
+@cuda_devices.needs_device
+def test_on_a_gpu_it_measures_the_same(tmp_path, rng, cuda_device):
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (40, 3, 4), np.uint8))
+    for device in ("cuda", "cpu"):
+        arguments = ("--steps", 2, "--samples", 50, "--device", device)
+        assert run(tmp_path / device, tmp_path / "images.npy", *arguments, models="AAE,GAN") == 0
+    for ours, theirs in zip(numbers(tmp_path / "cuda"), numbers(tmp_path / "cpu"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
 
 
 def test_the_table_has_what_the_paper_has():
