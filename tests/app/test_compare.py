@@ -315,7 +315,9 @@ def test_on_a_gpu_it_measures_the_same(tmp_path, rng, cuda_device):
         arguments = ("--steps", 2, "--samples", 50, "--device", device)
         assert run(tmp_path / device, tmp_path / "images.npy", *arguments, models="AAE,GAN") == 0
     for ours, theirs in zip(numbers(tmp_path / "cuda"), numbers(tmp_path / "cpu"), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
+        assert {name: v for name, v in ours.items() if not isinstance(v, str)} == pytest.approx(
+            {name: v for name, v in theirs.items() if not isinstance(v, str)}, rel=1e-3, abs=1e-3
+        )
 
 
 def test_the_table_has_what_the_paper_has():
