@@ -25,8 +25,6 @@ from ..options import number as numbers
 from ..training.recipe import GAME_BETA1, rates_of
 from . import spelling, toml
 
-RUN = TEXT._replace(metavar=AUTOENCODER.metavar)  # a path: of an option of models that is a trained model
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -111,10 +109,10 @@ def of(model: type[Model]) -> type[RunConfig]:
         kind, help = key.metadata["kind"], key.metadata["help"]
         if is_prior:
             kind, help = TEXT, spelling.PRIORS[kind]
-        elif kind is AUTOENCODER:
-            kind = RUN
         if is_prior and default is not MISSING and not isinstance(default, str):
             default = None  # the model's own, which has no spelling
+        if kind is AUTOENCODER:
+            kind = Kind(TEXT.expected, TEXT.check, kind.metavar, quoted=True)  # where its file is
         if default is MISSING:
             raise ValueError(f"{model.__name__}.{name}: expected a default, run= or of_data=True for the command line")
         if name in RESERVED:
@@ -270,11 +268,12 @@ def with_absolute_data(config: RunConfig) -> RunConfig:
     Raises:
         ValueError: a file name that a TOML file cannot hold.
     """
+    for name, key in _in_files(config.trains).items():
+        if key.metadata["kind"] is AUTOENCODER and getattr(config, name) is not None:
+            absolute: dict[str, Any] = {name: _kept(name, getattr(config, name))}
+            config = replace(config, **absolute)
     if config.labels is not None and labels.is_alone(config.labels):
         config = replace(config, labels=_kept("labels", config.labels))
-    trained = {name: getattr(config, name) for name, key in keys(config).items() if key.metadata["kind"] is RUN}
-    kept: dict[str, Any] = {name: path and _kept(name, path) for name, path in trained.items()}
-    config = replace(config, **kept)
     if config.data not in datasets.NAMES:
         return replace(config, data=_kept("data", config.data))
     folder = config.data_folder or os.environ.get(datasets.DATA_VARIABLE)

@@ -65,7 +65,7 @@ def parts(options: RunConfig, source: Source) -> list[Part]:
     if options.of_model()["latent_dim"] is None:
         raise ValueError(f"--two-dimensional: expected a model of --latent-dim, got {options.trains.__name__}")
     if options.of_model()["latent_dim"] != 2:
-        own = {"latent_dim": 2, "prior": options.two_dimensional_prior}
+        own = {"latent_dim": 2} | ({"prior": options.two_dimensional_prior} if "prior" in options.of_model() else {})
         found.append(Part(CHECKPOINT_2D, options.two_dimensional_epochs, own, "two_dimensional_prior"))
     return found
 
@@ -113,8 +113,8 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
             del made[name]  # the model has one of its own
         elif key.metadata["kind"] in KINDS:
             made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
-        elif key.metadata["kind"] is AUTOENCODER and made[name] is not None:
-            made[name] = load_autoencoder(toml.to_path(made[name]), None, None)
+        if key.metadata["kind"] is AUTOENCODER and made[name] is not None:
+            made[name] = load(checkpoint_of(made[name]))
         if key.metadata["of_data"]:
             made[name] = source.tells(name)
         elif key.metadata["told"] and made[name] is None:

@@ -119,6 +119,7 @@ class DenoisingAE(Autoencoder):
         """The ends of n chains, (n, input_dim). A step is recorded once and replayed."""
         self.sampler.advance()
         x = self._beginning(n)
+        self.sampler.advance()
 
         def step() -> None:
             made = self._reconstructed(x)

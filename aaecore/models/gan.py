@@ -41,9 +41,12 @@ class GAN(Generative):
             and the generator z in that of the prior; a linear output is in the unit of the data.
         standardise_each: each feature of the data has a unit of its own. For a linear output.
         output: "sigmoid", for data in [0, 1], or "linear" for numbers of any range.
-        gradient_penalty: of the discriminator, see `functions.difference_penalty`; 0 for none.
+        gradient_penalty: of the discriminator, see `functions.difference_penalty`, by the number of features, since in
+            units rows lie as far apart as its root says; 0 for none. A discriminator that wins everywhere teaches
+            nothing, and one that is too smooth no details.
         average: decay of a moving average of the generator's weights, of which samples are made; 0 for none.
-        activation, precision, init, device, seed: as of `AAE`.
+        init: as of `AAE`; of smaller weights than "he" the first samples would be all alike, and stay so.
+        activation, precision, device, seed: as of `AAE`.
 
     Raises:
         ValueError, TypeError: a bad argument. DeviceError: as of `AAE`.
@@ -56,15 +59,16 @@ class GAN(Generative):
     output: str | None = again(Generative, "output", "sigmoid")
     standardise: bool = option(SWITCH, STANDARDISE, default=True)
     discriminator_hidden: Sequence[int] | None = option(COUNTS, "of the discriminator; hidden", default=None)
-    gradient_penalty: float = option(number(0.0), "keeps the discriminator smooth; 0 for none", default=3.0)
+    gradient_penalty: float = option(number(0.0), "keeps the discriminator smooth; 0 for none", default=0.02)
+    init: str = again(Generative, "init", "he")
     average: float = option(
         number(0.0, 1.0), "decay of a moving average of the generator's weights, which samples are made of; 0 for none",
         default=0.999,
     )  # fmt: skip
 
     phases: ClassVar[tuple[Phase, ...]] = (
-        Phase("discriminator", moves=("discriminator",), equilibrium=2 * math.log(2), rate=3e-4, game=True),
-        Phase("generator", moves=("decoder",), equilibrium=math.log(2), rate=3e-4, game=True),
+        Phase("discriminator", moves=("discriminator",), equilibrium=2 * math.log(2), rate=1e-3, game=True),
+        Phase("generator", moves=("decoder",), equilibrium=math.log(2), rate=1e-3, game=True),
     )
 
     def complete(self) -> None:
@@ -91,7 +95,7 @@ class GAN(Generative):
         if not self.gradient_penalty:
             return (loss,)
         beside = self.discriminator(noisy(both, batch.rng, NEAR))
-        return loss, *difference_penalty(logits, beside, self.gradient_penalty / NEAR**2)
+        return loss, *difference_penalty(logits, beside, self.gradient_penalty * self.input_dim / NEAR**2)
 
     def score_samples(self, x: Any) -> np.ndarray:
         """The discriminator's log odds that rows x (N, input_dim) are data and no samples, (N,) float64.
