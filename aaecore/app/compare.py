@@ -69,7 +69,7 @@ def compare(
     limit, said = Limit(epochs, steps, minutes), Settings(settings)
     limit.check()
     names = names_of(models)
-    shared = {"data": data or datasets.SAMPLE, **shared}
+    shared = {"data": data or datasets.SAMPLE, **{name: value for name, value in shared.items() if value is not None}}
     by_seed = [[entry(out, name, seed, shared, limit, said) for name in names] for seed in range(seeds)]
     said.check(names)
     first = by_seed[0][0].options

@@ -47,6 +47,10 @@ class Limit(NamedTuple):
         if len(given := [f"--{name}" for name, value in self._asdict().items() if value is not None]) > 1:
             raise ValueError(f"{given[0]}: expected one of --epochs, --steps and --minutes, got {' and '.join(given)}")
 
+    def idle(self) -> set[str]:
+        """The keys of a run that then change nothing."""
+        return {"epochs", "schedule"} if self.minutes is not None else {"epochs"} if self.steps is not None else set()
+
     def said(self) -> str:
         """As on the command line."""
         given = [f"--{name} {value:g}" for name, value in self._asdict().items() if value is not None]
@@ -96,30 +100,44 @@ class Settings:
     def __init__(self, given: Sequence[str]) -> None:
         self._said = [_split(text) for text in given]
         self._used: set[int] = set()
+        self._refused: dict[int, str] = {}  # why it changes nothing
 
     def of(self, title: str, record: type[RunConfig]) -> dict[str, Any]:
-        """The values for the model of a title, by key: those for all models first."""
+        """The values for the model of a title, by key: of those for all models what it has, then its own."""
         keys = {name: key for name, key in config.keys(record).items() if name not in SHARED}
         found: dict[str, Any] = {}
-        for whose in ("", title):
-            for i, (model, key, text) in enumerate(self._said):
-                if model != whose or (key not in keys and not model):
-                    continue
-                if key not in keys:
-                    raise ValueError(f"--set: {title}: unknown option {key!r}; expected one of {', '.join(keys)}")
+        for i in self._about(title):
+            model, key, text = self._said[i]
+            if key in keys:
                 try:
                     found[key] = config.flag_value(keys[key], text)
                 except ValueError as error:
                     raise ValueError(f"--set: {title}.{key}: {error}") from None
-                self._used.add(i)
+            elif model:
+                raise ValueError(f"--set: {title}: unknown option {key!r}; expected one of {', '.join(keys)}")
         return found
 
+    def taken(self, title: str, options: RunConfig, limit: Limit) -> None:
+        """Notes which of them change something in the run of a model."""
+        last = {self._said[i][1]: i for i in self._about(title) if self._said[i][1] in config.keys(options)}
+        for key, i in last.items():
+            try:
+                if key in limit.idle():
+                    raise ValueError(f"{key}: expected training by epochs, got {limit.said()}")
+                config.check_used(options, [key])
+                self._used.add(i)
+            except ValueError as error:
+                self._refused[i] = f"{title}: {error}"
+
+    def _about(self, title: str) -> list[int]:
+        return [i for whose in ("", title) for i, said in enumerate(self._said) if said[0] == whose]
+
     def check(self, titles: Sequence[str]) -> None:
-        """ValueError for what no model took."""
+        """ValueError for what changes nothing in any model."""
         for i, (model, key, _) in enumerate(self._said):
             if i not in self._used:
-                said = f"{model}.{key}" if model else key
-                raise ValueError(f"--set: expected an option of {' or '.join(titles)}, got {said!r}")
+                came = f"an option of {' or '.join(titles)}, got {f'{model}.{key}' if model else key!r}"
+                raise ValueError(f"--set: {self._refused.get(i, f'expected {came}')}")
 
 
 def _split(text: str) -> tuple[str, str, str]:
@@ -237,8 +255,9 @@ def _entry(
     epochs = {} if limit.epochs is None else {"epochs": limit.epochs}
     files = {option: os.path.abspath(before.path) for option, before in first.items()}
     said = settings.of(title, record)
-    values = {**how.options, **epochs, **said, **shared, **files, "model": how.model}
-    options = config.from_values({name: v for name, v in values.items() if v is not None}, title)
+    values = config.merge({**how.options, **epochs, **shared}, said, imported(how.model).phases)
+    options = config.from_values({**values, **files, "model": how.model}, title)
+    settings.taken(title, options, limit)
     shares = {option: share for option, share in how.shares.items() if option not in said}
     return Entry(title, folder, config.with_absolute_data(options), first, shares)
 

@@ -277,6 +277,14 @@ def test_settings_are_for_all_models_or_for_one(tmp_path, images):
     assert dims == [2, 3]
 
 
+def test_what_is_said_of_a_model_counts_before_what_is_said_of_all_and_rates_stay_by_phase(tmp_path, images):
+    said = ("--precision", "fp32", "--set", "AAE.precision=bf16", "--set", "AAE.lr=discriminator=0.5", "--steps", 2)
+    assert run(tmp_path, images, *said) == 0
+    ours, theirs = (aaecore.Trainer.resume(tmp_path / f"{name}-0" / "checkpoint.h5") for name in ("AAE", "VAE"))
+    assert (ours.model.precision, theirs.model.precision) == ("bf16", "fp32")
+    assert dict(ours.lr) == {phase.name: phase.rate for phase in aaecore.AAE.phases} | {"discriminator": 0.5}
+
+
 def test_data_that_are_no_images_have_no_picture(tmp_path, rng, capsys):
     np.save(tmp_path / "rows.npy", rng.random((40, 6), np.float32))
     assert run(tmp_path / "out", tmp_path / "rows.npy", "--steps", 3) == 0
@@ -356,6 +364,22 @@ BAD = [
     (["--models", "AAE", "--set", "hidden"], "--set: expected KEY=VALUE or MODEL.KEY=VALUE, got 'hidden'"),
     (["--models", "AAE", "--set", "AAE.seed=3"], "--set: AAE: unknown option 'seed'; expected one of "),
     (["--models", "AAE", "--set", "breadth=3"], "--set: expected an option of AAE, got 'breadth'"),
+    (
+        ["--models", "AAE", "--set", "momentum=0.5"],
+        "--set: AAE: --momentum: expected --optimizer sgd besides, got adam",
+    ),
+    (
+        ["--models", "AAE", "--set", "hidden=9", "--set", "AAE.hidden=8"],
+        "--set: expected an option of AAE, got 'hidden'",
+    ),
+    (
+        ["--models", "AAE", "--set", "epochs=3", "--steps", "9"],
+        "--set: AAE: epochs: expected training by epochs, got --s",
+    ),
+    (
+        ["--models", "AAE", "--set", "schedule=constant", "--minutes", "9"],
+        "--set: AAE: schedule: expected training by ",
+    ),
     (["--models", "AAE", "--set", "VAE.hidden=3"], "--set: expected an option of AAE, got 'VAE.hidden'"),
     (["--models", "AAE", "--set", "hidden=many"], "--set: AAE.hidden: expected a list of integers >= 1, got 'many'"),
     (["--models", "AAE", "--set", "prior=ring"], "AAE: prior: GaussianMixture has dimension 2, but latent_dim is 8"),
