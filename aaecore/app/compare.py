@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,13 @@ COMPARISON, RESULTS, PICTURE = "comparison.json", "results.jsonl", "samples.png"
 SAMPLES = 9  # in a row of the picture, beside the last one's neighbour
 
 
+class Drawn(NamedTuple):
+    """How many samples of each model: to estimate its likelihood from, and to choose sigma with."""
+
+    samples: int
+    sigma_samples: int
+
+
 def parameters(flag: Callable[[str, str], click.Parameter]) -> list[click.Parameter]:
     """The arguments of the command; `flag` makes one of a key of a TOML file and of a help, "" for the key's own."""
     import click
@@ -51,6 +58,7 @@ def parameters(flag: Callable[[str, str], click.Parameter]) -> list[click.Parame
         click.Option(["--minutes"], type=click.FloatRange(0, min_open=True), help=constant),
         click.Option(["--seeds"], type=integers, default=1, show_default=True, help="How many: 0, 1, ..."),
         click.Option(["--samples"], type=integers, default=FEW, show_default=True, help="Of each model."),
+        click.Option(["--sigma-samples"], type=integers, default=FEW, show_default=True, help="To choose sigma with."),
         *(flag(name, "") for name in ("device", "precision")),
         click.Option(["--set", "settings"], multiple=True, metavar="[MODEL.]KEY=VALUE", help=said),
     ]
@@ -58,7 +66,7 @@ def parameters(flag: Callable[[str, str], click.Parameter]) -> list[click.Parame
 
 def compare(
     out: str, models: Sequence[str], data: str | None, epochs: int | None, steps: int | None, minutes: float | None,
-    seeds: int, samples: int, settings: Sequence[str], **shared: Any,
+    seeds: int, samples: int, sigma_samples: int, settings: Sequence[str], **shared: Any,
 ) -> None:  # fmt: skip
     """Train models on the same data, and write a table and a picture of what they are worth into the folder OUT.
 
@@ -86,24 +94,24 @@ def compare(
     os.makedirs(out, exist_ok=True)
     atomic.write(os.path.join(out, COMPARISON), (json.dumps(limit._asdict()) + "\n").encode())
 
-    results, found = Results(out), []
+    results, found, drawn = Results(out), [], Drawn(samples, sigma_samples)
     for entries in by_seed:
         data_of_seed = source if entries is by_seed[0] else sources.load(entries[0].options)
         for each in entries:
-            found.append(_result(each, limit, data_of_seed, samples, results))
+            found.append(_result(each, limit, data_of_seed, drawn, results))
             compare_tables.write(out, table := _rows(found, first.data))
     compare_tables.show(table)
     if source.image_shape:
         _draw(out, by_seed[0], source)
 
 
-def _result(entry: Entry, limit: Limit, source: Source, samples: int, results: Results) -> dict[str, Any]:
+def _result(entry: Entry, limit: Limit, source: Source, drawn: Drawn, results: Results) -> dict[str, Any]:
     """What a model is worth, which is trained and measured unless that was done before."""
-    if (line := results.of(entry, samples)) is None:
+    if (line := results.of(entry, drawn)) is None:
         train(entry, limit, source)
-        line = evaluate(entry, source, samples)
+        line = evaluate(entry, source, drawn)
         results.add(line)
-        os.unlink(_state_of(entry, samples))
+        os.unlink(_state_of(entry, drawn))
     return line
 
 
@@ -159,7 +167,7 @@ def _draw(out: str, entries: Sequence[Entry], source: Source) -> None:
     print(path)
 
 
-def evaluate(entry: Entry, source: Source, samples: int) -> dict[str, Any]:
+def evaluate(entry: Entry, source: Source, drawn: Drawn) -> dict[str, Any]:
     """What the trained model of an entry is worth, with how long it trained: a line of the results.
 
     The model is as its checkpoint has it, so its samples do not depend on what was done before.
@@ -169,8 +177,8 @@ def evaluate(entry: Entry, source: Source, samples: int) -> dict[str, Any]:
     assert source.validation is not None
     with progress_bar() as progress, said_in_lines():
         found = comparison.measure(
-            trainer.model, source.test, source.test_labels, source.validation, samples,
-            checkpoint=_state_of(entry, samples), progress=progress,
+            trainer.model, source.test, source.test_labels, source.validation, **drawn._asdict(),
+            checkpoint=_state_of(entry, drawn), progress=progress,
         )  # fmt: skip
     seconds = [Clock(part.folder).read(Trainer.resume(part.path).steps) for part in entry.parts]
     epochs = trainer.steps / -(-len(source.train) // trainer.batch_size)
@@ -180,13 +188,15 @@ def evaluate(entry: Entry, source: Source, samples: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _state_of(entry: Entry, samples: int) -> str:
+def _state_of(entry: Entry, drawn: Drawn) -> str:
     """The file of a likelihood that is being measured."""
-    return os.path.join(entry.folder, f"likelihood-{samples}.h5")
+    return os.path.join(entry.folder, f"likelihood-{drawn.samples}-{drawn.sigma_samples}.h5")
 
 
 class Results:
-    """The lines of results.jsonl, one for each model, seed and number of samples."""
+    """The lines of results.jsonl, one for each model, seed and numbers of samples."""
+
+    KEY = "model", "seed", *Drawn._fields
 
     def __init__(self, out: str) -> None:
         self.path = os.path.join(out, RESULTS)
@@ -199,20 +209,19 @@ class Results:
             for number, line in enumerate(file, 1):
                 try:
                     found = json.loads(line)
-                    _ = found["model"], found["seed"], found["samples"]
+                    _ = [found[name] for name in self.KEY]
                 except (ValueError, LookupError, TypeError):
                     raise ValueError(f"{self.path}: expected a result in line {number}, got {line[:60]!r}") from None
                 yield found
 
-    def of(self, entry: Entry, samples: int) -> dict[str, Any] | None:
+    def of(self, entry: Entry, drawn: Drawn) -> dict[str, Any] | None:
         """The result of a model and a seed, if there is one and its run is still there."""
-        wanted = entry.title, entry.seed, samples
-        there = [line for line in self.lines if (line["model"], line["seed"], line["samples"]) == wanted]
+        wanted = [entry.title, entry.seed, *drawn]
+        there = [line for line in self.lines if [line[name] for name in self.KEY] == wanted]
         return there[-1] if there and os.path.exists(entry.path) else None
 
     def add(self, line: dict[str, Any]) -> None:
         """One more line, in the place of one of the same model, seed and samples."""
-        key = ("model", "seed", "samples")
-        self.lines = [other for other in self.lines if any(other[name] != line[name] for name in key)]
+        self.lines = [other for other in self.lines if any(other[name] != line[name] for name in self.KEY)]
         self.lines.append(line)
         atomic.write(self.path, "".join(json.dumps(each) + "\n" for each in self.lines).encode())

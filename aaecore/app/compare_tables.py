@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..evaluation.likelihood import FEW
 from ..files import atomic
 
 TABLE, NUMBERS = "table.md", "table.csv"
@@ -24,6 +25,11 @@ def _likelihood(row: Row) -> str:
     return f"{row['likelihood']:.1f}{spread} (± {row['error']:.1f})"
 
 
+def _sigma(row: Row) -> str:
+    chosen = row.get("sigma_samples", FEW)
+    return f"{row['sigma']:.3g}" + ("" if chosen == FEW else f" (by {chosen:,} samples)")
+
+
 def _pair(name: str) -> Callable[[Row], str]:
     return lambda row: f"{row[f'{name}_mean']:.2f}, {row[f'{name}_std']:.2f}"
 
@@ -38,7 +44,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {  # heading -> the numbe
     "likelihood": ("likelihood", _likelihood),
     "paper": ("paper", _number("paper", 0)),
     "samples": ("samples", _number("samples", 0)),
-    "sigma": ("sigma", lambda row: f"{row['sigma']:.3g}"),
+    "sigma": ("sigma", _sigma),
     "squared": ("squared", _number("squared", 1)),
     "loss": ("loss", lambda row: f"{row['loss']:.1f} {row.get('reconstruction') or ''}".strip()),
     "codes: mean, std": ("code_std", _pair("code")),

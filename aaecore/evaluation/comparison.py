@@ -28,7 +28,8 @@ def floats(x: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    model: Any, x: np.ndarray, y: np.ndarray | None, validation: np.ndarray, samples: int = FEW, **settings: Any
+    model: Any, x: np.ndarray, y: np.ndarray | None, validation: np.ndarray, samples: int = FEW,
+    sigma_samples: int = FEW, **settings: Any,
 ) -> Record:  # fmt: skip
     """What a trained model is worth on rows that it never saw.
 
@@ -37,19 +38,22 @@ def measure(
         x: (N, features) test rows, float or uint8.
         y: (N,) their labels, for models whose reconstruction needs them.
         validation: (M, features) rows that choose the width of the window, neither trained on nor tested with.
-        samples: how many the likelihood is estimated from.
+        samples, sigma_samples: how many the likelihood is estimated from, and sigma chosen with.
         settings: of `likelihood`, such as checkpoint=.
 
     Returns:
-        likelihood, error (the standard error of its mean over rows), sigma, samples, parameters; of models that
-        reconstruct `squared` (half the squared error of a row) and, with a loss of their own, `loss` and
+        likelihood, error (the standard error of its mean over rows), sigma, samples, sigma_samples, parameters; of
+        models that reconstruct `squared` (half the squared error of a row) and, with a loss of their own, `loss` and
         `reconstruction` (its name); of models with codes and a prior code_mean, code_std, prior_mean, prior_std.
 
     Raises:
         ValueError, TypeError: data that do not fit the model.
     """
-    measured = likelihood(model, x, validation, samples=samples, **settings)
-    found: Record = {"likelihood": measured.mean, "error": measured.error, "sigma": measured.sigma, "samples": samples}
+    measured = likelihood(model, x, validation, samples=samples, sigma_samples=sigma_samples, **settings)
+    found: Record = {
+        "likelihood": measured.mean, "error": measured.error, "sigma": measured.sigma, "samples": samples,
+        "sigma_samples": sigma_samples,
+    }  # fmt: skip
     if hasattr(model, "reconstruct"):
         found["squared"] = _squared(model.reconstruct, x, y)
     if hasattr(model, "evaluate"):

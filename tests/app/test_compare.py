@@ -25,7 +25,7 @@ for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
-SMALL = ("--set", "hidden=16", "--set", "batch_size=20", "--samples", "300")
+SMALL = ("--set", "hidden=16", "--set", "batch_size=20", "--samples", "300", "--sigma-samples", "200")
 TIMES = {"seconds", "seconds_per_epoch"}  # which differ from run to run
 
 
@@ -86,14 +86,14 @@ def test_what_is_measured_is_the_model_of_the_checkpoint_on_test_rows(whole, ima
     source = compare.sources.load(config.read(whole / "AAE-0" / "config.toml"))
     assert (len(source.train), len(source.validation), len(source.test)) == (45, 9, 6)
     model = aaecore.load(whole / "AAE-0" / "checkpoint.h5")
-    found = comparison.measure(model, source.test, None, source.validation, 300)
+    found = comparison.measure(model, source.test, None, source.validation, 300, 200)
     assert found == {name: results(whole)[0][name] for name in found}
 
 
 def test_its_runs_are_runs(tmp_path, whole, capsys):
     """Other commands take them, and measure the same."""
     folder = shutil.copytree(whole / "AAE-0", tmp_path / "AAE-0")
-    assert cli.run(["likelihood", str(folder), "--samples", "300"]) == 0
+    assert cli.run(["likelihood", str(folder), "--samples", "300", "--sigma-samples", "200"]) == 0
     found = json.loads(content(folder, "likelihood.json"))
     line = results(whole)[0]
     assert (found["mean"], found["error"], found["sigma"]) == (line["likelihood"], line["error"], line["sigma"])
@@ -119,7 +119,9 @@ def test_one_seed_more_and_one_model_less_go_into_the_same_folder(tmp_path, imag
     capsys.readouterr()
     assert run(tmp_path, images, "--steps", 5, "--samples", 400, models="AAE") == 0  # the last --samples counts
     assert "training" not in capsys.readouterr().err
-    assert [line["samples"] for line in results(tmp_path)] == [300, 300, 300, 300, 400]
+    assert run(tmp_path, images, "--steps", 5, "--sigma-samples", 300, models="AAE") == 0
+    drawn = [(line["samples"], line["sigma_samples"]) for line in results(tmp_path)]
+    assert drawn == [(300, 200)] * 4 + [(400, 200), (300, 300)]
     assert (tmp_path / "table.md").read_text().count("\n| AAE |") == 1
 
 

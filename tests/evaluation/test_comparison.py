@@ -31,13 +31,13 @@ def test_measure_says_what_the_model_does(rows, monkeypatch):
     monkeypatch.setattr(comparison, "BLOCK", 7)
     m = model(reconstruction="mse", output="sigmoid")
     test, validation = rows[:25], rows[25:]
-    found = comparison.measure(m, test, None, validation, 200)
-    expected = aaecore.evaluation.likelihood(m, test, validation, samples=200)
+    found = comparison.measure(m, test, None, validation, 200, 40)
+    expected = aaecore.evaluation.likelihood(m, test, validation, samples=200, sigma_samples=40)
     assert (found["likelihood"], found["error"], found["sigma"]) == (expected.mean, expected.error, expected.sigma)
     squared = ((test.astype(np.float64) - m.reconstruct(test)) ** 2).sum(axis=1).mean() / 2
     assert found["squared"] == pytest.approx(squared, rel=1e-12)
     assert found["loss"] == pytest.approx(found["squared"], rel=1e-6)  # it is the same here
-    assert (found["reconstruction"], found["samples"]) == ("mse", 200)
+    assert (found["reconstruction"], found["samples"], found["sigma_samples"]) == ("mse", 200, 40)
     codes = m.encode(test).astype(np.float64)
     assert found["code_mean"] == pytest.approx(codes.mean(), abs=1e-6)
     assert found["code_std"] == pytest.approx(codes.std(axis=0).mean(), rel=1e-6)
@@ -71,7 +71,7 @@ def test_codes_of_a_posterior_are_its_draws(rows):
 
 
 def test_a_model_is_measured_by_what_it_offers(rows):
-    everyone = {"likelihood", "error", "sigma", "samples", "parameters"}
+    everyone = {"likelihood", "error", "sigma", "samples", "sigma_samples", "parameters"}
     gan = aaecore.GAN(D, 2, (16,))
     assert set(comparison.measure(gan, rows, None, rows, 50)) == everyone  # neither codes nor reconstructions
     denoising = aaecore.DenoisingAE(D, 2, (16,), chain_steps=3)
