@@ -40,7 +40,7 @@ def test_against_float64(rng, device, sigma):
     found = density(samples, x, sigma, device=device)
     assert found.shape == (50, 1)
     assert found.dtype == np.float64
-    allowed = (1e-5 if device == "cpu" else 1e-6) / sigma**2 + 1e-6
+    allowed = (5e-6 if device == "cpu" else 5e-7) / sigma**2 + 1e-6
     np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-6, atol=allowed)
     mean, error = parzen(samples, x, sigma, device=device)
     assert mean == pytest.approx(wanted.mean(), rel=1e-6, abs=allowed)

@@ -12,7 +12,7 @@ from aaecore.errors import CheckpointError
 from aaecore.evaluation import Likelihood, Parzen, choose_sigma, likelihood, parzen
 from aaecore.evaluation.likelihood import default_grid, draws
 
-DEVICE = "reference"
+DEVICE = "cpu"
 WHOLE = {"sigma": 0.3, "samples": 3000}
 
 
@@ -129,12 +129,15 @@ def test_a_stop_in_the_middle_changes_no_bit(data, tmp_path):
         likelihood(model, data[:40], data[40:], **options, checkpoint=path, progress=stop)
     assert Parzen.load(path, data[:40], device=DEVICE).count == 2048
     seen = []
+    window = Parzen.load(path, data[:40], device=DEVICE)
+    window.save(path, {**window.about, "seconds": 1000.0})
     again = trained(data)  # of another process
     again.sample(3)
     found = likelihood(
         again, data[:40], data[40:], **options, checkpoint=path, progress=lambda done, samples: seen.append(done)
     )  # fmt: skip
     assert same(found, whole)
+    assert found.seconds > 1000
     assert seen == [3072, 4096, 5000]
     assert same(likelihood(model, data[:40], data[40:], **options, checkpoint=path, progress=_raise), whole)
     more = likelihood(model, data[:40], data[40:], samples=6000, sigma_samples=1000, checkpoint=path)
