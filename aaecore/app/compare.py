@@ -107,6 +107,8 @@ def compare(
 
 def _result(entry: Entry, limit: Limit, source: Source, drawn: Drawn, results: Results) -> dict[str, Any]:
     """What a model is worth, which is trained and measured unless that was done before."""
+    if not os.path.exists(entry.path):
+        results.forget(entry)  # of a run that somebody removed
     if (line := results.of(entry, drawn)) is None:
         train(entry, limit, source)
         line = evaluate(entry, source, drawn)
@@ -215,13 +217,20 @@ class Results:
                 yield found
 
     def of(self, entry: Entry, drawn: Drawn) -> dict[str, Any] | None:
-        """The result of a model and a seed, if there is one and its run is still there."""
+        """The result of a model and a seed, if there is one."""
         wanted = [entry.title, entry.seed, *drawn]
-        there = [line for line in self.lines if [line[name] for name in self.KEY] == wanted]
-        return there[-1] if there and os.path.exists(entry.path) else None
+        return next((line for line in self.lines if [line[name] for name in self.KEY] == wanted), None)
 
     def add(self, line: dict[str, Any]) -> None:
-        """One more line, in the place of one of the same model, seed and samples."""
-        self.lines = [other for other in self.lines if any(other[name] != line[name] for name in self.KEY)]
-        self.lines.append(line)
+        """Writes one more line."""
+        self._write([*self.lines, line])
+
+    def forget(self, entry: Entry) -> None:
+        """Writes all but the lines of a model and a seed."""
+        others = [line for line in self.lines if (line["model"], line["seed"]) != (entry.title, entry.seed)]
+        if len(others) < len(self.lines):
+            self._write(others)
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        self.lines = lines
         atomic.write(self.path, "".join(json.dumps(each) + "\n" for each in self.lines).encode())

@@ -424,6 +424,20 @@ def test_other_runs_than_those_that_are_there_are_refused(whole, images, capsys)
     assert content(whole, "results.jsonl") == before
 
 
+def test_a_run_that_was_removed_is_made_again(tmp_path, images, monkeypatch):
+    assert run(tmp_path, images, "--steps", 5, models="VAE") == 0
+    before = results(tmp_path)[0]["likelihood"]
+    shutil.rmtree(tmp_path / "VAE-0")
+    other = ("--steps", 5, "--set", "kl_weight=0")
+    with monkeypatch.context() as patch:
+        patch.setattr("aaecore.training.trainer.Progress", Stop)
+        patch.setattr(Stop, "at", ("VAE", 4))
+        assert run(tmp_path, images, *other, models="VAE") == 130
+    assert results(tmp_path) == []
+    assert run(tmp_path, images, *other, models="VAE") == 0
+    assert results(tmp_path)[0]["likelihood"] != before
+
+
 def test_damaged_results_are_named(tmp_path, images, capsys):
     assert run(tmp_path, images, "--steps", 3, models="VAE") == 0
     with open(tmp_path / "results.jsonl", "a") as file:
