@@ -29,7 +29,7 @@ from ..models import DEFAULT
 from ..models.model import imported
 from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer
-from . import config, drawing, evaluate, outputs, pictures, plots, report, runs, sources, terminal
+from . import compare, config, drawing, evaluate, outputs, pictures, plots, report, runs, sources, terminal
 from . import toml as toml_file
 from .reproduced import FIGURES
 from .runs import CHECKPOINT, Terminated
@@ -154,6 +154,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             click.Option(["--device"], default="cpu", show_default=True, metavar="TEXT"),
             click.Option(["--seed"], type=click.IntRange(0), default=0, show_default=True),
         ),
+        command(compare.compare, *compare.parameters(partial(_flag, of))),
         command(
             info,
             click.Argument(["model"], metavar="[RUN_OR_CHECKPOINT]", required=False, type=path),

@@ -66,7 +66,7 @@ def likelihood(
     atomic.check(out)
     found = _rows(sources.load(runs.read_config(folder, own)), sigma, rows)
     network: Any = runs.load_generative(path, device, own)
-    with _bar() as progress, _said_in_lines():
+    with progress_bar() as progress, said_in_lines():
         result = measured(
             network, found.x, found.validation, samples=samples, sigma=sigma, sigma_samples=sigma_samples or FEW,
             checkpoint=state, progress=progress,
@@ -98,7 +98,7 @@ def _rows(source: sources.Source, sigma: float | None, most: int | None) -> Meas
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """Shows on a terminal how far it is and how long it will take; says after an interrupt what is kept."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -123,7 +123,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def _said_in_lines() -> Iterator[None]:
+def said_in_lines() -> Iterator[None]:
     """Warnings become lines on standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
