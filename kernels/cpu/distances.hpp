@@ -109,8 +109,9 @@ template <class F> INLINE void for_row_blocks(long count, long depth, double flo
 
 // ---------------------------------------------------------------------------------------------------------- Parzen
 
-// The least of d[0 ... n - 1] and `least`; n is a multiple of VL. NaN if one of them is.
-INLINE float smallest(const float* d, long n, float least) {
+// The least of d[0 ... n - 1], infinity if n is 0; n is a multiple of VL. NaN if one of them is.
+INLINE float smallest(const float* d, long n) {
+  float least = __builtin_inff();
   V all = splat(least);
   for (long j = 0; j < n; j += VL) {
     V v = load(d + j);
@@ -124,10 +125,12 @@ INLINE float smallest(const float* d, long n, float least) {
 
 // least and sums of a row after n more distances.
 INLINE void take_distances(const float* d, long n, const float* gammas, long K, float* least, double* sums) {
-  float now = smallest(d, round_up(n, NR), *least), closer = *least - now;
+  float near = smallest(d, round_up(n, NR));
+  float now = near < *least || near != near ? near : *least, closer = *least - now;
   *least = now;
   for (long k = 0; k < K; ++k) {
     float gamma = gammas[k];
+    if (gamma * (near - now) > 88.0f) continue;  // all terms are 0, as nearly always once there are many samples
     double kept = sums[k] == 0.0 ? 0.0 : sums[k] * (double)exp_minus_abs_f(gamma * closer);  // not 0 * exp(infinity - infinity)
     sums[k] = kept + sum_part(0, n, [=](long j) { return exp_minus_abs_f(gamma * (d[j] - now)); });
   }
