@@ -443,6 +443,8 @@ def test_other_runs_than_those_that_are_there_are_refused(whole, images, capsys)
     before = content(whole, "results.jsonl")
     base = ["compare", whole, "--data", images, "--models", "AAE,VAE", *SMALL]
     fails(capsys, [*base, "--epochs", "5"], "expected --steps 5 as before, got --epochs 5; give another OUT")
+    other = ["compare", whole, "--models", "VAE", "--steps", "5"]
+    fails(capsys, other, f"expected --data {images} as before, got mnist-sample; give another OUT")
     message = "AAE-0: expected latent_dim = 3 as is asked for now, got a run of latent_dim = 8; give another OUT"
     fails(capsys, [*base, "--steps", "5", "--set", "AAE.latent_dim=3"], message)
     assert content(whole, "results.jsonl") == before
