@@ -82,7 +82,7 @@ def compare(
     said.check(names)
     first = by_seed[0][0].options
     _check_used(by_seed[0], [name for name in DATA if shared.get(name)])
-    _check_folder(out, limit)
+    _check_folder(out, limit, first.data)
     rows = len(sources.load(first).train)
     apart = first.validation_rows or comparison.held_out(rows)
     by_seed = [[each.apart(apart, rows, limit) for each in entries] for entries in by_seed]
@@ -92,7 +92,7 @@ def compare(
     for each in by_seed[0]:
         new_trainer(each.parts[0], source)  # what does not go together is found before hours of training
     os.makedirs(out, exist_ok=True)
-    atomic.write(os.path.join(out, COMPARISON), (json.dumps(limit._asdict()) + "\n").encode())
+    atomic.write(os.path.join(out, COMPARISON), (json.dumps({**limit._asdict(), "data": first.data}) + "\n").encode())
 
     results, found, drawn = Results(out), [], Drawn(samples, sigma_samples)
     for entries in by_seed:
@@ -130,8 +130,8 @@ def _check_used(entries: Sequence[Entry], flags: Sequence[str]) -> None:
             raise refused[0]
 
 
-def _check_folder(out: str, limit: Limit) -> None:
-    """ValueError for a folder that holds something else than a comparison of runs that are as long."""
+def _check_folder(out: str, limit: Limit, data: str) -> None:
+    """ValueError for a folder that holds something else than a comparison of runs that are as long, on such data."""
     path = os.path.join(out, COMPARISON)
     if not os.path.exists(path):
         if os.path.isdir(out) and os.listdir(out):
@@ -140,11 +140,15 @@ def _check_folder(out: str, limit: Limit) -> None:
         return
     try:
         with open(path, encoding="utf-8") as file:
-            there = Limit(**json.load(file))
-    except (ValueError, TypeError):
+            described = json.load(file)
+        trained_on = described.pop("data")
+        there = Limit(**described)
+    except (ValueError, TypeError, AttributeError, LookupError):
         raise ValueError(f"{path}: expected the file of a comparison, got something else") from None
     if there != limit:
         raise ValueError(f"{out}: expected {there.said()} as before, got {limit.said()}; give another OUT")
+    if trained_on != data:
+        raise ValueError(f"{out}: expected --data {trained_on} as before, got {data}; give another OUT")
 
 
 def _rows(results: Sequence[Mapping[str, Any]], data: str) -> list[dict[str, Any]]:

@@ -52,6 +52,9 @@ RECIPES = {
     ),
     "WAE": Recipe("WAE", {**WIDE, **SQUARED, **FALLING, "latent_dim": 8}),
     "DenoisingAE": Recipe("DenoisingAE", {**WIDE, **FALLING}, paper=_table_1(121)),  # of a stacked contractive one
+    "RBM": Recipe("RBM"),
+    "DBN": Recipe("DBN", {"hidden": (500, 2000)}, shares={"steps_per_layer": 0.5}, paper=_table_1(138)),
+    "DBM": Recipe("DBM", {"hidden": (500, 1000)}, shares={"pretraining_steps": 0.3}),
     "VAE": Recipe("VAE", {**WIDE, **FALLING, "latent_dim": 8}),
 }
 

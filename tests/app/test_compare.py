@@ -15,7 +15,7 @@ import pytest
 from small_runs import content, fails
 
 import aaecore
-from aaecore.app import cli, compare, compare_runs, compare_tables, config
+from aaecore.app import cli, compare, compare_plots, compare_runs, compare_tables, config
 from aaecore.evaluation import comparison
 from aaecore.evaluation.recipes import RECIPES, Recipe
 from aaecore.optim.schedules import Constant, Cosine
@@ -88,6 +88,31 @@ def test_what_is_measured_is_the_model_of_the_checkpoint_on_test_rows(whole, ima
     model = aaecore.load(whole / "AAE-0" / "checkpoint.h5")
     found = comparison.measure(model, source.test, None, source.validation, 300, 200)
     assert found == {name: results(whole)[0][name] for name in found}
+
+
+def test_the_picture_has_samples_and_the_training_image_nearest_to_the_last(whole, images, monkeypatch):
+    seen = []
+
+    def drawn(*arguments, draw=compare_plots.samples):
+        seen.append((draw(*arguments), *arguments))
+        return seen[0][0]
+
+    monkeypatch.setattr(compare_plots, "samples", drawn)
+    assert run(whole, images, "--steps", 5, "--seeds", 2) == 0
+    ((figure, rows, shape, grey),) = seen
+    assert ([row.title for row in rows], shape, grey) == (["AAE", "VAE"], (4, 5), (0.0, 1.0))
+    source = compare.sources.load(config.read(whole / "AAE-0" / "config.toml"))
+    train = source.train.astype(np.float64) / 255
+    for row in rows:
+        expected = aaecore.load(whole / f"{row.title}-0" / "checkpoint.h5").sample(len(row.samples))
+        assert np.array_equal(row.samples, expected)
+        nearest = ((train - row.samples[-1]) ** 2).sum(axis=1).argmin()
+        np.testing.assert_allclose(row.nearest, train[nearest], atol=1e-6)
+    tiles = np.asarray(figure.axes[0].images[0].get_array())
+    for i, row in enumerate(rows):
+        top = slice(6 * i, 6 * i + 4)  # images of 4 x 5 with two pixels between them
+        np.testing.assert_array_equal(tiles[top, -5:], row.nearest.reshape(4, 5))
+        np.testing.assert_array_equal(tiles[top, :5], row.samples[0].reshape(4, 5))
 
 
 def test_its_runs_are_runs(tmp_path, whole, capsys):
@@ -348,13 +373,12 @@ def test_a_cell_says_deviation_and_standard_error():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes_train(name, tmp_path):
-    """Their options are those of their models and go together, with images of the sample as data."""
-    limit, settings = compare_runs.Limit(), compare_runs.Settings([])
-    made = compare_runs.entry(str(tmp_path), name, 0, {"data": "mnist-sample"}, limit, settings)
-    source = compare.sources.load(made.options)
-    trainer = compare_runs.new_trainer(made.parts[0], source)
-    assert trainer.steps == 0
+def test_recipes_run(name, tmp_path, images):
+    """Their options are those of their models and go together, and what comes of them is measured and drawn."""
+    assert run(tmp_path, images, "--steps", 3, models=name) == 0
+    (line,) = results(tmp_path)
+    assert math.isfinite(line["likelihood"])
+    assert os.path.getsize(tmp_path / "samples.png") > 1000
 
 
 BAD = [
@@ -419,6 +443,8 @@ def test_other_runs_than_those_that_are_there_are_refused(whole, images, capsys)
     before = content(whole, "results.jsonl")
     base = ["compare", whole, "--data", images, "--models", "AAE,VAE", *SMALL]
     fails(capsys, [*base, "--epochs", "5"], "expected --steps 5 as before, got --epochs 5; give another OUT")
+    other = ["compare", whole, "--models", "VAE", "--steps", "5"]
+    fails(capsys, other, f"expected --data {images} as before, got mnist-sample; give another OUT")
     message = "AAE-0: expected latent_dim = 3 as is asked for now, got a run of latent_dim = 8; give another OUT"
     fails(capsys, [*base, "--steps", "5", "--set", "AAE.latent_dim=3"], message)
     assert content(whole, "results.jsonl") == before
