@@ -128,7 +128,7 @@ KERNEL(mmd_squares, THREADS, const float* x, const float* y, const float*, float
 #define MMD_DISTANCES(MATH, TILE, blocks, suffix)                                                                                          \
   KERNEL_BLOCKS(mmd_distances_##suffix, TILE::THREADS, blocks, const float*, const float*, const float*, float*, float*, int B, int M,     \
          int N, int, double, float* scratch) {                                                                                             \
-    if (blockIdx.y * TILE::BM >= B && (blockIdx.x + 1) * TILE::BN <= B) return;                                                            \
+    if ((int)blockIdx.y * TILE::BM >= B && ((int)blockIdx.x + 1) * TILE::BN <= B) return;                                                  \
     const MmdScratch s(scratch, B, M, N);                                                                                                  \
     product<TILE, MATH, true, true>(                                                                                                       \
         s.z, s.z, s.rows, s.rows, N, Distances{s.squares, s.squares, s.d, s.rows, is_wide(s.d, s.rows)}, blockIdx.y);                      \
