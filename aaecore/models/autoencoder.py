@@ -15,7 +15,7 @@ from ..data.table import Table
 from ..functions import above_entropy, bce_with_logits, combined, half_squared_error, weighted
 from ..functions.tensor import Tensor
 from ..options import number, one_of, option
-from .generative import Generative
+from .generative import OUTPUTS, Generative
 from .health import SAMPLE, Health, advice
 from .posteriors import Posterior
 
@@ -40,6 +40,9 @@ class Autoencoder(Generative, _Declared):
     """
 
     _: KW_ONLY
+    output: str | None = option(
+        one_of(*OUTPUTS), "of the decoder: sigmoid or linear; fits reconstruction", default=None
+    )
     input_noise: float = option(
         number(0.0), "standard deviation of noise on what the encoder takes while training", default=0.0
     )

@@ -52,7 +52,7 @@ class Generative(Model, _Declared):
     hidden: Sequence[int] = option(COUNTS, "features of the hidden layers", default=(1000, 1000))
     _: KW_ONLY
     output: str | None = option(
-        one_of(*OUTPUTS), "of the decoder: sigmoid or linear; fits reconstruction", default=None
+        one_of(*OUTPUTS), "of the decoder: sigmoid, for data in [0, 1], or linear", default=None
     )
     standardise: bool = option(SWITCH, STANDARDISE, default=False)
     standardise_each: bool = option(
