@@ -16,9 +16,13 @@ from .models import (
     AAE,
     DBM,
     DBN,
+    GAN,
+    GMMN,
     RBM,
     VAE,
+    WAE,
     ClusteringAAE,
+    DenoisingAE,
     LabelInformedAAE,
     ReductionAAE,
     SemiSupervisedAAE,
@@ -28,8 +32,9 @@ from .training.history import History
 from .training.trainer import Trainer, load
 
 __all__ = [
-    "AAE", "DBM", "DBN", "RBM", "VAE", "CaptureError", "CheckpointError", "ClusteringAAE", "DataError", "DeviceError",
-    "History", "LabelInformedAAE", "ReductionAAE", "SemiSupervisedAAE", "SupervisedAAE", "Tensor", "Trainer",
-    "__version__", "callbacks", "data", "datasets", "evaluation", "functions", "get_backend", "get_num_threads",
-    "load", "models", "nn", "optim", "posteriors", "priors", "random", "schedules", "set_num_threads", "show_config",
+    "AAE", "DBM", "DBN", "GAN", "GMMN", "RBM", "VAE", "WAE", "CaptureError", "CheckpointError", "ClusteringAAE",
+    "DataError", "DenoisingAE", "DeviceError", "History", "LabelInformedAAE", "ReductionAAE", "SemiSupervisedAAE",
+    "SupervisedAAE", "Tensor", "Trainer", "__version__", "callbacks", "data", "datasets", "evaluation", "functions",
+    "get_backend", "get_num_threads", "load", "models", "nn", "optim", "posteriors", "priors", "random", "schedules",
+    "set_num_threads", "show_config",
 ]  # fmt: skip

@@ -97,6 +97,17 @@ def number(name: str, value: Any, low: float, high: float = math.inf, *, open_lo
     return float(value)
 
 
+def numbers(name: str, values: Any) -> tuple[float, ...]:
+    """`values` as numbers > 0, at least one.
+
+    Raises:
+        TypeError: one of them is no number. ValueError: no sequence, an empty one, or one of other numbers.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not 0 < len(values) <= MOST:
+        raise ValueError(f"{name}: expected 1 to {MOST} numbers > 0, got {shown(values)}")
+    return tuple(number(name, value, 0.0, open_low=True) for value in values)
+
+
 def choice(name: str, value: Any, options: Sequence[str]) -> str:
     """`value`, one of the options.
 

@@ -70,6 +70,7 @@ SWITCH = Kind("true or false", _switch, "")
 COUNT = integer(1)
 SEED = Kind("an integer from 0 to 2^63 - 1", lambda name, v: arguments.seed(v), "N")
 COUNTS = Kind("a list of integers >= 1", arguments.counts, "N,N", brackets="[]")
+NUMBERS = Kind("a list of numbers > 0", arguments.numbers, "X,X", brackets="[]")
 LABELS = Kind("a list of different integers or strings", arguments.labels, "A,B", brackets="[]")
 
 

@@ -37,7 +37,10 @@ CHECKED = [
         ("label-informed", {**_PLANE, "noise": 0.3}),
         ("supervised", {**_SMALL, "dropout": 0.2, "batch_norm": True}),
     )
-]
+] + [
+    Work("gan", False, **_SMALL), Work("gmmn", False, **_SMALL), Work("wae", True, **_SMALL, noise=0.3),
+    Work("denoising", True, **_SMALL, noise=0.3, dropout=0.2),
+]  # fmt: skip
 
 
 class Apart(NamedTuple):

@@ -24,6 +24,8 @@ NONE = -1  # no label
 
 def make_model(work: Work, precision: str = "fp32", device: str = "cpu", seed: int = 0) -> Model:
     """The model of a work, as the peers have it."""
+    if work.kind in works.COMPARED:
+        return _compared(work, precision=precision, device=device, seed=seed)
     given: dict[str, Any] = {
         "hidden": (work.hidden, work.hidden), "latent_dim": work.latent, "reconstruction": "mse", "output": "sigmoid",
         "standardise": False, "input_noise": work.noise, "input_dropout": work.dropout,
@@ -43,6 +45,19 @@ def make_model(work: Work, precision: str = "fp32", device: str = "cpu", seed: i
         return aaecore.SemiSupervisedAAE(work.inputs, **given)
     heads = {"head_distance": works.LEAST, "head_weight": works.HINGE}
     return aaecore.ReductionAAE(work.inputs, dim=work.latent, labelled=bool(work.labelled), **heads, **given)
+
+
+def _compared(work: Work, **how: Any) -> Model:
+    """A model that the paper compares with."""
+    how |= {"hidden": (work.hidden, work.hidden), "latent_dim": work.latent, "standardise": False, "output": "sigmoid"}
+    if work.kind == "gan":
+        return aaecore.GAN(work.inputs, gradient_penalty=0.0, average=0.0, **how)
+    if work.kind == "gmmn":
+        return aaecore.GMMN(work.inputs, widths=works.WIDTHS, **how)
+    how |= {"reconstruction": "mse", "input_noise": work.noise, "input_dropout": work.dropout}
+    if work.kind == "wae":
+        return aaecore.WAE(work.inputs, widths=works.WIDTHS, discrepancy_weight=works.GENERATOR, **how)
+    return aaecore.DenoisingAE(work.inputs, **how)
 
 
 def rows_of(work: Work, count: int) -> list[dict[str, np.ndarray]]:

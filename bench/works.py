@@ -1,4 +1,7 @@
-"""What is measured beside the sizes of an `AAE`: steps of the models of the paper's sections 2.3 and 4 to 7."""
+"""What is measured beside the sizes of an `AAE`: steps of the models of the paper's sections 2.3 and 4 to 7.
+
+Steps of the models that it compares with are checked only.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ import sizes
 from protocol import BATCHES, PHASES
 from sizes import Size
 
-KINDS = ("semi-supervised", "clustering", "reduction", "label-informed", "supervised")
+COMPARED = {  # the networks that each update moves, of models that the paper compares with
+    "gan": {"discriminator": ("discriminator",), "generator": ("decoder",)},
+    "gmmn": {"discrepancy": ("decoder",)},
+    "wae": {"reconstruction": ("encoder", "decoder"), "discrepancy": ()},
+    "denoising": {"reconstruction": ("encoder", "decoder")},
+}
+KINDS = ("semi-supervised", "clustering", "reduction", "label-informed", "supervised", *COMPARED)
+WIDTHS = (0.5, 1.0, 2.0)  # of the kernels of a discrepancy, by the root of twice the number of features
 LEAST, HINGE = 3.0, 0.3  # distance of heads that is enough, and the weight of what is missing
 SAID = ("generator", "classification")  # of the joint form: the reconstruction's update minimises them
 GENERATOR, CLASSIFICATION = 0.5, 2.0  # weights of the joint form beside the reconstruction
@@ -76,6 +86,8 @@ def parse(text: str) -> Size | Work:
 
 def phases(work: Work) -> dict[str, tuple[str, ...]]:
     """The networks that each update moves, in order; an update that moves nothing only says a loss."""
+    if work.kind in COMPARED:
+        return COMPARED[work.kind]
     if work.kind in ("label-informed", "supervised"):
         made = PHASES
     else:

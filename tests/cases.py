@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from case_kit import ACT, BETA, CHUNK, Case, around, cycled, flat, rows, times
 from class_cases import CLASS_CASES
+from distance_cases import DISTANCE_CASES
 from energy_cases import ENERGY_CASES
 from numpy.typing import NDArray
 from random_cases import RANDOM_CASES
@@ -217,6 +218,7 @@ CASES: dict[str, list[Case]] = {
     "gaussian_sample": _gaussian(),
     "gaussian_sample_backward": _gaussian(beta=BETA),
     **CLASS_CASES,
+    **DISTANCE_CASES,
     **ENERGY_CASES,
     **RANDOM_CASES,
     "copy_columns": _columns(),
@@ -293,6 +295,9 @@ _MAKERS: dict[str, _Maker] = {  # by argument name; what is not here is standard
     "whitening": lambda shape, dims, rng: np.tril(rng.standard_normal(shape)) / np.sqrt(shape[-1]),
     "moments": lambda shape, dims, rng: np.stack([rng.standard_normal(shape[1:]), rng.uniform(0.2, 3, shape[1:])]),
     "log_scales": lambda shape, dims, rng: rng.standard_normal(shape) - 4,  # so that no density is near 1, its log 0
+    "gammas": lambda shape, dims, rng: rng.uniform(0.5, 4, shape) / dims["N"],  # two rows are about 2 N apart
+    "least": lambda shape, dims, rng: 2 * dims["N"] * rng.uniform(0.3, 1.5, shape),
+    "sums": lambda shape, dims, rng: rng.uniform(1, 9, shape),
     "rng": lambda shape, dims, rng: rng.integers(0, 2**64, shape, np.uint64),
     "like": lambda shape, dims, rng: _one_hot(shape, rng),
     "index": lambda shape, dims, rng: rng.integers(0, dims["M"], shape),

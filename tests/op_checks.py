@@ -36,6 +36,7 @@ EXACT = {
     "take_rate", "random_categorical", "random_bernoulli", "translate",
 }  # fmt: skip
 SUMS = ("bias_product", "inner_product")  # of products with either sign
+OF_FLOATS = {("parzen", "sums")}  # buffers in float64 whose terms are made in float32
 FLOOR_REAL = 4 * float(np.finfo(np.float32).eps)
 # Buffers that are float64 on every device: powers by repeated squaring and sums of 10^6 terms lose up to three digits.
 FLOOR_DOUBLE = 4096 * float(np.finfo(np.float64).eps)
@@ -71,9 +72,30 @@ def _run_reference(op: str, case: Case, arrays: list[Array], real: type, **dims:
     return arrays
 
 
+def _of_distances(op: str, case: Case, arrays: list[Array], sizes: list[Array]) -> list[Array]:
+    """Magnitudes where |x|^2 + |y|^2 - 2 x y cancels, and exp(-gamma d) makes its error gamma times as large."""
+    x, y, gammas = (np.nan_to_num(a) for a in arrays[:3])
+    squares = float((x * x).sum(axis=1).max() + (y * y).sum(axis=1).max())
+    forgiven = 1 + float(gammas.max()) * squares
+    if op == "parzen":
+        return [*sizes[:3], sizes[3] + squares, sizes[4] * forgiven]
+    means, pulls = np.zeros(1), np.zeros(x.shape)
+    for other, count in ((x, case.dims["B"]), (y, case.dims["M"])):
+        away = ((x[:, None] - other) ** 2).sum(axis=2)[:, :, None]
+        terms = np.exp(-gammas * away)
+        means += 2 * terms.sum() / (case.dims["B"] * count)
+        pulls += (gammas * terms).sum(axis=2) @ np.abs(other) / count + (gammas * terms).sum(axis=(1, 2))[
+            :, None
+        ] * np.abs(x) / count
+    weight = case.scalars["weight"]
+    return [*sizes[:3], sizes[3] + 4 * weight / case.dims["B"] * pulls * forgiven, sizes[4] + weight * means * forgiven]
+
+
 def _magnitudes(op: str, case: Case, arrays: list[Array], exact: list[Array]) -> list[Array]:
     """The natural magnitude of each result: its own, that of its neighbours, and for a sum of products theirs."""
     sizes = [np.abs(e) + np.mean(np.abs(e), where=np.isfinite(e)) if np.isfinite(e).any() else np.abs(e) for e in exact]
+    if op in ("mmd", "parzen"):
+        return _of_distances(op, case, arrays, sizes)
     if op.startswith("linear") or op in SUMS:
         absolute = [np.abs(a) for a in arrays]
         linear = {"act": IDENTITY} if "act" in case.dims else {}
@@ -200,6 +222,7 @@ def check(
         if not written(arg):
             g.check_unchanged(what)
             continue
-        _compare(what, arg.kind, backend.to_host(g.buffer), exact[i], plain[i], magnitudes[i], op in EXACT, more)
+        kind = "real" if (op, arg.name) in OF_FLOATS else arg.kind
+        _compare(what, kind, backend.to_host(g.buffer), exact[i], plain[i], magnitudes[i], op in EXACT, more)
         if arg.kind == "weight" and case.fill != "nan":  # 0 * NaN in the padding harms nobody: the sums are NaN anyway
             g.check_padding(what)

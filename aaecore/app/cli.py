@@ -1,4 +1,4 @@
-"""The command line: `aaecore train`, `resume`, `encode`, `predict`, `sample`, `plot`, `reproduce` and `info`.
+"""The command line: `aaecore train`, `resume`, `encode`, `predict`, `sample`, `plot`, `likelihood` and others.
 
 click, rich and matplotlib come with the extra "app" and are imported only when a command runs. A run is a folder that
 holds config.toml, one checkpoint and one history per model, and pictures: `train` fills it, `resume` completes it.
@@ -28,8 +28,8 @@ from ..files.csv import save_csv
 from ..models import DEFAULT
 from ..models.model import imported
 from ..options import SWITCH, TEXT
-from ..training.trainer import Trainer, load
-from . import config, drawing, offers, outputs, pictures, plots, report, runs, sources, terminal
+from ..training.trainer import Trainer
+from . import compare, config, drawing, evaluate, outputs, pictures, plots, report, runs, sources, terminal
 from . import toml as toml_file
 from .reproduced import FIGURES
 from .runs import CHECKPOINT, Terminated
@@ -42,7 +42,8 @@ ERRORS = (ValueError, TypeError, OSError, DataError, CheckpointError, DeviceErro
 EPOCHS = "In all; the schedule stays that of the first run; further epochs run at its end."
 OTHERS = [name for name in NAMES if name != SAMPLE]  # data that have files
 PATIENCE = "Instead of the run's; see train."
-WRITTEN = (runs.CONFIG, *runs.HISTORIES, *runs.HISTORIES.values(), *runs.BEST.values(), *pictures.PICTURES)
+OF_MODELS = (runs.HISTORIES, runs.BEST, runs.LIKELIHOODS, runs.STATES)
+WRITTEN = (runs.CONFIG, *runs.HISTORIES, *(name for table in OF_MODELS for name in table.values()), *pictures.PICTURES)
 
 
 def main() -> NoReturn:
@@ -142,6 +143,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
         *(command(f, model, given, out, dataset, device, own) for f in (encode, predict)),
         command(sample, model, out, number, shape, device, own),
         command(plot, model, device, own),
+        *(command(f, model, *others, device, own) for f, others in evaluate.commands().items()),
         command(
             reproduce,
             click.Argument(["name"], metavar="FIGURE", type=click.Choice(list(FIGURES))),
@@ -152,6 +154,7 @@ def _commands(of: type[config.RunConfig]) -> click.Group:
             click.Option(["--device"], default="cpu", show_default=True, metavar="TEXT"),
             click.Option(["--seed"], type=click.IntRange(0), default=0, show_default=True),
         ),
+        command(compare.compare, *compare.parameters(partial(_flag, of))),
         command(
             info,
             click.Argument(["model"], metavar="[RUN_OR_CHECKPOINT]", required=False, type=path),
@@ -227,7 +230,7 @@ def resume(model: str, epochs: int | None, patience: int | None, device: str | N
     """
     folder = runs.folder_of(model)
     changes: dict[str, Any] = {"epochs": epochs, "patience": patience, "device": device}
-    options = replace(_read_config(folder, own), **{k: v for k, v in changes.items() if v is not None})
+    options = replace(runs.read_config(folder, own), **{k: v for k, v in changes.items() if v is not None})
     trainers = {CHECKPOINT: Trainer.resume(os.path.join(folder, CHECKPOINT), device=device)}
     made = trainers[CHECKPOINT].epoch
     if epochs is not None and epochs <= made:
@@ -254,7 +257,7 @@ def encode(model: str, input: str, out: str, dataset: str | None, device: str | 
     outputs.suffix(out, ".npy", ".h5")
     outputs.spare(out, input, runs.checkpoint_of(model))
     rows = sources.rows(input, dataset, runs.label_column(model))
-    codes = _coding(model, device, own).encode(rows)
+    codes = runs.load_coding(model, device, own).encode(rows)
     save_array(out, codes, "z")
     print(f"{out}: codes of shape {codes.shape}")
 
@@ -264,7 +267,7 @@ def predict(model: str, input: str, out: str, dataset: str | None, device: str |
     kind = outputs.suffix(out, ".csv", ".npy")
     outputs.spare(out, input, runs.checkpoint_of(model))
     rows = sources.rows(input, dataset, runs.label_column(model))
-    network = _load(model, device, own)
+    network = runs.load_model(model, device, own)
     if not callable(getattr(network, "predict", None)):
         raise ValueError(f"{model}: expected a model that predicts labels, got one of {type(network).__name__}")
     labels = network.predict(rows)
@@ -284,9 +287,7 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
     if image_shape is not None and kind != ".png":
         raise ValueError(f"--image-shape: expected a .png as output, got {out}")
     outputs.spare(out, runs.checkpoint_of(model))
-    network = _load(model, device, own)
-    if not isinstance(network, offers.Generative):
-        raise ValueError(f"{model}: expected a model that has samples, got one of {type(network).__name__}")
+    network = runs.load_generative(model, device, own)
     if kind == ".npy":
         save_array(out, network.sample(n), "x")
     else:
@@ -301,7 +302,7 @@ def sample(model: str, out: str, n: int, image_shape: list[int] | None, device: 
 def plot(model: str, device: str | None, own: str | None) -> None:
     """Draw the pictures of a run again."""
     folder = runs.folder_of(model)
-    options = _read_config(folder, own)
+    options = runs.read_config(folder, own)
     source = sources.load(options)
     files = [part.file for part in runs.parts(options, source) if os.path.exists(os.path.join(folder, part.file))]
     paths = [os.path.join(folder, file) for file in files or [CHECKPOINT]]
@@ -339,30 +340,6 @@ def info(model: str | None, as_json: bool) -> None:
 
 
 # --- what the commands share ------------------------------------------------------------------------------------------
-
-
-def _read_config(folder: str, own: str | None) -> config.RunConfig:
-    """The configuration of a run. It names a module where the model is a user's, and imports none by itself."""
-    wanted = None if own is None else imported(own)
-    options = runs.read_config(folder)
-    if wanted not in (None, options.trains):
-        raise ValueError(f"--model: expected the run's, {options.model}, got {own}")
-    return options
-
-
-def _load(path: str, device: str | None, own: str | None) -> Any:
-    """The model of a run or of a checkpoint."""
-    if own is not None:
-        imported(own)
-    return load(runs.checkpoint_of(path), device=device)
-
-
-def _coding(path: str, device: str | None, own: str | None) -> offers.Coding:
-    """The model of a run or of a checkpoint, which has to have codes."""
-    model = _load(path, device, own)
-    if not isinstance(model, offers.Coding):
-        raise ValueError(f"{path}: expected a model that has codes, got one of {type(model).__name__}")
-    return model
 
 
 def _written(folder: str) -> list[str]:

@@ -17,6 +17,7 @@ from ..backends.cores import MAX_THREADS
 from ..data.table import LABEL
 from ..files import labels
 from ..models import DEFAULT
+from ..models.frozen import AUTOENCODER
 from ..models.model import Model, named
 from ..models.phase import Phase
 from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, one_of, option, unused
@@ -44,6 +45,10 @@ class RunConfig:
     labelled_rows: int | None = option(
         COUNT, "how many rows keep their label, spread over the classes by seed; all by default", default=None
     )
+    validation_rows: int | None = option(
+        COUNT, "how many training rows to keep out of training, for choices such as the sigma of a likelihood; none by "
+        "default", default=None,
+    )  # fmt: skip
     image_shape: tuple[int, ...] | None = option(
         COUNTS, "height and width of the images in a file; known for named sets", default=None
     )
@@ -106,6 +111,8 @@ def of(model: type[Model]) -> type[RunConfig]:
             kind, help = TEXT, spelling.PRIORS[kind]
         if is_prior and default is not MISSING and not isinstance(default, str):
             default = None  # the model's own, which has no spelling
+        if kind is AUTOENCODER:
+            kind = Kind(TEXT.expected, TEXT.check, kind.metavar, quoted=True)  # where its file is
         if default is MISSING:
             raise ValueError(f"{model.__name__}.{name}: expected a default, run= or of_data=True for the command line")
         if name in RESERVED:
@@ -149,7 +156,7 @@ def _by_phase(phases: tuple[Phase, ...], one: Kind, of_all: Callable[[float], di
 def keys(config: type[RunConfig] | RunConfig) -> dict[str, Field[Any]]:
     """The keys of a configuration by name, in the order of a file."""
     found = declared(config)
-    data = ("data", "dataset", "data_folder", "image_shape", "labels", "labelled_rows", "model")
+    data = ("data", "dataset", "data_folder", "image_shape", "labels", "labelled_rows", "validation_rows", "model")
     first = [*data, *_in_files(config.trains)]
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 
@@ -261,6 +268,10 @@ def with_absolute_data(config: RunConfig) -> RunConfig:
     Raises:
         ValueError: a file name that a TOML file cannot hold.
     """
+    for name, key in _in_files(config.trains).items():
+        if key.metadata["kind"] is AUTOENCODER and getattr(config, name) is not None:
+            absolute: dict[str, Any] = {name: _kept(name, getattr(config, name))}
+            config = replace(config, **absolute)
     if config.labels is not None and labels.is_alone(config.labels):
         config = replace(config, labels=_kept("labels", config.labels))
     if config.data not in datasets.NAMES:

@@ -172,6 +172,8 @@ def draw_codes(
 
 def _draw_places(axes: Axes, model: Autoencoder, colours: Mapping[Any, Any]) -> None:
     """Draws where the prior has codes: of models with heads or parts for classes each in the colour of its label."""
+    if not model.priors():
+        return
     prior = model.priors()["z"][0]
     if isinstance(model, Headed):
         middles = _flat(model, model.heads)

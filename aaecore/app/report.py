@@ -36,8 +36,9 @@ def _rows(source: Source, first: Trainer) -> dict[str, Callable[[Trainer], str]]
             "reconstruction loss, training data": lambda t: _loss(t, source.train, source.train_labels),
             "reconstruction loss, test data": lambda t: _loss(t, source.test, source.test_labels),
             "codes of test data: mean, std": lambda t: _spread(_autoencoder(t).encode(source.test)),
-            "prior: mean, std": lambda t: _spread(_autoencoder(t).sample_prior(10000)),
         }
+        if first.model.priors():
+            rows["prior: mean, std"] = lambda t: _spread(_autoencoder(t).sample_prior(10000))
     if "error" in first.history.columns:
         rows["wrong labels, test data"] = lambda t: f"{t.history['error'][-1]:.1%}"
     for phase in first.phases:

@@ -18,20 +18,24 @@ from ..data.table import LABEL, as_table
 from ..errors import CheckpointError
 from ..files import atomic, checkpoint, labels
 from ..models.autoencoder import Autoencoder
-from ..models.model import Model
+from ..models.frozen import AUTOENCODER
+from ..models.model import Model, imported
 from ..options import declared
 from ..priors import KINDS
 from ..training import recipe
 from ..training.callbacks import Callback, EarlyStopping, SaveBest
-from ..training.trainer import Trainer
+from ..training.trainer import Trainer, load
 from . import config, spelling, toml
 from .config import RunConfig
+from .offers import Coding, Generative
 from .sources import HOW, Source
 
 CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
 HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
 BEST = {CHECKPOINT: "best.h5", CHECKPOINT_2D: "best_2d.h5"}  # models of the best epoch, of runs with patience
+LIKELIHOODS = {CHECKPOINT: "likelihood.json", CHECKPOINT_2D: "likelihood_2d.json"}
+STATES = {CHECKPOINT: "likelihood.h5", CHECKPOINT_2D: "likelihood_2d.h5"}  # of likelihoods that were stopped
 SAVE_EVERY = 10.0  # seconds of training between two checkpoints
 
 
@@ -61,7 +65,7 @@ def parts(options: RunConfig, source: Source) -> list[Part]:
     if options.of_model()["latent_dim"] is None:
         raise ValueError(f"--two-dimensional: expected a model of --latent-dim, got {options.trains.__name__}")
     if options.of_model()["latent_dim"] != 2:
-        own = {"latent_dim": 2, "prior": options.two_dimensional_prior}
+        own = {"latent_dim": 2} | ({"prior": options.two_dimensional_prior} if "prior" in options.of_model() else {})
         found.append(Part(CHECKPOINT_2D, options.two_dimensional_epochs, own, "two_dimensional_prior"))
     return found
 
@@ -109,6 +113,8 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
             del made[name]  # the model has one of its own
         elif key.metadata["kind"] in KINDS:
             made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
+        if key.metadata["kind"] is AUTOENCODER and made[name] is not None:
+            made[name] = load(checkpoint_of(made[name]))
         if key.metadata["of_data"]:
             made[name] = source.tells(name)
         elif key.metadata["told"] and made[name] is None:
@@ -200,6 +206,29 @@ def checkpoint_of(path: str) -> str:
     return os.path.join(path, CHECKPOINT) if os.path.isdir(path) else path
 
 
+def load_model(path: str, device: str | None, own: str | None) -> Any:
+    """The model of a run or of a checkpoint; `own` is as of `read_config`."""
+    if own is not None:
+        imported(own)
+    return load(checkpoint_of(path), device=device)
+
+
+def load_coding(path: str, device: str | None, own: str | None) -> Coding:
+    """The model of a run or of a checkpoint, which has to have codes."""
+    model = load_model(path, device, own)
+    if not isinstance(model, Coding):
+        raise ValueError(f"{path}: expected a model that has codes, got one of {type(model).__name__}")
+    return model
+
+
+def load_generative(path: str, device: str | None, own: str | None) -> Generative:
+    """The model of a run or of a checkpoint, which has to have samples."""
+    model = load_model(path, device, own)
+    if not isinstance(model, Generative):
+        raise ValueError(f"{path}: expected a model that has samples, got one of {type(model).__name__}")
+    return model
+
+
 def label_column(path: str) -> str | None:
     """The column of a table that had the labels of the run that a folder or a checkpoint stands for, if one had."""
     config = os.path.join(path if os.path.isdir(path) else os.path.dirname(path), CONFIG)
@@ -207,16 +236,22 @@ def label_column(path: str) -> str | None:
     return named if isinstance(named, str) and not labels.is_alone(named) else None
 
 
-def read_config(folder: str) -> RunConfig:
+def read_config(folder: str, own: str | None = None) -> RunConfig:
     """The configuration of the run in a folder.
 
+    It names a module where the model is a user's, and imports none by itself: `own` is that module:Class, to import.
+
     Raises:
-        ValueError: there is none, or a bad one.
+        ValueError: there is none, or a bad one, or one of another model than `own`.
     """
+    wanted = None if own is None else imported(own)
     path = os.path.join(folder, CONFIG)
     if not os.path.exists(path):
         raise ValueError(f"{folder}: expected the folder of a run or a checkpoint in it, but it has no {CONFIG}")
-    return config.read(path)
+    options = config.read(path)
+    if wanted not in (None, options.trains):
+        raise ValueError(f"--model: expected the run's, {options.model}, got {own}")
+    return options
 
 
 def write_config(folder: str, text: str) -> None:

@@ -37,6 +37,7 @@ class Source(NamedTuple):
     image_shape: tuple[int, ...] | None
     train_labels: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None  # of the labels 0, 1, ... where they stand for something
+    validation: np.ndarray | None = None  # rows that are neither trained on nor tested
 
     def tells(self, option: str) -> Any:
         """The value of an option that the data have; None where it may be unknown.
@@ -67,7 +68,8 @@ class Source(NamedTuple):
 def load(config: RunConfig) -> Source:
     """The data of a run; of a file a tenth of the rows, drawn with the run's seed, is kept for testing.
 
-    Of the labels to train on as many are kept as the run says, drawn with its seed too.
+    As many training rows are kept out of training as the run says: the last ones of a complete named set, as is the
+    custom with MNIST, else drawn with its seed. Of the labels to train on as many are kept as it says, drawn too.
 
     Raises:
         ValueError, TypeError, DataError: there is no such data, or it cannot be used.
@@ -78,6 +80,7 @@ def load(config: RunConfig) -> Source:
         source = Source(train.x, test.x, test.y, found.image_shape, train.y, CLASS_NAMES.get(config.data))
     else:
         source = _of_file(config)
+    source = _without_validation(source, config)
     if config.labelled_rows is None:
         return source
     if source.train_labels is None:
@@ -87,6 +90,20 @@ def load(config: RunConfig) -> Source:
     except ValueError as error:
         raise ValueError(f"labelled_rows: {str(error).removeprefix('count: ')}") from None
     return source._replace(train_labels=kept)
+
+
+def _without_validation(source: Source, config: RunConfig) -> Source:
+    """The data with some training rows set apart."""
+    apart, n = config.validation_rows, len(source.train)
+    if apart is None:
+        return source
+    if apart >= n:
+        raise ValueError(f"validation_rows: expected an integer < {n}, the rows to train on, got {apart}")
+    is_complete = config.data in datasets.NAMES and config.data != datasets.SAMPLE
+    order = np.arange(n) if is_complete else data.epoch_order(n, config.of_model()["seed"], 1)
+    kept, held_out = np.sort(order[:-apart]), np.sort(order[-apart:])
+    labels = None if source.train_labels is None else source.train_labels[kept]
+    return source._replace(train=source.train[kept], train_labels=labels, validation=source.train[held_out])
 
 
 def _of_file(config: RunConfig) -> Source:

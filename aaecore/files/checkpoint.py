@@ -61,9 +61,9 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, An
     datasets[_META] = np.frombuffer(_encode_meta(meta), np.uint8)
     failure = f"{os.fsdecode(path)}: cannot write the checkpoint"
     with _refusing(failure):
-        digest = _digest(datasets)
-        image = _image(datasets, digest)
-    verify = partial(_verify, datasets=datasets, digest=digest, failure=f"{failure}: it does not read back as written")
+        content = digest(datasets)
+        image = _image(datasets, content)
+    verify = partial(_verify, datasets=datasets, digest=content, failure=f"{failure}: it does not read back as written")
     try:
         atomic.write(path, image, verify)
     except OSError as error:
@@ -86,7 +86,7 @@ def read(
     failure = f"{os.fsdecode(path)}: {_CANNOT_LOAD}"
     with _opened(path, failure) as (root, size):
         with _refusing(failure):
-            raw, digest = _read_meta(root, size)
+            raw, stored = _read_meta(root, size)
             meta = _decode_meta(raw.tobytes())
         try:
             spec = dict(expected(meta))
@@ -97,9 +97,9 @@ def read(
             raise CheckpointError(f"{os.fsdecode(path)}: {reason}") from error
         with _refusing(failure):
             tensors = _read_tensors(root, spec, min(size, max_bytes))
-            found = _digest({**tensors, _META: raw})
-            if found != digest:
-                raise ValueError(f"damaged: expected content with SHA-256 {digest}, got {found}")
+            found = digest({**tensors, _META: raw})
+            if found != stored:
+                raise ValueError(f"damaged: expected content with SHA-256 {stored}, got {found}")
     return tensors, meta
 
 
@@ -137,7 +137,8 @@ def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
-def _digest(datasets: Mapping[str, NDArray[Any]]) -> str:
+def digest(datasets: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over names, dtypes, shapes and values of arrays that `write` takes."""
     sha = hashlib.sha256()
     for name in sorted(datasets):
         array = _plain(name, datasets[name])

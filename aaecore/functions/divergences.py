@@ -63,7 +63,12 @@ def mmd(x: Tensor, y: Tensor, gammas: Buffer, weight: float = 1.0) -> Tensor:
         ValueError: sizes that do not fit. TypeError: no Tensor.
     """
     check_tensors(x=x, y=y)
-    if len(x.shape) != 2 or len(y.shape) != 2 or x.shape[1] != y.shape[1]:
+    for name, shape in (("x", x.shape), ("y", y.shape)):
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"{name}: expected shape (batch, features), neither of them 0, got {shape}")
+    if x.shape[1] != y.shape[1]:
         raise ValueError(f"y: expected as many features as x {x.shape}, got {y.shape}")
+    if len(gammas.shape) != 1 or gammas.size == 0:
+        raise ValueError(f"gammas: expected shape (kernels,), at least one, got {gammas.shape}")
     dims = (x.shape[0], y.shape[0], x.shape[1], gammas.size)
     return Loss("mmd", x, (y.buffer, gammas), dims, (weight,)).forward()

@@ -15,8 +15,9 @@ from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noi
 from ..nn import Standardise
 from ..options import COUNT, COUNTS, SWITCH, number, one_of, option
 from ..priors import PRIOR
-from .autoencoder import STANDARDISE, Autoencoder
+from .autoencoder import Autoencoder
 from .batch import Batch
+from .generative import STANDARDISE
 from .model import Losses, model
 from .phase import Phase
 from .posteriors import POSTERIORS

@@ -1,32 +1,24 @@
-"""Models with an encoder and a decoder: what can be done with them once they are trained.
-
-Arrays of NumPy in, arrays of NumPy out; on a GPU also arrays of the device in, arrays of CuPy out.
-"""
+"""Models with an encoder and a decoder: what can be done with them once they are trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
 
-from .. import nn
-from ..arguments import choice, count
+from ..arguments import choice
 from ..core.random import Generator
-from ..data.rows import CHUNK, Rows, as_rows, chunks, map_chunks, moments, picked, spread
-from ..data.table import Column, Table
+from ..data.rows import CHUNK, Rows, as_rows, chunks, map_chunks, picked, spread
+from ..data.table import Table
 from ..functions import above_entropy, bce_with_logits, combined, half_squared_error, weighted
 from ..functions.tensor import Tensor
-from ..options import COUNT, COUNTS, SWITCH, number, one_of, option
-from ..priors import HostSampler, Normal, Prior, as_prior
-from .batch import Batch
+from ..options import number, one_of, option
+from .generative import OUTPUTS, Generative
 from .health import SAMPLE, Health, advice
-from .model import Model
 from .posteriors import Posterior
 
-STANDARDISE = "networks work with data and codes without their mean, in a common unit"
-OUTPUTS = {"sigmoid": "sigmoid", "linear": "identity"}
 NORMED = {  # batch norm of encoder and decoder, see `nn.MLP`
     "none": ("none", "none"), "encoder": ("hidden", "none"), "codes": ("all", "none"), "hidden": ("hidden", "hidden"),
     "all": ("all", "all"),
@@ -34,35 +26,22 @@ NORMED = {  # batch norm of encoder and decoder, see `nn.MLP`
 REFRESHED = 5_000  # rows that recomputed moments are taken of
 
 
-def logit(mean: np.ndarray) -> np.ndarray:
-    p = np.clip(mean, 0.01, 0.99)  # a feature that is always 0 must not begin at minus infinity
-    return np.log(p / (1 - p))
-
-
 class _Declared:
-    """Options that every autoencoder declares itself: they stand at different places among its arguments."""
+    """An option that every autoencoder declares itself: it stands at different places among its arguments."""
 
-    prior: Prior | HostSampler | None
     reconstruction: str
 
 
 @dataclass(eq=False, repr=False)
-class Autoencoder(Model, _Declared):
+class Autoencoder(Generative, _Declared):
     """A model with an `encoder`, whose codes are draws of a posterior `q`, and a `decoder`.
 
     A subclass declares the options `prior` and `reconstruction`, and calls `build_autoencoder`.
     """
 
-    input_dim: int = option(COUNT, "features of x", of_data=True)
-    latent_dim: int = option(COUNT, "features of the code", run=8)
-    hidden: Sequence[int] = option(COUNTS, "features of the hidden layers", default=(1000, 1000))
     _: KW_ONLY
     output: str | None = option(
         one_of(*OUTPUTS), "of the decoder: sigmoid or linear; fits reconstruction", default=None
-    )
-    standardise: bool = option(SWITCH, STANDARDISE, default=False)
-    standardise_each: bool = option(
-        SWITCH, "the unit of the data is of each feature, and so are losses; for a linear output", default=False
     )
     input_noise: float = option(
         number(0.0), "standard deviation of noise on what the encoder takes while training", default=0.0
@@ -84,31 +63,23 @@ class Autoencoder(Model, _Declared):
     )
 
     def complete(self) -> None:
-        self.prior = Normal() if self.prior is None else self.prior
         if self.output is None:
             self.output = "sigmoid" if self.reconstruction == "bce" else "linear"
         if (self.reconstruction, self.output) == ("bce", "linear"):
             raise ValueError(
                 "output: reconstruction='bce' works on the logits of a sigmoid and needs 'sigmoid', got 'linear'"
             )
-        if self.standardise_each and (self.output != "linear" or not self.standardise):
-            came = f"standardise={self.standardise}, output={self.output!r}"
-            raise ValueError(f"standardise_each: expected standardise=True, output='linear' besides, got {came}")
+        super().complete()
 
     def build_autoencoder(self, q: Posterior) -> None:
         """Makes the two networks for a posterior q(z|x)."""
         self.q = q
         self.healths: dict[int, Health] = {}  # by how many codes are looked at
         self.inputs = self.units_of_data()
-        self.codes: nn.Units | None = None  # of models that work in units of the prior
+        self.codes = None  # of models that work in units of the prior
         self.encoder = self.mlp(q.inputs(self.input_dim), *self.hidden, q.outputs(), **self.of_encoder())
         self.build_decoder(self.latent_dim)
         self.keep_averages("encoder", "decoder")
-
-    def units_of_data(self) -> nn.Units | None:
-        """What the networks take instead of data as they are."""
-        units = nn.StandardiseEach if self.standardise_each else nn.Standardise
-        return units(self.backend, self.input_dim) if self.standardise else None
 
     def of_encoder(self) -> dict[str, Any]:
         """The settings of a network that takes data."""
@@ -116,64 +87,13 @@ class Autoencoder(Model, _Declared):
             "batch_norm": NORMED[self.batch_norm][0], "noise": self.input_noise, "dropout": self.input_dropout,
         }  # fmt: skip
 
-    def build_decoder(self, features: int) -> None:
-        """Makes the network that takes so many features."""
+    def of_decoder(self) -> dict[str, Any]:
         # The cross-entropy works on logits, so its decoder has no output activation; `decode` applies the sigmoid.
-        activation = OUTPUTS[str(self.output)] if self.reconstruction == "mse" else "identity"
-        sizes = (features, *reversed(self.hidden), self.input_dim)
-        self.decoder = self.mlp(*sizes, output=activation, batch_norm=NORMED[self.batch_norm][1])
+        settings = super().of_decoder() if self.reconstruction == "mse" else {"output": "identity"}
+        return settings | {"batch_norm": NORMED[self.batch_norm][1]}
 
-    def columns(self) -> dict[str, Column]:
-        if self.output == "linear":
-            return {"x": Column(self.input_dim)}
-        others = "output='linear'" if self.reconstruction == "mse" else "reconstruction='mse', output='linear'"
-        return {"x": Column(self.input_dim, "unit", f"give the model {others}, which suit numbers of any range")}
-
-    def priors(self) -> dict[str, tuple[Prior, int]]:
-        return {"z": (as_prior(self.prior or Normal()), self.latent_dim)}
-
-    # --- units --------------------------------------------------------------------------------------
-
-    def begin(self, x: Rows, moving: Collection[str]) -> None:
-        """Takes mean and scale of the data, and of the prior, and lets a decoder of probabilities begin at that mean.
-
-        Not where somebody changed the weights before: they are for data as they are.
-        """
-        if self.inputs is not None and not self.backend.to_host(self.inputs.rows)[0]:
-            if self.writes.count != self.untouched:
-                self.forget()
-                return
-            mean, std, rows = moments(self.backend, x, each=self.standardise_each)
-            of_prior = self.priors()["z"][0].moments(self.latent_dim)
-            with self.owner.whole:  # they belong together
-                try:
-                    if self.codes is not None:
-                        self.codes.set("prior", *of_prior, rows)
-                    if "decoder" in moving and self.output == "sigmoid":
-                        for decoder in {self.decoder, self.final("decoder")}:
-                            self.backend.upload(decoder.offset.buffer, logit(mean))
-                    self.inputs.set("x", mean, std, rows)  # in the end: after an interrupt all of it is done again
-                finally:
-                    self.untouched = self.writes.count  # nobody else changed anything
-        self.begun = True
-
-    def forget(self) -> None:
-        for units in (self.inputs, self.codes):
-            if units is not None:
-                units.set("state_dict", np.zeros(units.features), 1.0, 1)
-        self.begun = True
-
-    def seen(self, x: Tensor) -> Tensor:
-        """x as the encoder takes it."""
-        return x if self.inputs is None else self.inputs(x)
-
-    def in_units(self, z: Tensor) -> Tensor:
-        """Codes as the networks have them."""
-        return z if self.codes is None else self.codes(z)
-
-    def _back(self, z: Tensor) -> Tensor:
-        """Codes as users have them."""
-        return z if self.codes is None else self.codes.back(z)
+    def any_range(self) -> str:
+        return super().any_range() if self.reconstruction == "mse" else "reconstruction='mse', output='linear'"
 
     def code(self, x: Tensor, rng: Generator, *, sample: bool = True, train: bool = True) -> Tensor:
         """A draw of q(z|x) in the networks' units on the device, with history; or without `sample` its centre.
@@ -182,28 +102,6 @@ class Autoencoder(Model, _Declared):
         """
         encoder = self.encoder if train else self.final("encoder")
         return self.q.code(encoder, self.seen(x), rng, sample=sample, train=train)
-
-    # --- what evaluation uses -----------------------------------------------------------------------
-
-    def keep_averages(self, *names: str) -> None:
-        """Makes networks that follow those of these names, if the model averages its weights."""
-        for name in names if self.average else ():
-            setattr(self, f"{name}_average", getattr(self, name).copied())
-
-    def final(self, name: str) -> Any:
-        """The network of a name as it is evaluated: of averaged weights, where the model has them."""
-        return getattr(self, f"{name}_average" if self.average else name)
-
-    def dials(self) -> dict[str, Callable[[int], float]]:
-        # At first a mean of all weights so far: what the seed gave is forgotten at once.
-        return {"average": lambda step: max(1 - self.average, 1 / (step + 1))} if self.average else {}
-
-    def settle(self, batch: Batch) -> None:
-        for name, network in self.networks.items():
-            if isinstance(network, nn.MLP):
-                network.keep_moments()
-            if average := self.networks.get(f"{name}_average"):
-                average.follow(network, batch.dial("average"))
 
     def refresh(self, x: Rows) -> None:
         if self.batch_norm != "none" and self.batch_statistics == "recomputed":
@@ -226,10 +124,6 @@ class Autoencoder(Model, _Declared):
             return half_squared_error(decoded, x)
         return weighted(half_squared_error(decoded, self.inputs(x)), Tensor(self.inputs.variance))
 
-    def _shown(self, decoded: Tensor) -> Tensor:
-        """What the decoder made, as the data are."""
-        return self.inputs.back(decoded) if self.inputs is not None and self.output == "linear" else decoded
-
     def left(self, distance: Tensor, batch: int) -> Tensor:
         """What is left to reconstruct, (1,): a distance without what no reconstruction can reach.
 
@@ -250,7 +144,7 @@ class Autoencoder(Model, _Declared):
         if self.standardise_each and self.inputs is not None:
             shown, seen = decoded, self.inputs(x)
         else:
-            shown, seen = self._shown(decoded), x
+            shown, seen = self.as_data(decoded), x
         y, target = shown.numpy().astype(np.float64), seen.numpy().astype(np.float64)
         each = np.logaddexp(0, y) - target * y if self.reconstruction == "bce" else (y - target) ** 2 / 2
         return each.sum(axis=1)
@@ -264,38 +158,21 @@ class Autoencoder(Model, _Declared):
         def code(chunk: Tensor) -> Tensor:
             if sample:
                 self.sampler.advance()
-            return self._back(self.code(chunk, self.sampler, sample=sample, train=False))
+            return self.codes_of(chunk, self.sampler, sample=sample)
 
         return map_chunks(self.backend, code, self.rows_of(x), self.latent_dim)
+
+    def codes_of(self, x: Tensor, rng: Generator, *, sample: bool = False) -> Tensor:
+        """What `encode` gives for rows on the device, (B, latent_dim)."""
+        return self.in_own_units(self.code(x, rng, sample=sample, train=False))
 
     def rows_of(self, x: Any) -> Rows:
         """Rows to encode: of any range, since outliers have codes too."""
         return as_rows(self.backend, x, "x", self.input_dim)
 
-    def decode(self, z: Any) -> Any:
-        """What the decoder makes of codes: (N, latent_dim) gives (N, input_dim) float32, looking like the data."""
-        rows = as_rows(self.backend, z, "z", self.latent_dim, pixels=False)
-        return map_chunks(self.backend, lambda z: self.shown(self.in_units(z)), rows, self.input_dim)
-
-    def shown(self, z: Tensor) -> Tensor:
-        """What the decoder makes of what it takes, as it is evaluated, looking like the data."""
-        return self._shown(self.final("decoder")(z, OUTPUTS[str(self.output)]))
-
     def reconstruct(self, x: Any) -> Any:
         """decode(encode(x)): on the scale of floats. uint8 rows stand for 0..1, so compare with ``x / 255``."""
         return self.decode(self.encode(x))
-
-    def sample(self, n: int, *, on_device: bool = False) -> Any:
-        """(n, input_dim): decoded samples of the prior, an array of the device if asked. Every call draws new ones."""
-        return self.decode(self.sample_prior(n, on_device=on_device))
-
-    def sample_prior(self, n: int, *, on_device: bool = False) -> Any:
-        """(n, latent_dim) samples of the prior, as an array of the device if asked. Every call draws new ones."""
-        self.sampler.advance()
-        z = self.draws["z"](self.sampler, count("n", n))
-        if on_device:
-            return self.backend.array(z)
-        return self.backend.to_host(z).astype(np.float32, copy=False)
 
     @overload
     def evaluate(self, x: Any, reduction: Literal["mean"] = "mean") -> float: ...
@@ -370,7 +247,7 @@ class Autoencoder(Model, _Declared):
 
     def measured(self, x: Tensor, rng: Generator) -> Tensor:
         """The codes that are measured against the prior."""
-        return self._back(self.code(x, rng, train=False))
+        return self.in_own_units(self.code(x, rng, train=False))
 
     def _drawn(self, rng: Generator, n: int) -> np.ndarray:
         """(n, latent_dim) samples of the prior on the host."""

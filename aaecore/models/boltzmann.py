@@ -20,8 +20,8 @@ from ..data.table import Column, Table
 from ..functions import bernoulli, weighted
 from ..functions.tensor import Tensor
 from ..options import COUNT, SWITCH, again, integer, one_of, option
-from .autoencoder import logit
 from .batch import Batch
+from .generative import logit
 from .model import Model
 
 STEPS = integer(1, 1000)  # each of them is some launches of the recorded step

@@ -240,7 +240,7 @@ class ClassAndStyle(Autoencoder):
             self.final("decoder").set_moments([self.joined(softmax(a), b) for a, b in zip(y, z, strict=True)])
 
     def measured(self, x: Tensor, rng: Generator) -> Tensor:
-        return self._back(self.parts(x)[1])
+        return self.in_own_units(self.parts(x)[1])
 
     def health(self, x: Rows) -> dict[str, float]:
         """That of the style, and of y: how many classes are used, e to the entropy of the mean, and how sure it is."""
@@ -280,7 +280,7 @@ class ClassAndStyle(Autoencoder):
 
     def encode(self, x: Any, *, sample: bool = False) -> Any:
         """Styles z of rows x (N, input_dim), float or uint8: (N, latent_dim) float32. They are no draws."""
-        return map_chunks(self.backend, lambda x: self._back(self.parts(x)[1]), self.rows_of(x), self.latent_dim)
+        return map_chunks(self.backend, lambda x: self.in_own_units(self.parts(x)[1]), self.rows_of(x), self.latent_dim)
 
     def decode(self, z: Any, y: Any = None) -> Any:
         """What the decoder makes of styles and classes, looking like the data.

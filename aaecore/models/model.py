@@ -21,6 +21,7 @@ import numpy as np
 from .. import nn
 from ..arguments import reals
 from ..backends.devices import get_backend
+from ..core.backend import Backend
 from ..core.memory import Writes
 from ..core.ops import ACTIVATIONS
 from ..core.owner import Owner
@@ -100,7 +101,7 @@ class Model(ABC):
         for name, value in checked(options, {name: getattr(self, name) for name in options}).items():
             setattr(self, name, value)
         self.complete()
-        self.backend = get_backend(self.device)
+        self.backend = vars(self).get("backend") or get_backend(self.device)
         self.owner = Owner()
         self.begun = False  # whether `begin` has nothing to do any more
         self._initial = np.random.default_rng(self.seed)
@@ -293,9 +294,10 @@ class Model(ABC):
         plain = {name: getattr(self, name) for name in declared(self)}
         plain["device"] = self.backend.name
         for name, value in plain.items():
-            plain[name] = (
-                value.config() if isinstance(value, Prior) else list(value) if isinstance(value, tuple) else value
-            )
+            if isinstance(value, Prior | Model):
+                plain[name] = value.config()
+            elif isinstance(value, tuple):
+                plain[name] = list(value)
         return {"type": type(self).__name__, **plain}
 
     @classmethod
@@ -388,11 +390,13 @@ def imported(name: str) -> type[Model]:
 
 
 def from_description(
-    config: Mapping[str, Any], *, prior: Prior | HostSampler | None = None, device: str | None = None
-) -> Model:
+    config: Mapping[str, Any], *, prior: Prior | HostSampler | None = None, device: str | None = None,
+    backend: Backend | None = None,
+) -> Model:  # fmt: skip
     """The model that `Model.config` described, freshly initialised; perhaps with another prior, or on another device.
 
-    Where that device does not have the model's precision, it is "fp32". No code is loaded: the model's module must have
+    With `backend`, that of another model, it lives there, and `device` is its name. Where that device does not have the
+    model's precision, it is "fp32". No code is loaded: the model's module must have
     been imported.
 
     Raises:
@@ -411,8 +415,12 @@ def from_description(
                     options[name] = from_config(options[name])
         if device is not None:
             options["device"] = device
-            if options["precision"] not in get_backend(device).precisions:
+            if options["precision"] not in (backend or get_backend(device)).precisions:
                 options["precision"] = "fp32"  # the weights are of float32 in every precision
-        return kind(**options)
+        made = kind.__new__(kind)
+        if backend is not None:
+            made.backend = backend
+        made.__init__(**options)  # type: ignore[misc]
+        return made
     except (TypeError, KeyError) as error:
         raise ValueError(f"config: {error}") from None

@@ -14,8 +14,9 @@ from ..functions.divergences import LEAST_STD
 from ..functions.tensor import Tensor
 from ..options import SWITCH, integer, number, one_of, option
 from ..priors import PRIOR, GaussianMixture, HostSampler, Normal, Prior
-from .autoencoder import STANDARDISE, Autoencoder
+from .autoencoder import Autoencoder
 from .batch import Batch
+from .generative import STANDARDISE
 from .model import Losses, model
 from .phase import Phase
 from .posteriors import Gaussian

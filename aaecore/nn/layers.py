@@ -130,12 +130,15 @@ class MLP(Module):
 
     def __call__(self, x: Tensor, output: str | None = None, rng: Generator | None = None) -> Tensor:
         """`output` replaces the activation of the last layer, for once; whoever trains gives random numbers `rng`."""
-        if rng is not None:
-            x = noisy(x, rng, self.noise) if self.noise else x
-            x = dropout(x, rng, self.dropout) if self.dropout else x
+        x = x if rng is None else self.corrupted(x, rng)
         for i in range(len(self.layers)):
             x = self.layer(i, x, output if i == len(self.layers) - 1 else None, rng)
         return x
+
+    def corrupted(self, x: Tensor, rng: Generator) -> Tensor:
+        """x with the noise and the dropout that the network takes while it trains."""
+        x = noisy(x, rng, self.noise) if self.noise else x
+        return dropout(x, rng, self.dropout) if self.dropout else x
 
     def layer(self, i: int, x: Tensor, output: str | None = None, rng: Generator | None = None) -> Tensor:
         """What layer `i` makes of its input, batch norm included."""

@@ -240,9 +240,63 @@ class Encoded(Corrupting):
         return reconstruction, discriminator, generator
 
 
+class Compared(Corrupting):
+    """Models that the paper compares with, each by the name of its kind."""
+
+    def __init__(self, work: Work, *how: str) -> None:
+        super().__init__(work, *how)
+        ends = {"encoder": (work.inputs, work.latent), "decoder": (work.latent, work.inputs)}
+        ends["discriminator"] = (work.inputs, 1)
+        moved = {name for names in works.phases(work).values() for name in names}
+        networks = {n: mlp(begin, *self.width, end) for n, (begin, end) in ends.items() if n in moved}
+        self.finish(networks, works.phases(work))
+
+    def discrepancy(self, x: Tensor, y: Tensor) -> Tensor:
+        """The squared maximum mean discrepancy of rows x and y, by a sum of Gaussian kernels."""
+
+        def kernel(a: Tensor, b: Tensor) -> Tensor:
+            squares = (a[:, None] - b).square().sum(dim=2)
+            return sum(torch.exp(-squares / (4 * x.shape[1] * w**2)).mean() for w in works.WIDTHS)
+
+        return kernel(x, x) + kernel(y, y) - 2 * kernel(x, y)
+
+    def step(self, x: Tensor, drawn: dict[str, Drawn]) -> tuple[Tensor, ...]:
+        """One step on x (B, inputs); returns the losses."""
+        z = drawn.get("priors", {}).get("z")
+        return {"gan": self.game, "gmmn": self.matched, "wae": self.coded, "denoising": self.undone}[self.work.kind](
+            x, z, drawn.get("reconstruction")
+        )
+
+    def game(self, x: Tensor, z: Tensor, corruption: Drawn) -> tuple[Tensor, ...]:
+        fake = torch.sigmoid(self.run(self.decoder, z))
+        discriminator = self.told_apart(self.discriminator, x, fake.detach())
+        self.update("discriminator", discriminator)
+        self.discriminator.requires_grad_(False)
+        generator = self.passed(self.discriminator, fake)
+        self.update("generator", generator)
+        self.discriminator.requires_grad_(True)
+        return discriminator, generator
+
+    def matched(self, x: Tensor, z: Tensor, corruption: Drawn) -> tuple[Tensor, ...]:
+        discrepancy = self.discrepancy(torch.sigmoid(self.run(self.decoder, z)), x)
+        self.update("discrepancy", discrepancy)
+        return (discrepancy,)
+
+    def coded(self, x: Tensor, z: Tensor, corruption: Drawn) -> tuple[Tensor, ...]:
+        code = self.run(self.encoder, self.corrupt(x, corruption))
+        reconstruction, discrepancy = self.distance(code, x), self.discrepancy(code, z)
+        self.update("reconstruction", reconstruction + reconstruction.detach() * works.GENERATOR * discrepancy)
+        return reconstruction, discrepancy
+
+    def undone(self, x: Tensor, z: Tensor, corruption: Drawn) -> tuple[Tensor, ...]:
+        reconstruction = self.distance(self.run(self.encoder, self.corrupt(x, corruption)), x)
+        self.update("reconstruction", reconstruction)
+        return (reconstruction,)
+
+
 KINDS = {
     "semi-supervised": Labels, "clustering": Labels, "reduction": Reduction, "label-informed": Encoded,
-    "supervised": Encoded,
+    "supervised": Encoded, **dict.fromkeys(works.COMPARED, Compared),
 }  # fmt: skip
 
 
@@ -276,6 +330,8 @@ def check(options: peer.Options, state: protocol.State) -> protocol.Stepped:
     model.begin(state)
     rows, drawn = protocol.unfold(state.inputs)
     given = {where: {what: model.given(a) for what, a in arrays.items()} for where, arrays in drawn.items()}
+    if isinstance(model, Compared):
+        return model.made(model.step(model.given(rows["x"]), given))
     if isinstance(model, Encoded):
         return model.made(model.step(model.given(rows["x"]), model.given(rows["y"]), given))
     lx, labels = rows.get("labelled.x", rows["x"][:0]), rows.get("labelled.y", np.zeros((0, 1))).argmax(axis=1)

@@ -34,6 +34,7 @@ const char* missing_feature();  // what this CPU lacks to run any table of this 
   X(gaussian_kl) X(mixture_nll) X(gaussian_sample) X(gaussian_sample_backward)                                       \
   X(softmax) X(softmax_backward) X(softmax_cross_entropy) X(head_hinge)                                              \
   X(add_product) X(add_product_backward) X(add_product_backward_heads)                                               \
+  X(mmd) X(parzen)                                                                                                   \
   X(add_bias) X(bias_product) X(inner_product)                                                                       \
   X(batch_norm_forward) X(batch_norm_apply) X(batch_norm_backward)                                                   \
   X(copy_columns) X(copy) X(fill) X(scale) X(scale_by) X(to_real) X(standardise)                                  \

@@ -47,10 +47,10 @@ KERNEL(random_normal, THREADS, const u64* rng, float* out, int N, int stream, do
   store_block(out, block, N, normals(words(rng, stream, block)), [=](int, float z) { return from + factor * z; });
 }
 
-KERNEL(random_bernoulli, THREADS, const u64* rng, const float* p, float* out, int N, int stream) {
+KERNEL(random_bernoulli, THREADS, const u64* rng, const float* probability, float* out, int N, int stream) {
   const int block = this_block();
   if (4 * block >= N) return;
-  const Quad least = load_block(p, block, N);
+  const Quad least = load_block(probability, block, N);
   store_block(out, block, N, uniforms(words(rng, stream, block)), [=](int j, float u) { return u < least.v[j] ? 1.0f : 0.0f; });
 }
 

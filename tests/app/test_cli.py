@@ -11,7 +11,7 @@ import pytest
 from small_runs import ROWS, SMALL, content, fails, table
 
 import aaecore
-from aaecore.app import cli, config, sources
+from aaecore.app import cli, config, runs, sources
 from aaecore.backends.cpu import get_num_threads, set_num_threads
 
 for package in ("click", "rich", "matplotlib"):
@@ -273,7 +273,7 @@ def test_a_loss_that_is_not_finite_is_one_line(tmp_path, images, capsys):
 
 def test_where_nothing_can_be_written(tmp_path, finished, images, capsys, monkeypatch):
     os.mkfifo(tmp_path / "pipe.npy")
-    monkeypatch.setattr(cli, "load", None)  # before any work
+    monkeypatch.setattr(runs, "load", None)  # before any work
     for start in (["encode", finished, images], ["sample", finished]):
         fails(capsys, [*start, tmp_path / "none" / "z.npy"], f"{tmp_path}/none/z.npy: its folder does not exist")
         fails(capsys, [*start, tmp_path / "pipe.npy"], f"{tmp_path}/pipe.npy: exists and is not a regular file")

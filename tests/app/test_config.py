@@ -38,6 +38,7 @@ def test_every_key_is_written_unless_it_is_none():
         "image_shape",
         "labels",
         "labelled_rows",
+        "validation_rows",
         "output",
         "discriminator_hidden",
         "noise_dim",

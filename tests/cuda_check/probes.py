@@ -17,6 +17,7 @@ from aaecore.backends.cuda.driver import Driver
 from aaecore.backends.cuda.fusion import Fused, fuse
 from aaecore.backends.cuda.kernels import (
     ALONG,
+    CHAINS,
     FUSED,
     KERNELS,
     LEAST_PART_ROWS,
@@ -133,6 +134,18 @@ def tile_of(op: str, name: str) -> Tile:
     return tile
 
 
+def _chain_probes(op: str) -> list[Probe]:
+    """Ragged tiles, and reductions as those of products in `all_probes`: over N, and for mmd over B + M."""
+    made = []
+    for fp32, name in (("ffma", "medium"), ("tf32x3", "medium"), ("tf32x3", "large"))[: 3 if op == "parzen" else 2]:
+        depth = TILES[name].stages * TILES[name].depth + 3
+        rows = TILES[name].rows - 1
+        others = depth - rows if op == "mmd" else TILES[name].columns - 3
+        dims = {"B": rows, "M": others, "N": depth, "K": 2}
+        made.append(Probe(op, Case(dims, dict.fromkeys(OPS[op].scalars, 0.2)), fp32, name))
+    return made
+
+
 @cache
 def all_probes() -> list[AnyProbe]:
     """Every kernel of the table. Products have one ragged tile and one chunk of the reduction more than stages: the
@@ -153,7 +166,9 @@ def all_probes() -> list[AnyProbe]:
             for few in ((NARROW - 1, 301), (301, NARROW - 1)):  # columns, depth
                 made += [Probe(op, linear_case(op, 5, *few), multiprocessors=n) for n in (1, 132)]
     for op, cases in CASES.items():
-        if not op.startswith("linear_"):
+        if op in CHAINS:
+            made += _chain_probes(op)
+        elif not op.startswith("linear_"):
             size = {i: max(arg.size(c.dims) for arg in OPS[op].args) for i, c in enumerate(cases)}
             small = [i for i in size if size[i] <= ELEMENTS] or list(size)
             made.append(Probe(op, cases[max(small, key=lambda i: size[i])]))

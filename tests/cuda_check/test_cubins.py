@@ -20,7 +20,7 @@ import pytest
 from aaecore.backends.cuda.kernels import KERNELS
 
 FOLDER = Path(__file__).parents[2] / "kernels" / "cuda"
-TILED = r"linear_\w+_(ffma|tf32|tf32x3|bf16)_(small|medium|large)"
+TILED = r"(linear|mmd|parzen)_\w+_(ffma|tf32|tf32x3|bf16)_(small|medium|large)"
 # Kernels, instructions, how many at least: wide accesses to memory, in the path of aligned rows.
 WIDE = (
     ("adam_step", r"LDG\.E\.128", 4),
@@ -52,6 +52,8 @@ WIDE = (
     ("linear_backward_weight_adam_sum8", r"LDG\.E\.128", 8 + 3),
     ("linear_forward_ffma_medium", r"LDS\.(U\.)?128", 64),  # 8 quads of k of 4 rows and 4 columns
     ("linear_backward_input_ffma_medium", r"LDS\.(U\.)?128", 32),  # of the rows; the weight lies across
+    (r"(mmd|parzen)_(distances|pull)_\w+", r"LDG\.E\.128", 1),  # squared lengths, or x
+    (r"(mmd|parzen)_(distances|pull)_\w+", r"STG\.E\.128", 1),
     (TILED, r"LDS\.(U\.)?128", 1),  # of the finished sums
 )
 # Kernels of narrow layers, loads of 16 bytes that a thread asks for before it uses one: all of its first turn.

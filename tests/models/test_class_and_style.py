@@ -7,13 +7,13 @@ import copy
 import numpy as np
 import pytest
 from class_models import KINDS, C, D, fit, given, make
-from gradients import numeric_gradient
+from phase_gradients import check_phases, weight_of, yielded
 from trained import StopAt, same
 
-from aaecore import ReductionAAE, Trainer, get_num_threads, load, set_num_threads
+from aaecore import ReductionAAE, Trainer, load
 from aaecore.functions import softmax
-from aaecore.functions.tensor import Tensor, backward
-from aaecore.models import Batch, consistency
+from aaecore.functions.tensor import Tensor
+from aaecore.models import consistency
 
 B, L = 6, 4
 CONSISTENT = {
@@ -24,36 +24,15 @@ CONSISTENT = {
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@pytest.fixture
-def threads():
-    """Sets how many the process has, for a test."""
-    before = get_num_threads()
-    yield set_num_threads
-    set_num_threads(before)
-
-
 # --- each phase by itself ---------------------------------------------------------------------------------------------
 
 
-def yielded(model, rng, dials):
-    """The losses of one step by phase, without any update in between; rows and labels by a seed."""
-    backend = model.backend
+def losses_of(model, rng, dials):
+    """The losses of one step by phase; rows and labels by a seed."""
     inputs = {"x": rng.random((B, D))}
     if model.learns_labels:
         inputs |= {"labelled.x": rng.random((L, D)), "labelled.y": np.eye(C)[rng.integers(0, C, L)]}
-    model.generator.restart()
-    values = {name: backend.from_host(np.array([value])) for name, value in dials.items()}
-    batch = Batch({k: backend.from_host(v) for k, v in inputs.items()}, model.draws, values, model.generator)
-    return {phase: losses for phase, *losses in model.step(batch)}
-
-
-def weight_of(loss):
-    """By what a loss is weighed that is no part of the value of its phase."""
-    if loss.counted:
-        return 1.0
-    seed, plain = (loss.backend.to_host(f.seed) for f in (loss.maker, loss.maker.loss))
-    at = np.unravel_index(np.abs(plain).argmax(), plain.shape)
-    return seed[at] / plain[at]
+    return yielded(model, inputs, dials)
 
 
 @every_kind
@@ -64,22 +43,7 @@ def test_phases_have_the_gradients_of_what_they_minimise(kind):
     if isinstance(model, ReductionAAE) and not model.fixed_heads:  # so near that they pay
         model.backend.upload(model.centres.table.buffer, 0.2 * model.centres.table.numpy())
 
-    def losses():
-        return yielded(model, np.random.default_rng(4), dials)
-
-    weights = {phase: [weight_of(loss) for loss in made] for phase, made in losses().items()}
-
-    def value(phase):
-        return sum(w * float(loss) for w, loss in zip(weights[phase], losses()[phase], strict=True))
-
-    for phase in model.phases:
-        if not phase.moves:
-            continue
-        moved = model.moved(phase)
-        backward(losses()[phase.name], parameters=moved)
-        for p in moved[:: max(1, len(moved) // 6)]:  # of every network some: each takes a step a number
-            numeric = numeric_gradient(p, lambda name=phase.name: [value(name)])
-            np.testing.assert_allclose(p.backend.to_host(p.grad), numeric, atol=1e-6, rtol=1e-4, err_msg=phase.name)
+    check_phases(model, lambda: losses_of(model, np.random.default_rng(4), dials))
 
 
 def test_the_weights_of_a_joint_update():
@@ -89,7 +53,7 @@ def test_the_weights_of_a_joint_update():
     assert model.ratios()["generator_weight"] == (0.5, "generator", "reconstruction")
     assert [model.dials()["warm_up"](step) for step in (0, 2, 8, 99)] == [0, 0.25, 1, 1]
     dials = {"generator_weight": 0.5, "classification_weight": 2.0, "warm_up": 0.25}
-    losses = yielded(model, np.random.default_rng(4), dials)["reconstruction"]
+    losses = losses_of(model, np.random.default_rng(4), dials)["reconstruction"]
     left = float(model.left(losses[0], B))
     np.testing.assert_allclose([weight_of(t) for t in losses], [1, left * 0.5 * 0.25, left * 0.5, left * 2], rtol=1e-6)
 

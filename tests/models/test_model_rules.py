@@ -35,9 +35,9 @@ def x():
 
 
 @pytest.fixture
-def gan(monkeypatch):
+def lsgan(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("gan").GAN
+    return importlib.import_module("lsgan").LeastSquaresGAN
 
 
 @pytest.fixture
@@ -108,11 +108,13 @@ def test_a_step_that_yields_something_else(step, got, record, forgotten, x):
         Trainer(made(), 32, record=record).step(x[:32])
 
 
-def test_a_second_model_of_a_name(gan, forgotten):
-    with pytest.raises(ValueError, match=r"^model: expected a name that no other model has, got 'GAN' of gan"):
+def test_a_second_model_of_a_name(lsgan, forgotten):
+    with pytest.raises(
+        ValueError, match=r"^model: expected a name that no other model has, got 'LeastSquaresGAN' of lsgan"
+    ):
 
         @model
-        class GAN(Plain):
+        class LeastSquaresGAN(Plain):
             def step(self, batch):
                 yield "first", self.loss(batch)
 
@@ -148,15 +150,15 @@ def test_fields_networks_and_columns_that_are_none(forgotten):
         model(type("Odd", (Model,), {"phases": ()}))()
 
 
-def test_a_subclass_is_a_model_of_its_own(gan, forgotten, tmp_path, x):
-    class Wider(gan):
+def test_a_subclass_is_a_model_of_its_own(lsgan, forgotten, tmp_path, x):
+    class Wider(lsgan):
         hidden: tuple[int, ...] = (50, 50)
 
     with pytest.raises(TypeError, match=r"^Wider: expected a class that @model makes a model"):
         Wider(D)
 
     @model
-    class Deeper(gan):
+    class Deeper(lsgan):
         layers: int = option(COUNT, "hidden layers", default=3)
 
         def complete(self):
@@ -169,11 +171,11 @@ def test_a_subclass_is_a_model_of_its_own(gan, forgotten, tmp_path, x):
     assert (type(loaded), loaded.layers, loaded.hidden) == (Deeper, 4, (9, 9, 9, 9))
 
 
-def test_options_that_the_command_line_cannot_have(gan, forgotten, tmp_path, monkeypatch):
+def test_options_that_the_command_line_cannot_have(lsgan, forgotten, tmp_path, monkeypatch):
     config = pytest.importorskip("aaecore.app.config")
 
     @model
-    class Wanting(gan):
+    class Wanting(lsgan):
         _: KW_ONLY
         depth: int = option(COUNT, "no default", run=2)
         width: int = option(COUNT, "no default")
@@ -190,7 +192,7 @@ def test_options_that_the_command_line_cannot_have(gan, forgotten, tmp_path, mon
     for name in ("epochs", "folder", "lr"):
         parts = {"__annotations__": {name: "int"}, name: option(COUNT, "taken", default=1)}
         with pytest.raises(ValueError, match=rf"^Taking\.{name}: expected another name"):
-            config.of(model(type("Taking", (gan,), parts)))
+            config.of(model(type("Taking", (lsgan,), parts)))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ...errors import DeviceError
 from .dependencies import Access, accesses, dependencies
 from .driver import Argument, Driver, Launch, Node
 from .fusion import Fused, fuse
-from .kernels import KERNELS, PARTIAL, TILES, Chip, Grid, kernels_of, scratch_bytes
+from .kernels import CHAINS, KERNELS, PARTIAL, TILES, Chip, Grid, kernels_of, scratch_bytes
 from .places import in_second_place
 
 INT_MAX = 2**31 - 1
@@ -131,9 +131,9 @@ class CudaBackend(Backend):
             return [_launch(kernel, grid, arguments) for kernel, grid in chosen]
         whole = [*arguments, self.driver.pointer(scratch)]
         first = whole
-        if name not in PARTIAL:  # a weight gradient in parts: x, dy and the sizes
+        if name not in (*PARTIAL, *CHAINS):  # a weight gradient in parts: x, dy and the sizes
             first = [*arguments[:2], self.driver.pointer(scratch), *arguments[len(buffers) : len(buffers) + 3]]
-        return [_launch(*chosen[0], first), _launch(*chosen[1], whole)]
+        return [_launch(*chosen[0], first), *(_launch(*more, whole) for more in chosen[1:])]
 
     def _scratch_bytes(self, name: str, dims: Sequence[int]) -> int:
         return scratch_bytes(name, dict(zip(OPS[name].dims, dims, strict=True)), self.chip)
@@ -154,6 +154,8 @@ class CudaBackend(Backend):
         if len(launches) < 2:
             return [(launch, accesses(call)) for launch in launches]
         at, size, count = self.driver.pointer(scratch), scratch.nbytes, len(call.buffers)
+        if call.name in CHAINS:
+            return [(launch, [*accesses(call), Access(at, at + size, True)]) for launch in launches]
         ends = count - 1 if call.name in PARTIAL else 2  # buffers from there on are the second kernel's
         first = [*accesses(call, range(ends)), Access(at, at + size, True)]
         return [

@@ -2,14 +2,15 @@
 
 A kernel takes the arguments of its op, in the order of the table: the addresses of the buffers, the dims as int32, the
 scalars as doubles. Kernels in `FUSED` take those of several ops, one op after the other. An op with scratch memory
-(`scratch_bytes`) launches two kernels: the second makes of what the first has left there what the op is to give. Both
-get the address of the scratch after the arguments of the op, but for `WEIGHT_PART`: x, dy, the scratch, B, I, O.
+(`scratch_bytes`) launches two kernels, those of `CHAINS` more: each makes of what those before it have left there what
+the next one needs or the op is to give. All get the address of the scratch after the arguments of the op, but for
+`WEIGHT_PART`: x, dy, the scratch, B, I, O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -23,6 +24,7 @@ PARTS: Final = 1024  # blocks of a sum at most; PARTS in kernels/cuda/loss.cu
 PARTIAL: Final = (
     "half_squared_error", "bce_logits", "gaussian_kl", "mixture_nll", "sum_squares", "inner_product", "bias_product",
 )  # fmt: skip
+CHAINS: Final = ("mmd", "parzen")  # kernels/cuda/distances.cu
 WEIGHT_PART: Final = "linear_backward_weight_part"  # a weight gradient of a part of the batch
 WEIGHT_GRADIENTS: Final = ("linear_backward_weight", "linear_backward_weight_adam")
 LEAST_PART_ROWS: Final = 512  # of the batch, of such a part
@@ -125,11 +127,27 @@ def _linear_kernels() -> dict[str, Kernel]:
     return made
 
 
+def _distance_kernels() -> dict[str, Kernel]:
+    """Those of `CHAINS`: a warp for each row, and products of tiles."""
+    registers = {"parzen_squares": 44, "parzen": 53, "mmd_squares": 49, "mmd": 63}
+    made = {name: Kernel("distances.cu", 256, registers=most) for name, most in registers.items()}
+    made["mmd_sum"] = Kernel("distances.cu", 32, registers=91)
+    tiles = [("ffma", "medium"), ("tf32x3", "medium")]
+    products = [("mmd_distances", True, tiles), ("mmd_pull", False, tiles)]  # a batch has few rows
+    for product, along, chosen in (*products, ("parzen_distances", True, [*tiles, ("tf32x3", "large")])):
+        for math, name in chosen:
+            tile, (most, blocks) = TILES[name], _BUDGETS[math, name]
+            most = 134 if (product, math) == ("mmd_pull", "ffma") else most
+            shared = tile.shared((True, along), PADS[math])
+            made[f"{product}_{math}_{name}"] = Kernel("distances.cu", 32 * tile.warps, shared, most, blocks, tile)
+    return made
+
+
 def _simple_kernels() -> dict[str, Kernel]:
     """Those of all other ops, named after them."""
     sources = {
-        "loss.cu": "activation_backward add_bias inner_product bias_product half_squared_error bce_logits gaussian_kl mixture_nll gaussian_sample "
-        "gaussian_sample_backward sum_squares",
+        "loss.cu": "activation_backward add_bias inner_product bias_product half_squared_error bce_logits gaussian_kl "
+        "mixture_nll gaussian_sample gaussian_sample_backward sum_squares",
         "classes.cu": "softmax softmax_backward add_product add_product_backward add_product_backward_heads",
         "normalise.cu": "batch_norm_forward batch_norm_apply batch_norm_backward",
         "data.cu": "copy_columns copy fill scale scale_by to_real standardise gather_rows_u8 gather_rows "
@@ -185,7 +203,7 @@ _BY_ROW: Final = (
     "random_mixture_of", "random_swiss_roll_of",
 )  # fmt: skip
 
-KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType(_linear_kernels() | _simple_kernels())
+KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType(_linear_kernels() | _simple_kernels() | _distance_kernels())
 
 
 @dataclass(frozen=True)
@@ -269,10 +287,40 @@ def _weight_gradient(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
     return [(f"{WEIGHT_PART}_{suffix}", grid), (f"{kind}_sum{parts}", (blocks, 1))]
 
 
+def _chain(op: str, d: Dims, chip: Chip) -> list[tuple[str, Grid]]:
+    """The kernels of an op of `CHAINS`."""
+    rows = 256 // 32  # of a block, which has a warp for each
+    every, medium = (_blocks(d["B"] + d["M"], rows), 1), replace(chip, tiles=("medium",))
+    if op == "parzen":
+        tiles = tuple(t for t in chip.tiles if t != "small") or medium.tiles
+        tile, grid, _ = _tile(op, chip.fp32, d["B"], d["M"], replace(chip, tiles=tiles))
+        distances = f"parzen_distances_{chip.fp32}_{tile}"
+        return [("parzen_squares", every), (distances, grid), ("parzen", (_blocks(d["B"], rows), 1))]
+    distances, grid, _ = _tile(op, chip.fp32, d["B"] + d["M"], d["B"] + d["M"], medium)
+    pull, of_pull, _ = _tile(op, chip.fp32, d["B"], d["N"], medium)
+    return [
+        ("mmd_squares", every),
+        (f"mmd_distances_{chip.fp32}_{distances}", grid),
+        ("mmd", every),
+        (f"mmd_pull_{chip.fp32}_{pull}", of_pull),
+        ("mmd_sum", (1, 1)),
+    ]
+
+
+def _chain_bytes(op: str, d: Dims) -> int:
+    """The parts of the scratch begin at multiples of 16 bytes: see ParzenScratch and MmdScratch."""
+    rows, many = d["B"] + d["M"], lambda n: 4 * _blocks(n, 4)
+    if op == "parzen":
+        return FLOAT * (many(d["B"] * d["M"]) + many(d["B"]) + d["M"])
+    return 2 * 8 * many(rows) + FLOAT * (many(rows * d["N"]) + 2 * many(rows) + rows * rows)
+
+
 def scratch_bytes(op: str, dims: Dims, chip: Chip) -> int:
     """Of device memory that a launch of an op leaves parts of its sums in; 0 if it needs none."""
     if op in PARTIAL:
         return 8 * PARTS
+    if op in CHAINS:
+        return _chain_bytes(op, dims)
     if OPS[op].family not in WEIGHT_GRADIENTS:
         return 0
     parts = _weight_tile(op, dims, chip)[2]
@@ -285,6 +333,8 @@ def kernels_of(op: str, dims: Dims, chip: Chip) -> list[tuple[str, Grid]]:
         return []
     if OPS[op].family in ALONG:
         return _linear(op, dims, chip)
+    if op in CHAINS:
+        return _chain(op, dims, chip)
     work = _ELEMENTS[op](dims) if op in _ELEMENTS else dims["B"] if op in _BY_ROW else 1
     blocks = _blocks(work, KERNELS[op].threads)
     if op in PARTIAL:

@@ -41,6 +41,7 @@ def test_kernels_have_the_parameters_of_their_ops() -> None:
     for op in (op for name, op in OPS.items() if not name.startswith("linear_")):
         expected = [*(a.name for a in op.args), *op.dims, *op.scalars]
         expected += ["partial"] if op.name in kernels.PARTIAL else []
+        expected += ["scratch"] if op.name in kernels.CHAINS else []
         for kernel in [op.name, *[f"{op.name}_sum"] * (op.name in kernels.PARTIAL)]:
             got = parameters[kernel]
             short = {"state": "s", "counter": "rng", "velocity": "velocity"}

@@ -63,7 +63,7 @@ def test_op_agrees_with_the_reference(op: str, index: int, chip: Chip) -> None:
     check(cuda_devices.backend(chip), op, index, tight=cuda_devices.SEES_EVERY_ACCESS, more=more)
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op not in (*LINEAR, "sum_squares")])
+@pytest.mark.parametrize("op", [op for op in OPS if op not in (*LINEAR, *kernels.CHAINS, "sum_squares")])
 def test_what_is_not_a_sum_has_the_bits_of_the_cpu(op: str) -> None:
     """Sums are matrix products, `loss` and `total`, whose order differs. The CPU is one that fuses multiply-adds."""
     fusing = [isa for isa in cpu.compiled.supported() if isa not in ("v2", "generic")]

@@ -1,0 +1,64 @@
+"""How the models of a comparison are trained: of each what is not its default, by the keys of `aaecore train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Recipe(NamedTuple):
+    """How one model is trained.
+
+    Args:
+        model: the name of its class.
+        options: keys of a TOML file of a run and their values, where they are not the defaults. `epochs` counts where
+            the comparison does not say how long models train.
+        shares: options that are a number of steps, as a share of all steps of training; where time ends it, their
+            defaults.
+        first: models that are trained before it, each as long, by the option that takes one.
+        paper: the log-likelihoods in table 1 of the paper, in nats, by data and number of samples.
+    """
+
+    model: str
+    options: Mapping[str, Any] = NOTHING
+    shares: Mapping[str, float] = NOTHING
+    first: Mapping[str, Recipe] = NOTHING
+    paper: Mapping[tuple[str, int], float] = NOTHING
+
+
+def _table_1(few: float, many: float | None = None) -> dict[tuple[str, int], float]:
+    """What the paper has for MNIST, of 10,000 samples and of 10 million."""
+    return {("mnist", 10_000): few} | ({} if many is None else {("mnist", 10_000_000): many})
+
+
+WIDE = {"hidden": (1000, 1000)}
+SQUARED = {"reconstruction": "mse", "output": "sigmoid"}  # half the squared error, as in the paper
+FALLING = {"schedule": "cosine:0.01"}
+
+RECIPES = {
+    "AAE": Recipe(
+        "AAE", {**WIDE, **SQUARED, **FALLING, "latent_dim": 8, "prior": "normal:5"}, paper=_table_1(340, 427)
+    ),
+    "GAN": Recipe("GAN", {**WIDE, **FALLING}, paper=_table_1(225, 386)),
+    "GMMN": Recipe("GMMN", {**WIDE, **FALLING, "batch_size": 1000}),
+    "GMMN+AE": Recipe(
+        "GMMN",
+        {**WIDE, **FALLING, "batch_size": 1000},
+        first={"autoencoder": Recipe("DenoisingAE", {**WIDE, **FALLING})},
+        paper=_table_1(282),
+    ),
+    "WAE": Recipe("WAE", {**WIDE, **SQUARED, **FALLING, "latent_dim": 8}),
+    "DenoisingAE": Recipe("DenoisingAE", {**WIDE, **FALLING}, paper=_table_1(121)),  # of a stacked contractive one
+    "RBM": Recipe("RBM"),
+    "DBN": Recipe("DBN", {"hidden": (500, 2000)}, shares={"steps_per_layer": 0.5}, paper=_table_1(138)),
+    "DBM": Recipe("DBM", {"hidden": (500, 1000)}, shares={"pretraining_steps": 0.3}),
+    "VAE": Recipe("VAE", {**WIDE, **FALLING, "latent_dim": 8}),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a name; of a model that has none its defaults."""
+    return RECIPES.get(name) or Recipe(name)
