@@ -37,6 +37,7 @@ def _table_1(few: float, many: float | None = None) -> dict[tuple[str, int], flo
 WIDE = {"hidden": (1000, 1000)}
 SQUARED = {"reconstruction": "mse", "output": "sigmoid"}  # half the squared error, as in the paper
 FALLING = {"schedule": "cosine:0.01"}
+MACHINE = {**FALLING, "persistent": True, "lr": 3e-3}  # chains that go on need a rate that falls, see `DBN`
 
 RECIPES = {
     "AAE": Recipe(
@@ -52,8 +53,8 @@ RECIPES = {
     ),
     "WAE": Recipe("WAE", {**WIDE, **SQUARED, **FALLING, "latent_dim": 8}),
     "DenoisingAE": Recipe("DenoisingAE", {**WIDE, **FALLING}, paper=_table_1(121)),  # of a stacked contractive one
-    "RBM": Recipe("RBM"),
-    "DBN": Recipe("DBN", {"hidden": (500, 2000)}, shares={"steps_per_layer": 0.5}, paper=_table_1(138)),
+    "RBM": Recipe("RBM", MACHINE),
+    "DBN": Recipe("DBN", {**MACHINE, "hidden": (500, 2000)}, paper=_table_1(138)),
     "DBM": Recipe("DBM", {"hidden": (500, 1000)}, shares={"pretraining_steps": 0.3}),
     "VAE": Recipe("VAE", {**WIDE, **FALLING, "latent_dim": 8}),
 }
