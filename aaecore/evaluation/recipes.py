@@ -49,7 +49,7 @@ RECIPES = {
     "AAE": Recipe(
         "AAE",
         {**WIDE, **SQUARED, **FALLING, "latent_dim": 6, "prior": "normal:5", "generator_weight": 20.0,
-         "gradient_penalty": 10.0, "epochs": 60},
+         "gradient_penalty": 10.0, "epochs": 80},
         paper=_table_1(340, 427),
     ),
     "GAN": Recipe("GAN", {**WIDE, "epochs": 30}, paper=_table_1(225, 386)),
