@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, replace
 from typing import ClassVar
 
 from .. import priors
+from ..core.random import Generator
 from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull
 from ..nn import Standardise
 from ..options import COUNT, COUNTS, SWITCH, number, one_of, option
@@ -54,6 +55,9 @@ class AAE(Autoencoder):
             the batch leaves to reconstruct, a number; the generator's rate beside the reconstruction's scales it. 0
             gives the generator a phase of its own after the discriminator's, as in the paper.
         gradient_penalty: of the discriminator, see `functions.difference_penalty`; 0 for none.
+        code_noise: standard deviation of noise on codes wherever they are drawn, so in training, in units of the prior:
+            a Gaussian posterior of a fixed width, which `encode` without `sample` leaves out. It smooths q(z) and what
+            is decoded, and a code of n features then holds about -n ln(code_noise) nats; 0 for none.
         noise_dim: features of the noise of the universal posterior; latent_dim by default.
         activation: of the hidden layers: relu, leaky_relu, sigmoid or tanh.
         init: "uniform" weights as in PyTorch, "normal" ones of a standard deviation of 0.01 as in the paper, or "he".
@@ -75,6 +79,9 @@ class AAE(Autoencoder):
     standardise: bool = option(SWITCH, STANDARDISE, default=True, old=False)
     discriminator_hidden: Sequence[int] | None = option(COUNTS, "of the discriminator; as the encoder's", default=None)
     noise_dim: int | None = option(COUNT, "features of the universal posterior's noise; latent_dim", default=None)
+    code_noise: float = option(
+        number(0.0), "standard deviation of noise on drawn codes, in units of the prior", default=0.0
+    )
     generator_weight: float = option(
         number(0.0), "beside the reconstruction; 0 for a phase of its own", default=1.0, old=0.0
     )
@@ -103,6 +110,10 @@ class AAE(Autoencoder):
     def judges(self) -> int:
         """How many features the discriminator takes."""
         return self.latent_dim
+
+    def code(self, x: Tensor, rng: Generator, *, sample: bool = True, train: bool = True) -> Tensor:
+        z = super().code(x, rng, sample=sample, train=train)
+        return noisy(z, rng, self.code_noise) if sample and self.code_noise else z
 
     def ratios(self) -> dict[str, tuple[float, str, str]]:
         weight = self.generator_weight
