@@ -82,9 +82,10 @@ class BoltzmannMachine(Model):
         return {"x": Column(self.input_dim, "unit", otherwise)}
 
     def build_units(self) -> None:
-        """Makes what the visible units take instead of data as they are."""
+        """Makes what the visible units take instead of data as they are, or what tells whether they saw data."""
         units = nn.StandardiseEach if self.standardise_each else nn.Standardise
         self.inputs: nn.Units | None = units(self.backend, self.input_dim) if self.visible == "gaussian" else None
+        self.beginning = nn.Beginning(self.backend) if self.inputs is None else None
 
     def layer(self, below: int, above: int, *, lowest: bool = False, biased: bool = True) -> nn.Boltzmann:
         """Two layers of units; its weights are the next ones that the seed gives. See `nn.Boltzmann`."""
@@ -103,26 +104,35 @@ class BoltzmannMachine(Model):
     def begin(self, x: Rows, moving: Collection[str]) -> None:
         """Lets the visible units begin at the mean of the data; Gaussian ones take its mean and scale as their unit.
 
-        Not where somebody changed the weights before: they are for data as they are.
+        Not where somebody changed the weights before, or layers above learned already: they are for data as they are.
+        Nor do Bernoulli units where their layer does not move.
         """
-        bias = self.layers[0].visible_bias.buffer
-        is_new = self.writes.count == self.untouched
-        if self.inputs is not None and not self.backend.to_host(self.inputs.rows)[0]:
-            if is_new:
-                with self.owner.whole:
-                    self.inputs.set("x", *moments(self.backend, x, each=self.standardise_each))
-                    self.untouched = self.writes.count
-            else:
+        lowest = self.layers[0]
+        if self.beginning is not None and not any(self.networks[name] is lowest for name in moving):
+            return  # until that layer moves
+        made_of = self.beginning if self.inputs is None else self.inputs
+        assert made_of is not None
+        if not self.backend.to_host(made_of.rows)[0]:
+            if self.writes.count != self.untouched:
                 self.forget()
-        elif self.inputs is None and is_new and not self.backend.to_host(bias).any():  # as they begin
+                return
+            mean, std, rows = moments(self.backend, x, each=self.standardise_each)
             with self.owner.whole:
-                self.backend.upload(bias, logit(moments(self.backend, x)[0]))
-                self.untouched = self.writes.count
+                try:
+                    if self.inputs is not None:
+                        self.inputs.set("x", mean, std, rows)
+                    elif self.beginning is not None:
+                        self.backend.upload(lowest.visible_bias.buffer, logit(mean))
+                        self.beginning.set(rows)  # in the end: after an interrupt all of it is done again
+                finally:
+                    self.untouched = self.writes.count  # nobody else changed anything
         self.begun = True
 
     def forget(self) -> None:
         if self.inputs is not None:
             self.inputs.set("state_dict", np.zeros(self.input_dim), 1.0, 1)
+        if self.beginning is not None:
+            self.beginning.set(1)
         for network in self.networks.values():
             if isinstance(network, nn.Chains):
                 network.clear()

@@ -271,7 +271,7 @@ class Model(ABC):
         """
         with self.owner.setting("load_state_dict"):
             units = {n for k, net in self.networks.items() if net.optional for n in net.named_statistics(f"{k}.")}
-            missing = isinstance(values, Mapping) and not units & set(values)
+            missing = isinstance(values, Mapping) and bool(units) and not units & set(values)
             wanted = {name: t for name, t in self.tensors.items() if not (missing and name in units)}
             nn.load_state_dict(wanted, values, self.check_statistics)
             self.untouched, self.begun = self.writes.count, False

@@ -116,6 +116,38 @@ def _uniform(rng: np.random.Generator, middle: float, bound: float, shape: tuple
     return rng.uniform(middle - bound, middle + bound, shape)
 
 
+class Beginning(Module):
+    """Whether the visible units of a machine began at the mean of some rows, or at 0, as the seed gives them.
+
+    Attributes:
+        rows: (1,) of how many rows that mean was; 0 before that.
+    """
+
+    optional = True
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.rows = backend, backend.zeros((1,))
+
+    def set(self, rows: int) -> None:
+        """Says of how many rows the mean was."""
+        self.backend.upload(self.rows, np.array([rows], self.backend.real))
+
+    def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
+        return {}
+
+    def named_statistics(self, prefix: str = "") -> dict[str, Tensor]:
+        """{"<prefix>rows": (1,)}"""
+        return {f"{prefix}rows": Tensor(self.rows)}
+
+    def check(self, prefix: str, values: Mapping[str, np.ndarray]) -> None:
+        """ValueError for a number below 0."""
+        if (rows := float(values[f"{prefix}rows"][0])) < 0:
+            raise ValueError(f"{prefix}rows: expected a number >= 0, got {rows:g}")
+
+    def __repr__(self) -> str:
+        return "Beginning()"
+
+
 class Chains(Module):
     """States of Gibbs chains that go on from step to step: of `rows` chains, the units of some layers.
 
