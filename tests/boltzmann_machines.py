@@ -62,12 +62,11 @@ def tensor(model, array):
     return Tensor(model.backend.from_host(np.asarray(array, np.float64)))
 
 
-def yielded(model, x, dial=0.6):
+def yielded(model, x):
     """The losses of one step by phase, without any update in between."""
     model.generator.restart()
     for network in model.networks.values():
         if isinstance(network, nn.Chains):
             network.clear()
-    dials = {name: model.backend.from_host(np.array([dial])) for name in model.dials()}
-    batch = Batch({"x": model.backend.from_host(x)}, model.draws, dials, model.generator)
+    batch = Batch({"x": model.backend.from_host(x)}, model.draws, {}, model.generator)
     return {phase: losses for phase, *losses in model.step(batch)}

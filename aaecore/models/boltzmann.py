@@ -17,7 +17,7 @@ from ..arguments import choice, count
 from ..core.random import Generator
 from ..data.rows import CHUNK, Rows, as_rows, chunks, map_chunks, moments
 from ..data.table import Column, Table
-from ..functions import bernoulli, weighted
+from ..functions import bernoulli
 from ..functions.tensor import Tensor
 from ..options import COUNT, SWITCH, again, integer, one_of, option
 from .batch import Batch
@@ -35,9 +35,7 @@ class Contrast(NamedTuple):
     end: Tensor  # the logits of those at the ends of the chains
 
 
-def contrast(
-    layer: nn.Boltzmann, v: Tensor, steps: int, rng: Generator, chain: nn.Chains | None, weight: Tensor | None = None
-) -> Contrast:  # fmt: skip
+def contrast(layer: nn.Boltzmann, v: Tensor, steps: int, rng: Generator, chain: nn.Chains | None) -> Contrast:
     """Contrastive divergence (Hinton 2002) of so many steps from units below v (B, visible); or persistent (Tieleman
     2008), where the chains go on from where `chain` is.
 
@@ -46,8 +44,7 @@ def contrast(
     logits = layer.up(v)
     hidden = bernoulli(layer.probabilities(logits), rng)
     last, end = layer.walk(hidden if chain is None else chain.states[0], steps, rng)
-    losses = (*layer.free_energy(v, logits), *layer.free_energy(last, end, -1.0))
-    return Contrast(losses if weight is None else tuple(weighted(loss, weight) for loss in losses), hidden, end)
+    return Contrast((*layer.free_energy(v, logits), *layer.free_energy(last, end, -1.0)), hidden, end)
 
 
 @dataclass(eq=False, repr=False)

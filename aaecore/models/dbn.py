@@ -40,9 +40,9 @@ class DBN(BoltzmannMachine):
         visible, binary, standardise_each: as of `RBM`.
         steps, persistent, chains: of the chains of every layer, as of `RBM`.
         steps_per_layer: training steps for which a layer learns before the one above it begins, greedily as in the
-            paper of 2006; the highest one learns to the end. A layer that does not learn has a loss of 0, and stays
-            but for what the momentum of its optimizer has left. With 0 all layers learn at once, each on what the
-            others are by then.
+            paper of 2006; the highest one learns to the end. A layer that does not learn has a rate of 0: it stays as
+            it is, and its loss says what it could learn. With 0 all layers learn at once, each on what the others are
+            by then.
         sampling_steps: of the chain in the highest two layers that ends in a sample.
         init, activation: as of `RBM`.
         precision, device, seed: as of `AAE`.
@@ -78,7 +78,7 @@ class DBN(BoltzmannMachine):
     def layers(self) -> Sequence[nn.Boltzmann]:
         return [getattr(self, f"layer_{i + 1}") for i in range(len(self.hidden))]
 
-    def dials(self) -> dict[str, Callable[[int], float]]:
+    def rate_factors(self) -> dict[str, Callable[[int], float]]:
         def learns(layer: int, step: int) -> float:
             return float(min(step // self.steps_per_layer, len(self.hidden) - 1) == layer)
 
@@ -89,8 +89,7 @@ class DBN(BoltzmannMachine):
         v = self.taken(batch)
         for i, (phase, layer) in enumerate(zip(self.phases, self.layers, strict=True), 1):
             chain: nn.Chains | None = getattr(self, f"chain_{i}", None)
-            weight = batch.dial(phase.name) if self.steps_per_layer else None
-            made = contrast(layer, v, self.steps, batch.rng, chain, weight)
+            made = contrast(layer, v, self.steps, batch.rng, chain)
             yield phase.name, *made.losses
             if chain is not None:
                 chain.keep([bernoulli(layer.probabilities(made.end), batch.rng)])

@@ -172,6 +172,13 @@ class Model(ABC):
         """Dials that are a number times the rate of one phase by that of another: (number, phase, phase) by name."""
         return {}
 
+    def rate_factors(self) -> dict[str, Callable[[int], float]]:
+        """Factors of learning rates by phase, >= 0, each a pure function of the steps made before it.
+
+        With 0 a phase waits: nothing moves, and its optimizer's moments are ready when it goes on.
+        """
+        return {}
+
     def settle(self, batch: Batch) -> None:  # noqa: B027 (a hook)
         """Launches what follows the last update of a step: averages of weights, moments of batches."""
 
@@ -195,7 +202,7 @@ class Model(ABC):
     def _check(self) -> None:
         """ValueError for phases, streams and columns that training would stumble over."""
         between = {dial: phases for dial, (_, *phases) in self.ratios().items()}
-        check_phases(getattr(self, "phases", ()), self.networks, between)
+        check_phases(getattr(self, "phases", ()), self.networks, between, self.rate_factors())
         check_columns(self.columns(), self.streams)
 
     def mlp(self, *sizes: int, output: str = "identity", **settings: Any) -> nn.MLP:

@@ -145,16 +145,36 @@ def test_phases_move_their_networks_and_no_others(kind):
 
 
 def test_layers_learn_one_after_the_other():
+    """What does not learn stays, to the bit; momentum does not move it on."""
     model = make("greedy")
-    turns = [[dial(step) for dial in model.dials().values()] for step in (0, 3, 4, 7, 8, 12, 1000)]
+    turns = [[factor(step) for factor in model.rate_factors().values()] for step in (0, 3, 4, 7, 8, 12, 1000)]
     assert turns == [[1, 0, 0]] * 2 + [[0, 1, 0]] * 2 + [[0, 0, 1]] * 3
     trainer, before = Trainer(model, 32), model.state_dict()
-    for step in range(4):
-        losses = trainer.step(rows()[:32])
-        assert losses["layer_1"] != 0, step
-        assert losses["layer_2"] == losses["layer_3"] == 0, step
-    changed = {name for name, p in model.parameters.items() if (p.numpy() != before[name]).any()}
-    assert {name.split(".")[0] for name in changed} == {"layer_1"}
+    for step in range(13):
+        trainer.step(rows()[:32])
+        after = model.state_dict()
+        changed = {name.split(".")[0] for name in model.parameters if (after[name] != before[name]).any()}
+        assert changed == {f"layer_{min(step // 4, 2) + 1}"}, step
+        before = after
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "phase", "parameter"),
+    [
+        ("greedy", {"steps_per_layer": 300}, "layer_2", "layer_2.weight"),
+        ("dbm", {"pretraining_steps": 300}, "energy", "layer_1.weight"),
+    ],
+)
+def test_a_phase_that_waited_begins_with_updates_of_its_rate(kind, options, phase, parameter):
+    """Adam's moments grew while it waited; from moments of 0 its updates were 2.6 and 6.7 times the rate."""
+    model = make(kind, device="cpu", **options)
+    trainer, updates = Trainer(model, 32), []
+    trainer.fit(rows()[:32], 300, progress=False)
+    for _ in range(30):
+        before = model.parameters[parameter].numpy()
+        trainer.step(rows()[:32])
+        updates.append(np.abs(model.parameters[parameter].numpy() - before).max())
+    assert 0 < max(updates) < 1.2 * trainer.base_lr[phase]
 
 
 def test_grey_values_are_drawn_or_taken():
