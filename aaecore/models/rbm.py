@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import nn
 from ..core.random import Generator
-from ..data.rows import as_rows, chunks
+from ..data.rows import chunks
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
 from ..options import COUNT, SWITCH, option
@@ -97,15 +97,16 @@ class RBM(BoltzmannMachine):
     def free_energy(self, x: Any) -> np.ndarray:
         """F(x) of rows x (N, input_dim), (N,) float64: log p(x) is -F(x) - log Z, of Gaussian units in their unit.
 
-        It is -b.x - sum over j of softplus(c_j + (W x)_j); for Gaussian units |x - b|^2 / 2 stands instead of -b.x.
+        It is -b.x - sum over j of softplus(c_j + (W x)_j); for Gaussian units |x - b|^2 / 2 stands instead of -b.x. Its
+        matrix product is of float32, whatever precision the machine has.
 
         Raises:
-            ValueError, TypeError: bad data.
+            ValueError, TypeError: bad data, as of `evaluate`.
         """
-        rows, bias = as_rows(self.backend, x, "x", self.input_dim), self.rbm.visible_bias.numpy().astype(np.float64)
+        rows, bias = self.check_data(x, "x"), self.rbm.visible_bias.numpy().astype(np.float64)
         return np.concatenate([self._free_energies(self.seen(chunk), bias) for (chunk,) in chunks(self.backend, rows)])
 
     def _free_energies(self, v: Tensor, bias: np.ndarray) -> np.ndarray:
-        logits, units = self.rbm.up(v).numpy().astype(np.float64), v.numpy().astype(np.float64)
+        logits, units = self.rbm.up(v, "fp32").numpy().astype(np.float64), v.numpy().astype(np.float64)
         own = ((units - bias) ** 2).sum(axis=1) / 2 if self.rbm.gaussian else -(units * bias).sum(axis=1)
         return np.asarray(own - np.logaddexp(0, logits).sum(axis=1))

@@ -56,17 +56,17 @@ class Boltzmann(Module):
         names = ("weight", "bias", "visible_bias") if self.biased else ("weight", "bias")
         return {f"{prefix}{name}": getattr(self, name) for name in names}
 
-    def up(self, v: Tensor) -> Tensor:
-        """W v + c, (B, hidden): the logits of the units above."""
-        return linear(v, self.weight, self.bias, precision=self.precision)
+    def up(self, v: Tensor, precision: str | None = None) -> Tensor:
+        """W v + c, (B, hidden): the logits of the units above; `precision` replaces that of the layer, for once."""
+        return linear(v, self.weight, self.bias, precision=precision or self.precision)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of the units above to be 1, of their logits (B, hidden); without history."""
         return add_bias(logits, self._none, "sigmoid")
 
-    def down(self, h: Tensor) -> Tensor:
+    def down(self, h: Tensor, precision: str | None = None) -> Tensor:
         """The mean of the units below where those above are h (B, hidden): (B, visible), without history."""
-        below = transposed_product(h, self.weight, self.precision)
+        below = transposed_product(h, self.weight, precision or self.precision)
         return add_bias(below, self.visible_bias, "identity" if self.gaussian else "sigmoid")
 
     def draw(self, mean: Tensor, rng: Generator) -> Tensor:
