@@ -25,6 +25,7 @@ from .generative import logit
 from .model import Model
 
 STEPS = integer(1, 1000)  # each of them is some launches of the recorded step
+PERSISTENT = {"persistent": [True]}
 
 
 class Contrast(NamedTuple):
@@ -71,6 +72,10 @@ class BoltzmannMachine(Model):
     sampling_steps: int = option(COUNT, "of the Gibbs chain that ends in a sample", default=200)
     activation: str = option(one_of("sigmoid"), "of the hidden units", default="sigmoid")
     init: str = again(Model, "init", "normal")
+
+    def complete(self) -> None:
+        if self.standardise_each and self.visible != "gaussian":
+            raise ValueError(f"standardise_each: expected visible='gaussian' besides, got visible={self.visible!r}")
 
     def columns(self) -> dict[str, Column]:
         if self.visible == "gaussian":

@@ -60,6 +60,7 @@ class DBM(BoltzmannMachine):
     )
 
     def complete(self) -> None:
+        super().complete()
         if not self.hidden:
             raise ValueError("hidden: expected one layer or more, got none")
         moves = tuple(f"layer_{i}" for i in range(1, len(self.hidden) + 1))

@@ -14,9 +14,9 @@ from .. import nn
 from ..core.random import Generator
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
-from ..options import COUNTS, SWITCH, integer, option
+from ..options import COUNTS, SWITCH, again, integer, option
 from .batch import Batch
-from .boltzmann import STEPS, BoltzmannMachine, contrast
+from .boltzmann import PERSISTENT, STEPS, BoltzmannMachine, contrast
 from .model import Losses, model
 from .phase import Phase
 
@@ -55,6 +55,7 @@ class DBN(BoltzmannMachine):
     _: KW_ONLY
     steps: int = option(STEPS, "of the Gibbs chains in a training step", default=1)
     persistent: bool = option(SWITCH, "chains go on from where they were in the step before", default=False)
+    chains: int = again(BoltzmannMachine, "chains", 100, beside=PERSISTENT)
     steps_per_layer: int = option(
         integer(0), "training steps until the next layer learns instead; 0 for all layers at once", default=0
     )
@@ -62,6 +63,7 @@ class DBN(BoltzmannMachine):
     phases = tuple(Phase(f"layer_{i}", moves=(f"layer_{i}",)) for i in range(1, LAYERS + 1))
 
     def complete(self) -> None:
+        super().complete()
         if not 1 <= len(self.hidden) <= LAYERS:
             raise ValueError(f"hidden: expected 1 to {LAYERS} layers, got {len(self.hidden)}")
         vars(self)["phases"] = self.phases[: len(self.hidden)]  # of this model: the class has those of the deepest

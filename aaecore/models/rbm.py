@@ -16,9 +16,9 @@ from ..core.random import Generator
 from ..data.rows import chunks
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
-from ..options import COUNT, SWITCH, option
+from ..options import COUNT, SWITCH, again, option
 from .batch import Batch
-from .boltzmann import STEPS, BoltzmannMachine, contrast
+from .boltzmann import PERSISTENT, STEPS, BoltzmannMachine, contrast
 from .model import Losses, model
 from .phase import Phase
 
@@ -57,6 +57,7 @@ class RBM(BoltzmannMachine):
     _: KW_ONLY
     steps: int = option(STEPS, "of the Gibbs chains in a training step", default=1)
     persistent: bool = option(SWITCH, "chains go on from where they were in the step before", default=False)
+    chains: int = again(BoltzmannMachine, "chains", 100, beside=PERSISTENT)
 
     phases = (Phase("divergence", moves=("rbm",)),)
 

@@ -10,6 +10,7 @@ import aaecore
 from aaecore import RBM, Trainer
 
 each = pytest.mark.parametrize("kind", KINDS)
+SOME = "rbm", "dbn", "dbm"
 
 
 def top_marginal(layer):
@@ -81,6 +82,7 @@ def test_samples_are_digits():
         ("dbn", {"hidden": ()}, "hidden: expected 1 to 5 layers, got 0"),
         ("dbn", {"hidden": (2,) * 6}, "hidden: expected 1 to 5 layers, got 6"),
         ("dbm", {"hidden": ()}, "hidden: expected one layer or more, got none"),
+        *((k, {"standardise_each": True}, "standardise_each: expected visible='gaussian' besides, got") for k in SOME),
         ("dbm", {"mean_field": 0}, "mean_field: expected an integer >= 1, got 0"),
         ("dbm", {"pretraining_steps": -1}, "pretraining_steps: expected an integer >= 0, got -1"),
         ("dbn", {"steps_per_layer": -1}, "steps_per_layer: expected an integer >= 0, got -1"),
