@@ -34,6 +34,23 @@ def test_recorded_steps_and_a_resume_give_the_same_bits(kind, device, precision,
     assert np.array_equal(whole.model.sample(9), resumed.model.sample(9))
 
 
+@pytest.mark.parametrize("cls", [aaecore.RBM, aaecore.DBN, aaecore.DBM])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_bits_do_not_depend_on_threads(cls, precision, threads):
+    """Products of a million flop and more, which threads share."""
+    x, trained = np.random.default_rng(0).random((130, 96)).astype(np.float32), []
+    options = {} if cls is aaecore.RBM else {"hidden": (72, 64)}
+    for n in (1, 2, 3):
+        threads(n)
+        model = cls(96, **{"hidden": 72, "chains": 80, "sampling_steps": 5, "precision": precision, **options})
+        trainer = Trainer(model, 100)
+        trainer.fit(x, 3, progress=False)
+        trained.append((trainer, model.sample(70), model.encode(x), model.evaluate(x)))
+    for other in trained[1:]:
+        assert same(trained[0][0], other[0])
+        assert all(np.array_equal(a, b) for a, b in zip(trained[0][1:], other[1:], strict=True))
+
+
 @cuda_devices.needs_device
 @each
 def test_the_gpu_agrees_with_the_reference(kind, cuda_device):
