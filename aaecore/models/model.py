@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import numpy as np
 
 from .. import nn
-from ..arguments import reals
+from ..arguments import reals, shown
 from ..backends.devices import get_backend
 from ..core.backend import Backend
 from ..core.memory import Writes
@@ -103,6 +103,7 @@ class Model(ABC):
         self.complete()
         self.backend = vars(self).get("backend") or get_backend(self.device)
         self.owner = Owner()
+        self.part_of = ""  # the kind of model that keeps it as a copy, which stays as it is
         self.begun = False  # whether `begin` has nothing to do any more
         self._initial = np.random.default_rng(self.seed)
         self.build()
@@ -415,6 +416,8 @@ def from_description(
         for name, key in declared(kind).items():
             if name not in options and key.metadata["old"] is not MISSING:
                 options[name] = key.metadata["old"]
+            if key.metadata["kind"] in KINDS and name not in options:
+                raise ValueError(f"config: expected {name!r} in what describes {kind.__name__}, got {shown(options)}")
             if key.metadata["kind"] in KINDS and options[name] is not None:
                 if prior is not None and (name == "prior" or options[name]["type"] == "callable"):
                     options[name] = as_prior(prior)
