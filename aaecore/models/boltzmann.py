@@ -8,19 +8,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import nn
-from ..arguments import choice, count
+from ..arguments import count
 from ..core.random import Generator
 from ..data.rows import CHUNK, Rows, as_rows, chunks, map_chunks, moments
-from ..data.table import Column, Table
+from ..data.table import Column
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
 from ..options import COUNT, SWITCH, again, integer, one_of, option
 from .batch import Batch
+from .evaluated import Evaluated
 from .generative import logit
 from .model import Model
 
@@ -49,7 +50,7 @@ def contrast(layer: nn.Boltzmann, v: Tensor, steps: int, rng: Generator, chain: 
 
 
 @dataclass(eq=False, repr=False)
-class BoltzmannMachine(Model):
+class BoltzmannMachine(Evaluated):
     """A model of layers of units, of which the lowest are the data.
 
     A subclass says which layers there are, how hidden units follow from the data, and what a step of a chain is.
@@ -155,26 +156,32 @@ class BoltzmannMachine(Model):
 
     # --- what is done with it -----------------------------------------------------------------------
 
-    @abstractmethod
     def hiddens(self, v: Tensor) -> Tensor:
         """What the highest units are expected to be, of visible ones (B, input_dim): (B, units)."""
+        for layer in self.layers:
+            v = layer.probabilities(layer.up(v))
+        return v
 
-    @abstractmethod
     def visibles(self, h: Tensor) -> Tensor:
         """What the visible units are expected to be, of the highest ones (B, units): (B, input_dim)."""
+        for layer in reversed(self.layers):
+            h = layer.down(h)
+        return h
 
-    @abstractmethod
     def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
-        """The states of Gibbs chains after one step."""
+        """The states of Gibbs chains after one step, in the highest two layers."""
+        top = self.layers[-1]
+        _, logits = top.walk(states[0], 1, rng)
+        return (bernoulli(top.probabilities(logits), rng),)
 
-    @abstractmethod
     def dreamt(self, states: Sequence[Tensor]) -> Tensor:
         """The mean of the visible units (B, input_dim) at the end of a chain."""
+        return self.layers[0].down(states[0])
 
     @property
-    @abstractmethod
     def widths(self) -> Sequence[int]:
         """How many units the layers have that a chain remembers."""
+        return self.layers[-1].weight.shape[:1]
 
     def encode(self, x: Any) -> Any:
         """What the highest hidden units are expected to be for x (N, input_dim): (N, units) float32, in [0, 1]."""
@@ -195,25 +202,8 @@ class BoltzmannMachine(Model):
         """What visible units (B, input_dim) become on the way up and down again."""
         return self.visibles(self.hiddens(v))
 
-    @overload
-    def evaluate(self, x: Any, reduction: Literal["mean"] = "mean") -> float: ...
-    @overload
-    def evaluate(self, x: Any, reduction: Literal["none"]) -> np.ndarray: ...
-
-    def evaluate(self, x: Any, reduction: str = "mean") -> float | np.ndarray:
-        """How far x (N, input_dim) is from `reconstruct(x)`, summed over features. It is no likelihood.
-
-        The Bernoulli cross-entropy in nats, or half the squared error in units of Gaussian units.
-
-        Args:
-            x: float or uint8 (scaled by 1/255), as in training.
-            reduction: "mean" over the rows, or "none": a number for each row, (N,) float64.
-
-        Raises:
-            ValueError, TypeError: bad data, or another reduction.
-        """
-        choice("reduction", reduction, ("mean", "none"))
-        each = np.concatenate([self._distances(*chunk) for chunk in chunks(self.backend, self.check_data(x, "x"))])
+    def losses_of(self, rows: Rows, reduction: str) -> float | np.ndarray:
+        each = np.concatenate([self._distances(*chunk) for chunk in chunks(self.backend, rows)])
         return each if reduction == "none" else float(each.mean())
 
     def _distances(self, x: Tensor) -> np.ndarray:
@@ -244,5 +234,23 @@ class BoltzmannMachine(Model):
             self.backend.copy(out.rows(start, stop), self.shown(self.dreamt(chain.states)).buffer)
         return self.backend.array(out) if on_device else self.backend.to_host(out).astype(np.float32, copy=False)
 
-    def validate(self, table: Table) -> dict[str, float]:
-        return {"validation": self.evaluate(table.columns["x"])}
+
+class _Declared:
+    """What deep machines declare themselves, each with a default of its own."""
+
+    hidden: Sequence[int]
+
+
+@dataclass(eq=False, repr=False)
+class DeepMachine(BoltzmannMachine, _Declared):
+    """A Boltzmann machine of several hidden layers: `layer_1` has the visible units and the lowest hidden ones."""
+
+    def build_layers(self, *, biased: bool) -> None:
+        """Makes the layers; `biased` says whether those further up have biases of their own for units below them."""
+        units = (self.input_dim, *self.hidden)
+        for i in range(1, len(units)):
+            setattr(self, f"layer_{i}", self.layer(units[i - 1], units[i], lowest=i == 1, biased=biased or i == 1))
+
+    @property
+    def layers(self) -> Sequence[nn.Boltzmann]:
+        return [getattr(self, f"layer_{i + 1}") for i in range(len(self.hidden))]

@@ -15,13 +15,13 @@ from ..functions import add_bias, bernoulli, inner_product, transposed_product
 from ..functions.tensor import Tensor
 from ..options import COUNT, COUNTS, integer, option
 from .batch import Batch
-from .boltzmann import STEPS, BoltzmannMachine
+from .boltzmann import STEPS, DeepMachine
 from .model import Losses, model
 from .phase import Phase
 
 
 @model
-class DBM(BoltzmannMachine):
+class DBM(DeepMachine):
     """A deep Boltzmann machine: layers of hidden units that are 0 or 1 above visible ones, the data.
 
     Each of its losses is the mean energy of data, with what their hidden units are expected to be, less that of the
@@ -69,14 +69,8 @@ class DBM(BoltzmannMachine):
 
     def build(self) -> None:
         self.build_units()
-        units = (self.input_dim, *self.hidden)
-        for i in range(1, len(units)):
-            setattr(self, f"layer_{i}", self.layer(units[i - 1], units[i], lowest=i == 1, biased=i == 1))
+        self.build_layers(biased=False)
         self.chain = nn.Chains(self.backend, self.chains, *self.hidden)
-
-    @property
-    def layers(self) -> Sequence[nn.Boltzmann]:
-        return [getattr(self, f"layer_{i + 1}") for i in range(len(self.hidden))]
 
     def rate_factors(self) -> dict[str, Callable[[int], float]]:
         n = self.pretraining_steps
@@ -168,9 +162,6 @@ class DBM(BoltzmannMachine):
 
     def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
         return self._swept(states, rng)[1]
-
-    def dreamt(self, states: Sequence[Tensor]) -> Tensor:
-        return self.layers[0].down(states[0])
 
 
 def _copied(x: Tensor) -> Tensor:

@@ -11,12 +11,11 @@ from dataclasses import KW_ONLY
 from functools import partial
 
 from .. import nn
-from ..core.random import Generator
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
 from ..options import COUNTS, SWITCH, again, integer, option
 from .batch import Batch
-from .boltzmann import PERSISTENT, STEPS, BoltzmannMachine, contrast
+from .boltzmann import PERSISTENT, STEPS, BoltzmannMachine, DeepMachine, contrast
 from .model import Losses, model
 from .phase import Phase
 
@@ -24,7 +23,7 @@ LAYERS = 5  # at most: each has a phase, of which the command line must know the
 
 
 @model
-class DBN(BoltzmannMachine):
+class DBN(DeepMachine):
     """A deep belief network: layers of hidden units that are 0 or 1 above visible ones, the data.
 
     Each two layers have a phase of their own, "layer_1" and so on, with the loss of an `RBM` whose visible units are
@@ -70,15 +69,9 @@ class DBN(BoltzmannMachine):
 
     def build(self) -> None:
         self.build_units()
-        units = (self.input_dim, *self.hidden)
-        for i in range(1, len(units)):
-            setattr(self, f"layer_{i}", self.layer(units[i - 1], units[i], lowest=i == 1))
-            if self.persistent:
-                setattr(self, f"chain_{i}", nn.Chains(self.backend, self.chains, units[i]))
-
-    @property
-    def layers(self) -> Sequence[nn.Boltzmann]:
-        return [getattr(self, f"layer_{i + 1}") for i in range(len(self.hidden))]
+        self.build_layers(biased=True)
+        for i, units in enumerate(self.hidden if self.persistent else (), 1):
+            setattr(self, f"chain_{i}", nn.Chains(self.backend, self.chains, units))
 
     def rate_factors(self) -> dict[str, Callable[[int], float]]:
         def learns(layer: int, step: int) -> float:
@@ -98,25 +91,6 @@ class DBN(BoltzmannMachine):
             v = made.hidden
 
     # --- what is done with it -----------------------------------------------------------------------
-
-    def hiddens(self, v: Tensor) -> Tensor:
-        for layer in self.layers:
-            v = layer.probabilities(layer.up(v))
-        return v
-
-    def visibles(self, h: Tensor) -> Tensor:
-        for layer in reversed(self.layers):
-            h = layer.down(h)
-        return h
-
-    @property
-    def widths(self) -> Sequence[int]:
-        return self.hidden[-1:]
-
-    def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
-        top = self.layers[-1]
-        _, logits = top.walk(states[0], 1, rng)
-        return (bernoulli(top.probabilities(logits), rng),)
 
     def dreamt(self, states: Sequence[Tensor]) -> Tensor:
         """Draws of every layer on the way down, of the data their mean."""

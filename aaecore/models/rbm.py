@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..core.random import Generator
 from ..data.rows import chunks
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
@@ -77,23 +76,6 @@ class RBM(BoltzmannMachine):
             self.chain.keep([bernoulli(self.rbm.probabilities(made.end), batch.rng)])
 
     # --- what is done with it -----------------------------------------------------------------------
-
-    def hiddens(self, v: Tensor) -> Tensor:
-        return self.rbm.probabilities(self.rbm.up(v))
-
-    def visibles(self, h: Tensor) -> Tensor:
-        return self.rbm.down(h)
-
-    @property
-    def widths(self) -> Sequence[int]:
-        return (self.hidden,)
-
-    def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
-        _, logits = self.rbm.walk(states[0], 1, rng)
-        return (bernoulli(self.rbm.probabilities(logits), rng),)
-
-    def dreamt(self, states: Sequence[Tensor]) -> Tensor:
-        return self.rbm.down(states[0])
 
     def free_energy(self, x: Any) -> np.ndarray:
         """F(x) of rows x (N, input_dim), (N,) float64: log p(x) is -F(x) - log Z, of Gaussian units in their unit.

@@ -11,10 +11,10 @@ from ..arguments import choice
 from ..core.backend import Backend
 from ..core.random import Generator
 from ..functions import add_bias, bernoulli, bias_product, half_squared_error, linear, noisy, softplus_sum
-from ..functions.energies import transposed_product
+from ..functions.energies import transposed_product, zeros_like
 from ..functions.linear import check_precision
 from ..functions.tensor import Parameter, Tensor
-from .layers import INITS
+from .layers import INITS, initial
 from .module import Module
 
 
@@ -43,10 +43,9 @@ class Boltzmann(Module):
         init: str = "normal", gaussian: bool = False, biased: bool = True,
     ) -> None:  # fmt: skip
         size = INITS[choice("init", init, list(INITS))](visible, False)
-        draw = rng.normal if init != "uniform" else partial(_uniform, rng)
         self.backend, self.precision, self.gaussian = backend, check_precision(precision, backend), gaussian
         shape = (hidden, visible)
-        self.weight = Parameter(backend.generated(shape, lambda: draw(0.0, size, shape), "weight"))
+        self.weight = Parameter(backend.generated(shape, partial(initial, rng, init, size, shape), "weight"))
         self.bias = Parameter(backend.zeros((hidden,)))
         self.biased, self.visible_bias = biased, Parameter(backend.zeros((visible,)))
         self._none = Tensor(backend.zeros((hidden,)))
@@ -89,9 +88,7 @@ class Boltzmann(Module):
         """A loss: weight times -b.v, with |v|^2 / 2 of Gaussian units, a mean over the rows of v (B, visible)."""
         energy = bias_product(self.visible_bias, v, -weight)
         if self.gaussian:
-            zeros = self.backend.empty(v.shape)
-            self.backend.launch("fill", (zeros,), (zeros.size,), (0.0,))
-            square = half_squared_error(v.detach(), Tensor(zeros), weight)
+            square = half_squared_error(v.detach(), Tensor(zeros_like(v)), weight)
             self.backend.launch("copy", (square.buffer, energy.buffer), (1, 1))
         return energy
 
@@ -110,10 +107,6 @@ class Boltzmann(Module):
     def __repr__(self) -> str:
         hidden, visible = self.weight.shape
         return f"Boltzmann({visible}-{hidden}, {'gaussian' if self.gaussian else 'bernoulli'})"
-
-
-def _uniform(rng: np.random.Generator, middle: float, bound: float, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.uniform(middle - bound, middle + bound, shape)
 
 
 class Beginning(Module):
