@@ -57,7 +57,7 @@ def require(block):
 @pytest.mark.parametrize("title", SECTIONS)
 def test_its_blocks_run_in_order(title, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    registry = importlib.import_module("aaecore.models.model")
+    registry = importlib.import_module("aaecore.models.registry")
     monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
     names = {"__name__": "guide"}
     for number, block in enumerate(SECTIONS[title], 1):

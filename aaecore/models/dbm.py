@@ -16,8 +16,9 @@ from ..functions.tensor import Tensor
 from ..options import COUNT, COUNTS, integer, option
 from .batch import Batch
 from .boltzmann import STEPS, DeepMachine
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 
 @model

@@ -16,8 +16,9 @@ from ..functions.tensor import Tensor
 from ..options import COUNTS, SWITCH, again, integer, option
 from .batch import Batch
 from .boltzmann import PERSISTENT, STEPS, BoltzmannMachine, DeepMachine, contrast
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 LAYERS = 5  # at most: each has a phase, of which the command line must know the names
 

@@ -12,7 +12,8 @@ from ..nn import Module
 from ..options import Kind
 from .autoencoder import Autoencoder
 from .generative import Generative
-from .model import Model, from_description, named
+from .model import Model, from_description
+from .registry import named
 
 
 class Frozen(Module):

@@ -18,8 +18,9 @@ from ..functions.tensor import Tensor
 from ..options import COUNT, SWITCH, again, option
 from .batch import Batch
 from .boltzmann import PERSISTENT, STEPS, BoltzmannMachine, contrast
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 
 @model

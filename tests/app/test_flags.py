@@ -9,7 +9,7 @@ from small_runs import ROWS, fails
 import aaecore
 from aaecore.app import cli, config
 from aaecore.data.table import Stream
-from aaecore.models.model import MODELS
+from aaecore.models.registry import MODELS
 from aaecore.options import declared
 
 for package in ("click", "rich", "matplotlib"):

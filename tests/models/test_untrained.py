@@ -47,7 +47,7 @@ def test_a_model_that_was_saved_untrained_learns_the_same(name, tmp_path):
 
 def test_a_model_without_statistics_looks_at_data_after_a_load(monkeypatch):
     """Nothing is missing of weights that were made elsewhere, where a model keeps nothing of the data."""
-    monkeypatch.setattr(module := sys.modules["aaecore.models.model"], "MODELS", dict(module.MODELS))
+    monkeypatch.setattr(module := sys.modules["aaecore.models.registry"], "MODELS", dict(module.MODELS))
 
     @model
     class Looking(aaecore.VAE):
