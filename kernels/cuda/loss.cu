@@ -102,20 +102,18 @@ KERNEL(inner_product_sum, 32, const float*, const float*, float*, float* loss, i
 
 // A block has so many columns at a time, and the loss is made of their sums.
 KERNEL(bias_product, COLUMN_THREADS, const float* bias, const float* v, float* dbias, float*, int B, int N, double weight, double* partial) {
-  STATIC_SHARED(float, chains, COLUMN_THREADS);
+  STATIC_SHARED(float, chains, 2 * COLUMN_THREADS);  // in turn: what one group leaves is read while the next one writes
   const float factor = (float)(weight / B);
   double sum = 0.0;
-  for (int group = blockIdx.x; group * COLUMNS < N; group += gridDim.x) {
+  for (int group = blockIdx.x, turn = 0; group * COLUMNS < N; group += gridDim.x, turn ^= 1) {
     const Column column(N, group);
     float chain = 0.0f;
     UNROLL_8
     for (int r = threadIdx.x / COLUMNS; r < B; r += CHAINS) chain += v[r * N + column.at];
-    const float rows = sum_of_chains(chain, chains);
-    if (column.is_first_chain()) {
-      dbias[column.at] = factor * rows;
-      sum += (double)(bias[column.at] * rows);
-    }
-    __syncthreads();
+    const float rows = sum_of_chains(chain, chains + turn * COLUMN_THREADS);
+    if (!column.is_first_chain()) continue;
+    dbias[column.at] = factor * rows;
+    sum += (double)(bias[column.at] * rows);
   }
   if (threadIdx.x < 32) sum = warp_sum(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;

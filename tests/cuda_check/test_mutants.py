@@ -165,7 +165,7 @@ FAULTS = {
         "forward_(ffma_fan_in|forward|copy|loss)", "out-of-b",
     ),
     "a column too many": Fault(
-        "normalise.cu", "at = is_there ? column : F - 1", "at = column", "normalise.cu", "forward|backward", "out-of-b"
+        "columns.cuh", "at = is_there ? column : F - 1", "at = column", "normalise.cu", "forward|backward", "out-of-b"
     ),
     "a head too many": Fault(
         "classes.cu", "at = min(i, C * Z - 1)", "at = i", "classes.cu", "backward_heads", READ

@@ -27,6 +27,10 @@ CHIP = Chip(132, "tf32x3")
 
 def chips_of(op: str, dims: Mapping[str, int]) -> dict[str, Chip]:
     """Every way to make a case of the op, by what it is called."""
+    if op in kernels.CHAINS:
+        tiles = ("medium", "large") if op == "parzen" else ("medium",)
+        made = {f"tf32x3-{tile}": replace(CHIP, tiles=(tile,)) for tile in tiles}
+        return made | {"ffma": replace(CHIP, fp32="ffma")}
     if op not in LINEAR:
         return {"": CHIP}
     if kernels.fan(op, dims):
