@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from aaecore import DBM, DBN, RBM, Trainer
+from aaecore import DBM, DBN, RBM, Trainer, nn
 from aaecore.functions import Tensor
+from aaecore.models import Batch
 
 D = 6
+B = 8
+PROBABILITIES = {"rtol": 1e-9, "atol": 1e-12}
 KINDS = {
     "rbm": (RBM, {"hidden": 5, "steps": 2}),
     "persistent": (RBM, {"hidden": 5, "persistent": True}),
@@ -57,3 +60,13 @@ def energies(layer, v, h):
 
 def tensor(model, array):
     return Tensor(model.backend.from_host(np.asarray(array, np.float64)))
+
+
+def yielded(model, x):
+    """The losses of one step by phase, without any update in between."""
+    model.generator.restart()
+    for network in model.networks.values():
+        if isinstance(network, nn.Chains):
+            network.clear()
+    batch = Batch({"x": model.backend.from_host(x)}, model.draws, {}, model.generator)
+    return {phase: losses for phase, *losses in model.step(batch)}

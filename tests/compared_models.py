@@ -35,7 +35,7 @@ def make(kind, device="reference", **options):
     cls, settings = KINDS[kind]
     if kind in CODED and "autoencoder" not in options:
         options["autoencoder"] = coder(device)
-    return cls(D, hidden=(9, 7), **{"activation": "tanh", "device": device, "seed": 2, **settings, **options})
+    return cls(D, **{"hidden": (9, 7), "activation": "tanh", "device": device, "seed": 2, **settings, **options})
 
 
 def rows():

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from aaecore import get_backend
+from aaecore import get_backend, get_num_threads, set_num_threads
 
 # A shell starts jobs in the background with SIGINT ignored, and whatever they start inherits that. Tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -21,6 +21,14 @@ def rng():
 def backend():
     """Of float64, for finite differences."""
     return get_backend("reference")
+
+
+@pytest.fixture
+def threads():
+    """Sets how many the process has, for a test."""
+    before = get_num_threads()
+    yield set_num_threads
+    set_num_threads(before)
 
 
 @pytest.fixture

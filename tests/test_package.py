@@ -14,7 +14,7 @@ import pytest
 
 import aaecore
 from aaecore.kernels import cpu as compiled
-from aaecore.models.model import MODELS
+from aaecore.models.registry import MODELS
 
 PACKAGE = Path(aaecore.__file__).parent
 

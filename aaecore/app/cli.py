@@ -26,7 +26,7 @@ from ..evaluation.figures import Training
 from ..files.arrays import save_array
 from ..files.csv import save_csv
 from ..models import DEFAULT
-from ..models.model import imported
+from ..models.registry import imported
 from ..options import SWITCH, TEXT
 from ..training.trainer import Trainer
 from . import compare, config, drawing, evaluate, outputs, pictures, plots, report, runs, sources, terminal

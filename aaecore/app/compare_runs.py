@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from ..data.table import LABEL
 from ..evaluation.recipes import Recipe, recipe
 from ..files import atomic
-from ..models.model import Model, imported
+from ..models.model import Model
+from ..models.registry import imported
 from ..optim.schedules import Constant, Cosine
 from ..training.callbacks import Callback
 from ..training.history import Losses, Row

@@ -18,8 +18,9 @@ from ..data.table import LABEL
 from ..files import labels
 from ..models import DEFAULT
 from ..models.frozen import AUTOENCODER
-from ..models.model import Model, named
+from ..models.model import Model
 from ..models.phase import Phase
+from ..models.registry import named
 from ..options import COUNT, COUNTS, SWITCH, TEXT, Kind, declared, integer, one_of, option, unused
 from ..options import number as numbers
 from ..training.recipe import GAME_BETA1, rates_of

@@ -19,7 +19,8 @@ from ..errors import CheckpointError
 from ..files import atomic, checkpoint, labels
 from ..models.autoencoder import Autoencoder
 from ..models.frozen import AUTOENCODER
-from ..models.model import Model, imported
+from ..models.model import Model
+from ..models.registry import imported
 from ..options import declared
 from ..priors import KINDS
 from ..training import recipe

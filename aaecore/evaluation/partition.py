@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import arguments
+from ..core.memory import Buffer
 from ..core.random import Generator
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
@@ -70,8 +71,9 @@ def ais(rbm: RBM, runs: int = 100, temperatures: int | Sequence[float] = TEMPERA
 
     Chains go from the machine without weights, whose hidden units are free and whose visible ones follow their biases,
     to the machine itself: at an inverse temperature the weights and hidden biases are that part of what they are. They
-    run on the machine's device; weights are in float64. The error says how the runs differ. Where all of them miss
-    what is probable it is small nevertheless, and log Z is too low: see that it does not rise with more temperatures.
+    run on the machine's device, in float32 whatever its precision; the importance weights of the runs are in float64.
+    The error says how the runs differ. Where all of them miss what is probable it is small nevertheless, and log Z is
+    too low: see that it does not rise with more temperatures.
 
     Args:
         rbm: the machine, with Bernoulli or Gaussian visible units.
@@ -86,31 +88,44 @@ def ais(rbm: RBM, runs: int = 100, temperatures: int | Sequence[float] = TEMPERA
     betas, runs = _checked(temperatures), arguments.count("runs", runs, 2)
     machine, rng = rbm.rbm, Generator(rbm.backend, arguments.seed(seed))
     base = len(b) / 2 * LOG_2_PI if machine.gaussian else float(_softplus_sum(b[None])[0])
-    v = machine.draw(machine.down(Tensor(rbm.backend.zeros((runs, len(c))))), rng)
+    v = machine.draw(machine.down(Tensor(rbm.backend.zeros((runs, len(c)))), "fp32"), rng)
     log_weights = np.zeros(runs)
     for before, beta in pairwise(betas.tolist()):
-        logits = machine.up(v).detach()
+        logits = machine.up(v, "fp32").detach()
         pre = logits.numpy().astype(np.float64)
         log_weights += _softplus_sum(beta * pre) - _softplus_sum(before * pre)
         rng.advance()
         h = bernoulli(machine.probabilities(_scaled(logits, beta)), rng)
-        v = machine.draw(machine.down(_scaled(h, beta)), rng)
+        v = machine.draw(machine.down(_scaled(h, beta), "fp32"), rng)
     top = log_weights.max()
     ratios = np.exp(log_weights - top)
     error = ratios.std(ddof=1) / math.sqrt(runs) / ratios.mean()
     return Estimate(base + len(c) * math.log(2) + float(top) + math.log(ratios.mean()), float(error))
 
 
-def log_likelihood(rbm: RBM, x: Any, log_z: float) -> np.ndarray:
-    """log p(x) of rows x (N, input_dim) in nats, (N,) float64, with a `log_z` of `log_partition` or `ais`.
+def log_likelihood(rbm: RBM, x: Any, log_z: float | Estimate) -> np.ndarray:
+    """log p(x) of rows x (N, input_dim) in nats, (N,) float64.
 
-    Of Bernoulli units that is the probability of rows of 0 and 1: draw some of grey values. Of Gaussian ones it is the
-    density in their unit.
+    Of Bernoulli units that is the probability of rows of 0 and 1. Of Gaussian ones it is the density in their unit.
+
+    Args:
+        rbm: the machine.
+        x: rows; for Bernoulli units of 0 and 1, which grey values are the probabilities of: draw some. The values of an
+            array of the device are not checked.
+        log_z: of `log_partition` or `ais`.
 
     Raises:
-        ValueError, TypeError: bad data, or no RBM.
+        ValueError, TypeError: bad data, no RBM, or a `log_z` that is no finite number.
     """
-    return -_machine(rbm).free_energy(x) - log_z
+    machine = _machine(rbm)
+    log_z = arguments.number("log_z", log_z.log_z if isinstance(log_z, Estimate) else log_z, -math.inf, open_low=True)
+    rows = machine.check_data(x, "x")
+    if not (machine.rbm.gaussian or isinstance(rows, Buffer)):
+        ends = (0, 255) if rows.dtype == np.uint8 else (0, 1)
+        if bad := int(((rows != ends[0]) & (rows != ends[1])).sum()):
+            expected = "0 and 1, as Bernoulli units are (grey values are probabilities: draw rows of them)"
+            raise ValueError(f"x: expected {expected}, got {bad} of {rows.size} values that are neither")
+    return -machine.free_energy(rows) - log_z
 
 
 def _machine(rbm: Any) -> RBM:

@@ -5,11 +5,19 @@ A chain learns nothing: its functions give tensors without history.
 
 from __future__ import annotations
 
+from ..core.memory import Buffer
 from ..core.ops import op_of
 from ..core.random import Generator
 from .linear import LEAKY_SLOPE, activation_code, check_precision
 from .losses import Loss
 from .tensor import Parameter, Tensor, check_tensors
+
+
+def zeros_like(x: Tensor) -> Buffer:
+    """Zeros in the shape of x: a launch, which a recorded step repeats."""
+    zeros = x.backend.empty(x.shape)
+    x.backend.launch("fill", (zeros,), (zeros.size,), (0.0,))
+    return zeros
 
 
 def softplus_sum(logits: Tensor, weight: float = 1.0) -> Tensor:
@@ -23,9 +31,7 @@ def softplus_sum(logits: Tensor, weight: float = 1.0) -> Tensor:
     check_tensors(logits=logits)
     if len(logits.shape) != 2:
         raise ValueError(f"logits: expected shape (batch, features), got {logits.shape}")
-    zeros = logits.backend.empty(logits.shape)
-    logits.backend.launch("fill", (zeros,), (zeros.size,), (0.0,))
-    return Loss("bce_logits", logits, (zeros,), logits.shape, (weight,)).forward()
+    return Loss("bce_logits", logits, (zeros_like(logits),), logits.shape, (weight,)).forward()
 
 
 def bias_product(bias: Tensor, v: Tensor, weight: float = 1.0) -> Tensor:

@@ -13,10 +13,11 @@ from .gan import GAN
 from .gmmn import GMMN
 from .label_informed import LabelInformedAAE
 from .labelled import Labelled
-from .model import Losses, Model, model
+from .model import Losses, Model
 from .phase import Phase
 from .rbm import RBM
 from .reduction import ReductionAAE
+from .registry import model
 from .semisupervised import SemiSupervisedAAE
 from .supervised import SupervisedAAE
 from .vae import VAE

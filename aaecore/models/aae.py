@@ -19,9 +19,10 @@ from ..priors import PRIOR
 from .autoencoder import Autoencoder
 from .batch import Batch
 from .generative import STANDARDISE
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
 from .posteriors import POSTERIORS
+from .registry import model
 
 NEAR = 0.1  # of a standard deviation of the prior: how far beside a code the discriminator must say nearly the same
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 
 from ..arguments import choice
 from ..core.random import Generator
 from ..data.rows import CHUNK, Rows, as_rows, chunks, map_chunks, picked, spread
-from ..data.table import Table
 from ..functions import above_entropy, bce_with_logits, combined, half_squared_error, weighted
 from ..functions.tensor import Tensor
 from ..options import number, one_of, option
+from .evaluated import Evaluated
 from .generative import OUTPUTS, Generative
 from .health import SAMPLE, Health, advice
 from .posteriors import Posterior
@@ -33,7 +33,7 @@ class _Declared:
 
 
 @dataclass(eq=False, repr=False)
-class Autoencoder(Generative, _Declared):
+class Autoencoder(Generative, Evaluated, _Declared):
     """A model with an `encoder`, whose codes are draws of a posterior `q`, and a `decoder`.
 
     A subclass declares the options `prior` and `reconstruction`, and calls `build_autoencoder`.
@@ -174,23 +174,8 @@ class Autoencoder(Generative, _Declared):
         """decode(encode(x)): on the scale of floats. uint8 rows stand for 0..1, so compare with ``x / 255``."""
         return self.decode(self.encode(x))
 
-    @overload
-    def evaluate(self, x: Any, reduction: Literal["mean"] = "mean") -> float: ...
-    @overload
-    def evaluate(self, x: Any, reduction: Literal["none"]) -> np.ndarray: ...
-
-    def evaluate(self, x: Any, reduction: str = "mean") -> float | np.ndarray:
-        """The reconstruction loss of x (N, input_dim), codes at the centre of their posterior.
-
-        Args:
-            x: float or uint8 (scaled by 1/255), as in training.
-            reduction: "mean" over the rows, or "none": a loss for each row, (N,) float64.
-
-        Raises:
-            ValueError, TypeError: bad data, or another reduction.
-        """
-        choice("reduction", reduction, ("mean", "none"))
-        rows, decoder = self.check_data(x, "x"), self.final("decoder")
+    def losses_of(self, rows: Rows, reduction: str) -> float | np.ndarray:
+        decoder = self.final("decoder")
         return self.reduced(((decoder(z), x) for x, z in self._coded(rows)), reduction)
 
     def reduced(self, pairs: Iterable[tuple[Tensor, Tensor]], reduction: str) -> float | np.ndarray:
@@ -256,6 +241,3 @@ class Autoencoder(Generative, _Declared):
 
     def advice(self, row: Mapping[str, Any]) -> str:
         return advice(row)
-
-    def validate(self, table: Table) -> dict[str, float]:
-        return {"validation": self.evaluate(table.columns["x"])}

@@ -8,23 +8,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import nn
-from ..arguments import choice, count
+from ..arguments import count
 from ..core.random import Generator
 from ..data.rows import CHUNK, Rows, as_rows, chunks, map_chunks, moments
-from ..data.table import Column, Table
-from ..functions import bernoulli, weighted
+from ..data.table import Column
+from ..functions import bernoulli
 from ..functions.tensor import Tensor
 from ..options import COUNT, SWITCH, again, integer, one_of, option
 from .batch import Batch
+from .evaluated import Evaluated
 from .generative import logit
 from .model import Model
 
 STEPS = integer(1, 1000)  # each of them is some launches of the recorded step
+PERSISTENT = {"persistent": [True]}
 
 
 class Contrast(NamedTuple):
@@ -35,9 +37,7 @@ class Contrast(NamedTuple):
     end: Tensor  # the logits of those at the ends of the chains
 
 
-def contrast(
-    layer: nn.Boltzmann, v: Tensor, steps: int, rng: Generator, chain: nn.Chains | None, weight: Tensor | None = None
-) -> Contrast:  # fmt: skip
+def contrast(layer: nn.Boltzmann, v: Tensor, steps: int, rng: Generator, chain: nn.Chains | None) -> Contrast:
     """Contrastive divergence (Hinton 2002) of so many steps from units below v (B, visible); or persistent (Tieleman
     2008), where the chains go on from where `chain` is.
 
@@ -46,12 +46,11 @@ def contrast(
     logits = layer.up(v)
     hidden = bernoulli(layer.probabilities(logits), rng)
     last, end = layer.walk(hidden if chain is None else chain.states[0], steps, rng)
-    losses = (*layer.free_energy(v, logits), *layer.free_energy(last, end, -1.0))
-    return Contrast(losses if weight is None else tuple(weighted(loss, weight) for loss in losses), hidden, end)
+    return Contrast((*layer.free_energy(v, logits), *layer.free_energy(last, end, -1.0)), hidden, end)
 
 
 @dataclass(eq=False, repr=False)
-class BoltzmannMachine(Model):
+class BoltzmannMachine(Evaluated):
     """A model of layers of units, of which the lowest are the data.
 
     A subclass says which layers there are, how hidden units follow from the data, and what a step of a chain is.
@@ -75,6 +74,10 @@ class BoltzmannMachine(Model):
     activation: str = option(one_of("sigmoid"), "of the hidden units", default="sigmoid")
     init: str = again(Model, "init", "normal")
 
+    def complete(self) -> None:
+        if self.standardise_each and self.visible != "gaussian":
+            raise ValueError(f"standardise_each: expected visible='gaussian' besides, got visible={self.visible!r}")
+
     def columns(self) -> dict[str, Column]:
         if self.visible == "gaussian":
             return {"x": Column(self.input_dim)}
@@ -82,9 +85,10 @@ class BoltzmannMachine(Model):
         return {"x": Column(self.input_dim, "unit", otherwise)}
 
     def build_units(self) -> None:
-        """Makes what the visible units take instead of data as they are."""
+        """Makes what the visible units take instead of data as they are, or what tells whether they saw data."""
         units = nn.StandardiseEach if self.standardise_each else nn.Standardise
         self.inputs: nn.Units | None = units(self.backend, self.input_dim) if self.visible == "gaussian" else None
+        self.beginning = nn.Beginning(self.backend) if self.inputs is None else None
 
     def layer(self, below: int, above: int, *, lowest: bool = False, biased: bool = True) -> nn.Boltzmann:
         """Two layers of units; its weights are the next ones that the seed gives. See `nn.Boltzmann`."""
@@ -103,26 +107,35 @@ class BoltzmannMachine(Model):
     def begin(self, x: Rows, moving: Collection[str]) -> None:
         """Lets the visible units begin at the mean of the data; Gaussian ones take its mean and scale as their unit.
 
-        Not where somebody changed the weights before: they are for data as they are.
+        Not where somebody changed the weights before, or layers above learned already: they are for data as they are.
+        Nor do Bernoulli units where their layer does not move.
         """
-        bias = self.layers[0].visible_bias.buffer
-        is_new = self.writes.count == self.untouched
-        if self.inputs is not None and not self.backend.to_host(self.inputs.rows)[0]:
-            if is_new:
-                with self.owner.whole:
-                    self.inputs.set("x", *moments(self.backend, x, each=self.standardise_each))
-                    self.untouched = self.writes.count
-            else:
+        lowest = self.layers[0]
+        if self.beginning is not None and not any(self.networks[name] is lowest for name in moving):
+            return  # until that layer moves
+        made_of = self.beginning if self.inputs is None else self.inputs
+        assert made_of is not None
+        if not self.backend.to_host(made_of.rows)[0]:
+            if self.writes.count != self.untouched:
                 self.forget()
-        elif self.inputs is None and is_new and not self.backend.to_host(bias).any():  # as they begin
+                return
+            mean, std, rows = moments(self.backend, x, each=self.standardise_each)
             with self.owner.whole:
-                self.backend.upload(bias, logit(moments(self.backend, x)[0]))
-                self.untouched = self.writes.count
+                try:
+                    if self.inputs is not None:
+                        self.inputs.set("x", mean, std, rows)
+                    elif self.beginning is not None:
+                        self.backend.upload(lowest.visible_bias.buffer, logit(mean))
+                        self.beginning.set(rows)  # in the end: after an interrupt all of it is done again
+                finally:
+                    self.untouched = self.writes.count  # nobody else changed anything
         self.begun = True
 
     def forget(self) -> None:
         if self.inputs is not None:
             self.inputs.set("state_dict", np.zeros(self.input_dim), 1.0, 1)
+        if self.beginning is not None:
+            self.beginning.set(1)
         for network in self.networks.values():
             if isinstance(network, nn.Chains):
                 network.clear()
@@ -143,26 +156,32 @@ class BoltzmannMachine(Model):
 
     # --- what is done with it -----------------------------------------------------------------------
 
-    @abstractmethod
     def hiddens(self, v: Tensor) -> Tensor:
         """What the highest units are expected to be, of visible ones (B, input_dim): (B, units)."""
+        for layer in self.layers:
+            v = layer.probabilities(layer.up(v))
+        return v
 
-    @abstractmethod
     def visibles(self, h: Tensor) -> Tensor:
         """What the visible units are expected to be, of the highest ones (B, units): (B, input_dim)."""
+        for layer in reversed(self.layers):
+            h = layer.down(h)
+        return h
 
-    @abstractmethod
     def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
-        """The states of Gibbs chains after one step."""
+        """The states of Gibbs chains after one step, in the highest two layers."""
+        top = self.layers[-1]
+        _, logits = top.walk(states[0], 1, rng)
+        return (bernoulli(top.probabilities(logits), rng),)
 
-    @abstractmethod
     def dreamt(self, states: Sequence[Tensor]) -> Tensor:
         """The mean of the visible units (B, input_dim) at the end of a chain."""
+        return self.layers[0].down(states[0])
 
     @property
-    @abstractmethod
     def widths(self) -> Sequence[int]:
         """How many units the layers have that a chain remembers."""
+        return self.layers[-1].weight.shape[:1]
 
     def encode(self, x: Any) -> Any:
         """What the highest hidden units are expected to be for x (N, input_dim): (N, units) float32, in [0, 1]."""
@@ -183,25 +202,8 @@ class BoltzmannMachine(Model):
         """What visible units (B, input_dim) become on the way up and down again."""
         return self.visibles(self.hiddens(v))
 
-    @overload
-    def evaluate(self, x: Any, reduction: Literal["mean"] = "mean") -> float: ...
-    @overload
-    def evaluate(self, x: Any, reduction: Literal["none"]) -> np.ndarray: ...
-
-    def evaluate(self, x: Any, reduction: str = "mean") -> float | np.ndarray:
-        """How far x (N, input_dim) is from `reconstruct(x)`, summed over features. It is no likelihood.
-
-        The Bernoulli cross-entropy in nats, or half the squared error in units of Gaussian units.
-
-        Args:
-            x: float or uint8 (scaled by 1/255), as in training.
-            reduction: "mean" over the rows, or "none": a number for each row, (N,) float64.
-
-        Raises:
-            ValueError, TypeError: bad data, or another reduction.
-        """
-        choice("reduction", reduction, ("mean", "none"))
-        each = np.concatenate([self._distances(*chunk) for chunk in chunks(self.backend, self.check_data(x, "x"))])
+    def losses_of(self, rows: Rows, reduction: str) -> float | np.ndarray:
+        each = np.concatenate([self._distances(*chunk) for chunk in chunks(self.backend, rows)])
         return each if reduction == "none" else float(each.mean())
 
     def _distances(self, x: Tensor) -> np.ndarray:
@@ -232,5 +234,23 @@ class BoltzmannMachine(Model):
             self.backend.copy(out.rows(start, stop), self.shown(self.dreamt(chain.states)).buffer)
         return self.backend.array(out) if on_device else self.backend.to_host(out).astype(np.float32, copy=False)
 
-    def validate(self, table: Table) -> dict[str, float]:
-        return {"validation": self.evaluate(table.columns["x"])}
+
+class _Declared:
+    """What deep machines declare themselves, each with a default of its own."""
+
+    hidden: Sequence[int]
+
+
+@dataclass(eq=False, repr=False)
+class DeepMachine(BoltzmannMachine, _Declared):
+    """A Boltzmann machine of several hidden layers: `layer_1` has the visible units and the lowest hidden ones."""
+
+    def build_layers(self, *, biased: bool) -> None:
+        """Makes the layers; `biased` says whether those further up have biases of their own for units below them."""
+        units = (self.input_dim, *self.hidden)
+        for i in range(1, len(units)):
+            setattr(self, f"layer_{i}", self.layer(units[i - 1], units[i], lowest=i == 1, biased=biased or i == 1))
+
+    @property
+    def layers(self) -> Sequence[nn.Boltzmann]:
+        return [getattr(self, f"layer_{i + 1}") for i in range(len(self.hidden))]

@@ -15,8 +15,9 @@ from ..options import COUNT, COUNTS, again, integer, one_of, option
 from ..priors import PRIOR, HostSampler, Prior
 from .batch import Batch
 from .class_style import DISCRIMINATOR, GENERATOR, RECONSTRUCTION, ClassAndStyle
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 
 @model

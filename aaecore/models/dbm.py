@@ -11,17 +11,18 @@ from dataclasses import KW_ONLY, replace
 
 from .. import nn
 from ..core.random import Generator
-from ..functions import add_bias, bernoulli, inner_product, transposed_product, weighted
+from ..functions import add_bias, bernoulli, inner_product, transposed_product
 from ..functions.tensor import Tensor
 from ..options import COUNT, COUNTS, integer, option
 from .batch import Batch
-from .boltzmann import STEPS, BoltzmannMachine
-from .model import Losses, model
+from .boltzmann import STEPS, DeepMachine
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 
 @model
-class DBM(BoltzmannMachine):
+class DBM(DeepMachine):
     """A deep Boltzmann machine: layers of hidden units that are 0 or 1 above visible ones, the data.
 
     Each of its losses is the mean energy of data, with what their hidden units are expected to be, less that of the
@@ -33,7 +34,8 @@ class DBM(BoltzmannMachine):
         visible, binary, standardise_each: as of `RBM`.
         pretraining_steps: training steps at the beginning that train each two layers as a restricted machine, by
             contrastive divergence of one step; what they take of a layer is doubled where it will have another
-            neighbour on the other side. After them the whole is trained, which learns little from scratch.
+            neighbour on the other side. After them the whole is trained, which learns little from scratch. Either phase
+            has a rate of 0 while the other learns.
         mean_field: rounds in which every hidden layer is set to what its neighbours expect of it, for data.
         steps: of the persistent chains in a training step.
         chains: how many these are. They are part of the model: its checkpoints and copies hold them.
@@ -59,6 +61,7 @@ class DBM(BoltzmannMachine):
     )
 
     def complete(self) -> None:
+        super().complete()
         if not self.hidden:
             raise ValueError("hidden: expected one layer or more, got none")
         moves = tuple(f"layer_{i}" for i in range(1, len(self.hidden) + 1))
@@ -67,16 +70,10 @@ class DBM(BoltzmannMachine):
 
     def build(self) -> None:
         self.build_units()
-        units = (self.input_dim, *self.hidden)
-        for i in range(1, len(units)):
-            setattr(self, f"layer_{i}", self.layer(units[i - 1], units[i], lowest=i == 1, biased=i == 1))
+        self.build_layers(biased=False)
         self.chain = nn.Chains(self.backend, self.chains, *self.hidden)
 
-    @property
-    def layers(self) -> Sequence[nn.Boltzmann]:
-        return [getattr(self, f"layer_{i + 1}") for i in range(len(self.hidden))]
-
-    def dials(self) -> dict[str, Callable[[int], float]]:
+    def rate_factors(self) -> dict[str, Callable[[int], float]]:
         n = self.pretraining_steps
         if not n:
             return {}
@@ -85,13 +82,11 @@ class DBM(BoltzmannMachine):
     def step(self, batch: Batch) -> Iterator[Losses]:
         v = self.taken(batch)
         if self.pretraining_steps:
-            dial = batch.dial("pretraining")
-            yield "pretraining", *(weighted(loss, dial) for loss in self._as_restricted(v, batch.rng))
+            yield "pretraining", *self._as_restricted(v, batch.rng)
         states: Sequence[Tensor] = self.chain.states
         for _ in range(self.steps):
             last, states = self._swept(states, batch.rng)
-        losses = (*self._energy(v, self.expected(v), 1.0), *self._energy(last, states, -1.0))
-        yield "energy", *(weighted(loss, batch.dial("energy")) if self.pretraining_steps else loss for loss in losses)
+        yield "energy", *self._energy(v, self.expected(v), 1.0), *self._energy(last, states, -1.0)
         self.chain.keep(states)
 
     def _energy(self, v: Tensor, hidden: Sequence[Tensor], weight: float) -> Iterator[Tensor]:
@@ -168,9 +163,6 @@ class DBM(BoltzmannMachine):
 
     def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
         return self._swept(states, rng)[1]
-
-    def dreamt(self, states: Sequence[Tensor]) -> Tensor:
-        return self.layers[0].down(states[0])
 
 
 def _copied(x: Tensor) -> Tensor:

@@ -11,20 +11,20 @@ from dataclasses import KW_ONLY
 from functools import partial
 
 from .. import nn
-from ..core.random import Generator
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
-from ..options import COUNTS, SWITCH, integer, option
+from ..options import COUNTS, SWITCH, again, integer, option
 from .batch import Batch
-from .boltzmann import STEPS, BoltzmannMachine, contrast
-from .model import Losses, model
+from .boltzmann import PERSISTENT, STEPS, BoltzmannMachine, DeepMachine, contrast
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 LAYERS = 5  # at most: each has a phase, of which the command line must know the names
 
 
 @model
-class DBN(BoltzmannMachine):
+class DBN(DeepMachine):
     """A deep belief network: layers of hidden units that are 0 or 1 above visible ones, the data.
 
     Each two layers have a phase of their own, "layer_1" and so on, with the loss of an `RBM` whose visible units are
@@ -40,9 +40,9 @@ class DBN(BoltzmannMachine):
         visible, binary, standardise_each: as of `RBM`.
         steps, persistent, chains: of the chains of every layer, as of `RBM`.
         steps_per_layer: training steps for which a layer learns before the one above it begins, greedily as in the
-            paper of 2006; the highest one learns to the end. A layer that does not learn has a loss of 0, and stays
-            but for what the momentum of its optimizer has left. With 0 all layers learn at once, each on what the
-            others are by then.
+            paper of 2006; the highest one learns to the end. A layer that does not learn has a rate of 0: it stays as
+            it is, and its loss says what it could learn. With 0 all layers learn at once, each on what the others are
+            by then.
         sampling_steps: of the chain in the highest two layers that ends in a sample.
         init, activation: as of `RBM`.
         precision, device, seed: as of `AAE`.
@@ -55,6 +55,7 @@ class DBN(BoltzmannMachine):
     _: KW_ONLY
     steps: int = option(STEPS, "of the Gibbs chains in a training step", default=1)
     persistent: bool = option(SWITCH, "chains go on from where they were in the step before", default=False)
+    chains: int = again(BoltzmannMachine, "chains", 100, beside=PERSISTENT)
     steps_per_layer: int = option(
         integer(0), "training steps until the next layer learns instead; 0 for all layers at once", default=0
     )
@@ -62,23 +63,18 @@ class DBN(BoltzmannMachine):
     phases = tuple(Phase(f"layer_{i}", moves=(f"layer_{i}",)) for i in range(1, LAYERS + 1))
 
     def complete(self) -> None:
+        super().complete()
         if not 1 <= len(self.hidden) <= LAYERS:
             raise ValueError(f"hidden: expected 1 to {LAYERS} layers, got {len(self.hidden)}")
         vars(self)["phases"] = self.phases[: len(self.hidden)]  # of this model: the class has those of the deepest
 
     def build(self) -> None:
         self.build_units()
-        units = (self.input_dim, *self.hidden)
-        for i in range(1, len(units)):
-            setattr(self, f"layer_{i}", self.layer(units[i - 1], units[i], lowest=i == 1))
-            if self.persistent:
-                setattr(self, f"chain_{i}", nn.Chains(self.backend, self.chains, units[i]))
+        self.build_layers(biased=True)
+        for i, units in enumerate(self.hidden if self.persistent else (), 1):
+            setattr(self, f"chain_{i}", nn.Chains(self.backend, self.chains, units))
 
-    @property
-    def layers(self) -> Sequence[nn.Boltzmann]:
-        return [getattr(self, f"layer_{i + 1}") for i in range(len(self.hidden))]
-
-    def dials(self) -> dict[str, Callable[[int], float]]:
+    def rate_factors(self) -> dict[str, Callable[[int], float]]:
         def learns(layer: int, step: int) -> float:
             return float(min(step // self.steps_per_layer, len(self.hidden) - 1) == layer)
 
@@ -89,33 +85,13 @@ class DBN(BoltzmannMachine):
         v = self.taken(batch)
         for i, (phase, layer) in enumerate(zip(self.phases, self.layers, strict=True), 1):
             chain: nn.Chains | None = getattr(self, f"chain_{i}", None)
-            weight = batch.dial(phase.name) if self.steps_per_layer else None
-            made = contrast(layer, v, self.steps, batch.rng, chain, weight)
+            made = contrast(layer, v, self.steps, batch.rng, chain)
             yield phase.name, *made.losses
             if chain is not None:
                 chain.keep([bernoulli(layer.probabilities(made.end), batch.rng)])
             v = made.hidden
 
     # --- what is done with it -----------------------------------------------------------------------
-
-    def hiddens(self, v: Tensor) -> Tensor:
-        for layer in self.layers:
-            v = layer.probabilities(layer.up(v))
-        return v
-
-    def visibles(self, h: Tensor) -> Tensor:
-        for layer in reversed(self.layers):
-            h = layer.down(h)
-        return h
-
-    @property
-    def widths(self) -> Sequence[int]:
-        return self.hidden[-1:]
-
-    def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
-        top = self.layers[-1]
-        _, logits = top.walk(states[0], 1, rng)
-        return (bernoulli(top.probabilities(logits), rng),)
 
     def dreamt(self, states: Sequence[Tensor]) -> Tensor:
         """Draws of every layer on the way down, of the data their mean."""

@@ -21,9 +21,10 @@ from ..priors import Prior
 from .autoencoder import Autoencoder
 from .batch import Batch
 from .generative import STANDARDISE
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
 from .posteriors import Deterministic
+from .registry import model
 
 NEAR = 0.1  # of the data's unit, in every feature: the step of the finite differences
 

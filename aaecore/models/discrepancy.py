@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import FLOAT32_MAX, FLOAT32_TINY
 from ..core.backend import Backend
 from ..functions import mmd
 from ..functions.tensor import Tensor
@@ -28,10 +29,19 @@ class Discrepancy:
         backend: where they live.
         features: of a row.
         widths: of the kernels, beside the distance of two independent rows, the root of 2 `features`.
+
+    Raises:
+        ValueError: a width so small or so large that float32 cannot hold what stands in the exponent.
     """
 
     def __init__(self, backend: Backend, features: int, widths: Sequence[float]) -> None:
-        self.gammas = backend.from_host(1 / (4 * features * np.square(np.asarray(widths, np.float64))))
+        with np.errstate(divide="ignore"):
+            gammas = 1 / (4 * features * np.square(np.asarray(widths, np.float64)))
+        for width, gamma in zip(widths, gammas, strict=True):
+            if not FLOAT32_TINY <= gamma <= FLOAT32_MAX:
+                expected = f"numbers w for which float32 can hold 1 / ({4 * features} w^2)"
+                raise ValueError(f"widths: expected {expected}, got {width:g}")
+        self.gammas = backend.from_host(gammas)
 
     def __call__(self, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
         """weight times the squared discrepancy of rows x and y; only x gets a gradient."""

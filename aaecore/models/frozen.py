@@ -12,7 +12,8 @@ from ..nn import Module
 from ..options import Kind
 from .autoencoder import Autoencoder
 from .generative import Generative
-from .model import Model, from_description, named
+from .model import Model, from_description
+from .registry import named
 
 
 class Frozen(Module):
@@ -53,6 +54,9 @@ def _check(name: str, value: Any) -> Any:
     if not _usable(kind):
         expected = "a trained Autoencoder whose decoder takes codes alone"
         raise ValueError(f"{name}: expected {expected}, got one of {kind.__name__}")
+    units = value.inputs if isinstance(value, Autoencoder) else None
+    if units is not None and not units.backend.to_host(units.rows)[0]:
+        raise ValueError(f"{name}: expected a trained Autoencoder, got one that has seen no data: train it before")
     return value
 
 
@@ -64,9 +68,13 @@ def kept(autoencoder: Autoencoder | Mapping[str, Any], owner: Model) -> Autoenco
 
     Where that device does not have the autoencoder's precision, it is "fp32".
     """
-    config = autoencoder if isinstance(autoencoder, Mapping) else autoencoder.config()
-    made = from_description(config, device=owner.device, backend=owner.backend)
+    if isinstance(autoencoder, Mapping):
+        config, prior = autoencoder, None
+    else:
+        config, prior = autoencoder.config(), autoencoder.prior  # a callable is not in what describes it
+    made = from_description(config, prior=prior, device=owner.device, backend=owner.backend)
     assert isinstance(made, Autoencoder)
+    made.part_of = type(owner).__name__
     if isinstance(autoencoder, Autoencoder):
         for name, value in autoencoder.state_dict().items():
             made.backend.upload(made.tensors[name].buffer, value)

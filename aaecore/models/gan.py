@@ -20,8 +20,9 @@ from ..options import COUNT, COUNTS, SWITCH, again, number, option
 from ..priors import PRIOR, HostSampler, Prior
 from .batch import Batch
 from .generative import STANDARDISE, Generative
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 NEAR = 0.1  # of the data's unit, in every feature: how far beside a row the discriminator must say nearly the same
 

@@ -23,8 +23,9 @@ from .batch import Batch
 from .discrepancy import Discrepancy, widths_option
 from .frozen import AUTOENCODER, Frozen, kept
 from .generative import STANDARDISE, Generative
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 
 @model

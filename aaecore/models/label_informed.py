@@ -22,7 +22,7 @@ from ..priors import PRIOR, GaussianMixture, HostSampler, Prior
 from .aae import AAE
 from .batch import Batch
 from .labelled import Labelled, beside_labels
-from .model import model
+from .registry import model
 
 
 @model

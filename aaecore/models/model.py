@@ -8,18 +8,17 @@ order; whoever trains gives random numbers to a network that wants some, whoever
 
 from __future__ import annotations
 
-import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, MISSING, dataclass, fields
+from dataclasses import KW_ONLY, MISSING, dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from .. import nn
-from ..arguments import reals
+from ..arguments import reals, shown
 from ..backends.devices import get_backend
 from ..core.backend import Backend
 from ..core.memory import Writes
@@ -31,34 +30,14 @@ from ..data.table import LABEL, Column, Stream, Table
 from ..functions.tensor import Parameter, Tensor
 from ..options import SEED, TEXT, checked, declared, one_of, option
 from ..priors import KINDS, Draws, HostSampler, Prior, as_prior, from_config
+from . import registry
 from .batch import Batch
 from .phase import Phase, check_columns, check_phases
-
-MODELS: dict[str, type[Model]] = {}  # by class name: those whose modules were imported
-OLDEST = "AAE"  # of files that were written when there was one model, and did not name it
 
 # Of every model, besides its options and its networks.
 _MADE = {"backend", "generator", "sampler", "owner", "writes", "phases", "streams"}
 
 Losses = tuple[Any, ...]  # ("phase", loss, ...): several losses of a phase are added
-AnyModel = TypeVar("AnyModel", bound="Model")
-
-
-@dataclass_transform(field_specifiers=(option,), eq_default=False)
-def model(cls: type[AnyModel]) -> type[AnyModel]:
-    """Makes a class of options a model, which checkpoints and the command line find by its name.
-
-    Raises:
-        ValueError: another model has the name. TypeError: a field that is no option, which a file would lose.
-    """
-    made = dataclass(eq=False, repr=False)(cls)
-    if lost := [f.name for f in fields(made) if f.name not in declared(made)]:
-        raise TypeError(f"{made.__name__}.{lost[0]}: expected option(COUNT, ...) or its like, got a plain field")
-    there = MODELS.get(made.__name__)
-    if there is not None and (there.__module__, there.__qualname__) != (made.__module__, made.__qualname__):
-        raise ValueError(f"model: expected a name that no other model has, got {made.__name__!r} of {there.__module__}")
-    MODELS[made.__name__] = made
-    return made
 
 
 @dataclass(eq=False, repr=False)
@@ -95,7 +74,7 @@ class Model(ABC):
         kind = type(self)
         if self.seed is None:
             self.seed = int.from_bytes(os.urandom(8), "little") >> 1
-        if MODELS.get(kind.__name__) is not kind:
+        if registry.MODELS.get(kind.__name__) is not kind:
             raise TypeError(f"{kind.__name__}: expected a class that @model makes a model, or no checkpoint would load")
         options = declared(self)
         for name, value in checked(options, {name: getattr(self, name) for name in options}).items():
@@ -103,6 +82,7 @@ class Model(ABC):
         self.complete()
         self.backend = vars(self).get("backend") or get_backend(self.device)
         self.owner = Owner()
+        self.part_of = ""  # the kind of model that keeps it as a copy, which stays as it is
         self.begun = False  # whether `begin` has nothing to do any more
         self._initial = np.random.default_rng(self.seed)
         self.build()
@@ -172,6 +152,13 @@ class Model(ABC):
         """Dials that are a number times the rate of one phase by that of another: (number, phase, phase) by name."""
         return {}
 
+    def rate_factors(self) -> dict[str, Callable[[int], float]]:
+        """Factors of learning rates by phase, >= 0, each a pure function of the steps made before it.
+
+        With 0 a phase waits: nothing moves, and its optimizer's moments are ready when it goes on.
+        """
+        return {}
+
     def settle(self, batch: Batch) -> None:  # noqa: B027 (a hook)
         """Launches what follows the last update of a step: averages of weights, moments of batches."""
 
@@ -195,7 +182,7 @@ class Model(ABC):
     def _check(self) -> None:
         """ValueError for phases, streams and columns that training would stumble over."""
         between = {dial: phases for dial, (_, *phases) in self.ratios().items()}
-        check_phases(getattr(self, "phases", ()), self.networks, between)
+        check_phases(getattr(self, "phases", ()), self.networks, between, self.rate_factors())
         check_columns(self.columns(), self.streams)
 
     def mlp(self, *sizes: int, output: str = "identity", **settings: Any) -> nn.MLP:
@@ -271,7 +258,7 @@ class Model(ABC):
         """
         with self.owner.setting("load_state_dict"):
             units = {n for k, net in self.networks.items() if net.optional for n in net.named_statistics(f"{k}.")}
-            missing = isinstance(values, Mapping) and not units & set(values)
+            missing = isinstance(values, Mapping) and bool(units) and not units & set(values)
             wanted = {name: t for name, t in self.tensors.items() if not (missing and name in units)}
             nn.load_state_dict(wanted, values, self.check_statistics)
             self.untouched, self.begun = self.writes.count, False
@@ -346,7 +333,7 @@ def _copied(
     added: Mapping[str, Any],
 ) -> Model:  # fmt: skip
     """The model that `Model.__reduce__` took apart."""
-    MODELS.setdefault(kind.__name__, kind)  # of a class that came along, from a notebook to another process
+    registry.MODELS.setdefault(kind.__name__, kind)  # of a class that came along, from a notebook to another process
     made = kind(**options)
     for name, p in made.tensors.items():
         made.backend.upload(p.buffer, values[name])
@@ -356,37 +343,6 @@ def _copied(
         setattr(made, name, value)
     made.untouched = made.writes.count
     return made
-
-
-def named(name: str) -> type[Model]:
-    """The model of a name, among those whose modules were imported.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in MODELS:
-        known = f"one of {', '.join(MODELS)}, or one whose module was imported (as --model module:Class does)"
-        raise ValueError(f"model: expected {known}, got {name!r}")
-    return MODELS[name]
-
-
-def imported(name: str) -> type[Model]:
-    """The model of a name, or of "module:Class", where the module is imported first.
-
-    Raises:
-        ValueError: there is none, or the module cannot be imported.
-    """
-    module, _, cls = name.rpartition(":")
-    if not module:
-        return named(name)
-    try:
-        found = getattr(importlib.import_module(module), cls, None)
-    except (ImportError, TypeError) as error:  # a TypeError for a relative name
-        expected = "module:Class with a module to import, whose folder is in PYTHONPATH"
-        raise ValueError(f"model: expected {expected}, got {name!r}: {error}") from None
-    if found is None or MODELS.get(cls) is not found:
-        raise ValueError(f"model: expected module:Class with a class that is a @model, got {name!r}")
-    return MODELS[cls]
 
 
 def from_description(
@@ -403,11 +359,13 @@ def from_description(
         ValueError: no such model, or missing, unknown or bad options.
     """
     options = dict(config)
-    kind = named(options.pop("type", OLDEST))
+    kind: type[Model] = registry.named(options.pop("type", registry.OLDEST))
     try:
         for name, key in declared(kind).items():
             if name not in options and key.metadata["old"] is not MISSING:
                 options[name] = key.metadata["old"]
+            if key.metadata["kind"] in KINDS and name not in options:
+                raise ValueError(f"config: expected {name!r} in what describes {kind.__name__}, got {shown(options)}")
             if key.metadata["kind"] in KINDS and options[name] is not None:
                 if prior is not None and (name == "prior" or options[name]["type"] == "callable"):
                     options[name] = as_prior(prior)

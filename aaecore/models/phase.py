@@ -30,8 +30,13 @@ class Phase:
     game: bool = False
 
 
-def check_phases(phases: Sequence[Phase], networks: Collection[str], between: Mapping[str, Sequence[str]]) -> None:
-    """ValueError for phases that training would stumble over; `between` are the phases of ratios of rates by name."""
+def check_phases(
+    phases: Sequence[Phase], networks: Collection[str], between: Mapping[str, Sequence[str]], factors: Collection[str]
+) -> None:  # fmt: skip
+    """ValueError for phases that training would stumble over.
+
+    `between` are the phases of ratios of rates by name, `factors` those whose rates have factors.
+    """
     names = [phase.name for phase in phases]
     if not names or len(set(names)) < len(names) or TAKEN & set(names) or any("/" in name for name in names):
         expected = f"one or more, each with a name of its own, none of them {', '.join(sorted(TAKEN - {''}))}"
@@ -42,6 +47,8 @@ def check_phases(phases: Sequence[Phase], networks: Collection[str], between: Ma
     for dial, others in between.items():
         for name in others:
             choice(f"ratio {dial!r}: phase", name, names)
+    for name in factors:
+        choice("rate_factors: phase", name, names)
 
 
 def check_columns(columns: Mapping[str, Column], streams: Mapping[str, Stream]) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..core.random import Generator
-from ..data.rows import as_rows, chunks
+from ..data.rows import chunks
 from ..functions import bernoulli
 from ..functions.tensor import Tensor
-from ..options import COUNT, SWITCH, option
+from ..options import COUNT, SWITCH, again, option
 from .batch import Batch
-from .boltzmann import STEPS, BoltzmannMachine, contrast
-from .model import Losses, model
+from .boltzmann import PERSISTENT, STEPS, BoltzmannMachine, contrast
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 
 @model
@@ -57,6 +57,7 @@ class RBM(BoltzmannMachine):
     _: KW_ONLY
     steps: int = option(STEPS, "of the Gibbs chains in a training step", default=1)
     persistent: bool = option(SWITCH, "chains go on from where they were in the step before", default=False)
+    chains: int = again(BoltzmannMachine, "chains", 100, beside=PERSISTENT)
 
     phases = (Phase("divergence", moves=("rbm",)),)
 
@@ -77,35 +78,19 @@ class RBM(BoltzmannMachine):
 
     # --- what is done with it -----------------------------------------------------------------------
 
-    def hiddens(self, v: Tensor) -> Tensor:
-        return self.rbm.probabilities(self.rbm.up(v))
-
-    def visibles(self, h: Tensor) -> Tensor:
-        return self.rbm.down(h)
-
-    @property
-    def widths(self) -> Sequence[int]:
-        return (self.hidden,)
-
-    def gibbs(self, states: Sequence[Tensor], rng: Generator) -> Sequence[Tensor]:
-        _, logits = self.rbm.walk(states[0], 1, rng)
-        return (bernoulli(self.rbm.probabilities(logits), rng),)
-
-    def dreamt(self, states: Sequence[Tensor]) -> Tensor:
-        return self.rbm.down(states[0])
-
     def free_energy(self, x: Any) -> np.ndarray:
         """F(x) of rows x (N, input_dim), (N,) float64: log p(x) is -F(x) - log Z, of Gaussian units in their unit.
 
-        It is -b.x - sum over j of softplus(c_j + (W x)_j); for Gaussian units |x - b|^2 / 2 stands instead of -b.x.
+        It is -b.x - sum over j of softplus(c_j + (W x)_j); for Gaussian units |x - b|^2 / 2 stands instead of -b.x. Its
+        matrix product is of float32, whatever precision the machine has.
 
         Raises:
-            ValueError, TypeError: bad data.
+            ValueError, TypeError: bad data, as of `evaluate`.
         """
-        rows, bias = as_rows(self.backend, x, "x", self.input_dim), self.rbm.visible_bias.numpy().astype(np.float64)
+        rows, bias = self.check_data(x, "x"), self.rbm.visible_bias.numpy().astype(np.float64)
         return np.concatenate([self._free_energies(self.seen(chunk), bias) for (chunk,) in chunks(self.backend, rows)])
 
     def _free_energies(self, v: Tensor, bias: np.ndarray) -> np.ndarray:
-        logits, units = self.rbm.up(v).numpy().astype(np.float64), v.numpy().astype(np.float64)
+        logits, units = self.rbm.up(v, "fp32").numpy().astype(np.float64), v.numpy().astype(np.float64)
         own = ((units - bias) ** 2).sum(axis=1) / 2 if self.rbm.gaussian else -(units * bias).sum(axis=1)
         return np.asarray(own - np.logaddexp(0, logits).sum(axis=1))

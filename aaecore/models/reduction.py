@@ -25,8 +25,9 @@ from ..priors import PRIOR, HostSampler, Prior
 from .batch import Batch
 from .class_style import CLASSIFICATION, DISCRIMINATOR, GENERATOR, RECONSTRUCTION
 from .classifier import Classifier
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 FIXED = 10.0  # heads that are not learned are so many times the unit vectors: the paper's 10-D representation
 LABELLED, LEARNED = {"labelled": [True]}, {"fixed_heads": [False]}  # beside which some options count

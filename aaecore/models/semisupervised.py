@@ -19,8 +19,9 @@ from . import consistency
 from .batch import Batch
 from .class_style import CLASSIFICATION, DISCRIMINATOR, GENERATOR, RECONSTRUCTION
 from .classifier import Classifier
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
+from .registry import model
 
 CONSISTENT = {"consistency": [kind for kind in consistency.KINDS if kind != "none"]}  # beside which its options count
 

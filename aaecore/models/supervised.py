@@ -21,7 +21,7 @@ from .aae import AAE
 from .autoencoder import NORMED
 from .batch import Batch
 from .labelled import Labelled, beside_labels, class_weights
-from .model import model
+from .registry import model
 
 
 @model

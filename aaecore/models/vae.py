@@ -17,9 +17,10 @@ from ..priors import PRIOR, GaussianMixture, HostSampler, Normal, Prior
 from .autoencoder import Autoencoder
 from .batch import Batch
 from .generative import STANDARDISE
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
 from .posteriors import Gaussian
+from .registry import model
 
 
 @model

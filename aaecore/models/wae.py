@@ -17,9 +17,10 @@ from .autoencoder import Autoencoder
 from .batch import Batch
 from .discrepancy import Discrepancy, widths_option
 from .generative import STANDARDISE
-from .model import Losses, model
+from .model import Losses
 from .phase import Phase
 from .posteriors import POSTERIORS
+from .registry import model
 
 
 @model

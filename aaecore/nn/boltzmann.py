@@ -11,10 +11,10 @@ from ..arguments import choice
 from ..core.backend import Backend
 from ..core.random import Generator
 from ..functions import add_bias, bernoulli, bias_product, half_squared_error, linear, noisy, softplus_sum
-from ..functions.energies import transposed_product
+from ..functions.energies import transposed_product, zeros_like
 from ..functions.linear import check_precision
 from ..functions.tensor import Parameter, Tensor
-from .layers import INITS
+from .layers import INITS, initial
 from .module import Module
 
 
@@ -43,10 +43,9 @@ class Boltzmann(Module):
         init: str = "normal", gaussian: bool = False, biased: bool = True,
     ) -> None:  # fmt: skip
         size = INITS[choice("init", init, list(INITS))](visible, False)
-        draw = rng.normal if init != "uniform" else partial(_uniform, rng)
         self.backend, self.precision, self.gaussian = backend, check_precision(precision, backend), gaussian
         shape = (hidden, visible)
-        self.weight = Parameter(backend.generated(shape, lambda: draw(0.0, size, shape), "weight"))
+        self.weight = Parameter(backend.generated(shape, partial(initial, rng, init, size, shape), "weight"))
         self.bias = Parameter(backend.zeros((hidden,)))
         self.biased, self.visible_bias = biased, Parameter(backend.zeros((visible,)))
         self._none = Tensor(backend.zeros((hidden,)))
@@ -56,17 +55,17 @@ class Boltzmann(Module):
         names = ("weight", "bias", "visible_bias") if self.biased else ("weight", "bias")
         return {f"{prefix}{name}": getattr(self, name) for name in names}
 
-    def up(self, v: Tensor) -> Tensor:
-        """W v + c, (B, hidden): the logits of the units above."""
-        return linear(v, self.weight, self.bias, precision=self.precision)
+    def up(self, v: Tensor, precision: str | None = None) -> Tensor:
+        """W v + c, (B, hidden): the logits of the units above; `precision` replaces that of the layer, for once."""
+        return linear(v, self.weight, self.bias, precision=precision or self.precision)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of the units above to be 1, of their logits (B, hidden); without history."""
         return add_bias(logits, self._none, "sigmoid")
 
-    def down(self, h: Tensor) -> Tensor:
+    def down(self, h: Tensor, precision: str | None = None) -> Tensor:
         """The mean of the units below where those above are h (B, hidden): (B, visible), without history."""
-        below = transposed_product(h, self.weight, self.precision)
+        below = transposed_product(h, self.weight, precision or self.precision)
         return add_bias(below, self.visible_bias, "identity" if self.gaussian else "sigmoid")
 
     def draw(self, mean: Tensor, rng: Generator) -> Tensor:
@@ -89,9 +88,7 @@ class Boltzmann(Module):
         """A loss: weight times -b.v, with |v|^2 / 2 of Gaussian units, a mean over the rows of v (B, visible)."""
         energy = bias_product(self.visible_bias, v, -weight)
         if self.gaussian:
-            zeros = self.backend.empty(v.shape)
-            self.backend.launch("fill", (zeros,), (zeros.size,), (0.0,))
-            square = half_squared_error(v.detach(), Tensor(zeros), weight)
+            square = half_squared_error(v.detach(), Tensor(zeros_like(v)), weight)
             self.backend.launch("copy", (square.buffer, energy.buffer), (1, 1))
         return energy
 
@@ -112,8 +109,36 @@ class Boltzmann(Module):
         return f"Boltzmann({visible}-{hidden}, {'gaussian' if self.gaussian else 'bernoulli'})"
 
 
-def _uniform(rng: np.random.Generator, middle: float, bound: float, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.uniform(middle - bound, middle + bound, shape)
+class Beginning(Module):
+    """Whether the visible units of a machine began at the mean of some rows, or at 0, as the seed gives them.
+
+    Attributes:
+        rows: (1,) of how many rows that mean was; 0 before that.
+    """
+
+    optional = True
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.rows = backend, backend.zeros((1,))
+
+    def set(self, rows: int) -> None:
+        """Says of how many rows the mean was."""
+        self.backend.upload(self.rows, np.array([rows], self.backend.real))
+
+    def named_parameters(self, prefix: str = "") -> dict[str, Parameter]:
+        return {}
+
+    def named_statistics(self, prefix: str = "") -> dict[str, Tensor]:
+        """{"<prefix>rows": (1,)}"""
+        return {f"{prefix}rows": Tensor(self.rows)}
+
+    def check(self, prefix: str, values: Mapping[str, np.ndarray]) -> None:
+        """ValueError for a number below 0."""
+        if (rows := float(values[f"{prefix}rows"][0])) < 0:
+            raise ValueError(f"{prefix}rows: expected a number >= 0, got {rows:g}")
+
+    def __repr__(self) -> str:
+        return "Beginning()"
 
 
 class Chains(Module):

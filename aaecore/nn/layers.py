@@ -23,12 +23,9 @@ from .module import Module
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
-def _uniform(rng: np.random.Generator, bound: float, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.uniform(-bound, bound, shape)
-
-
-def _normal(rng: np.random.Generator, std: float, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.normal(0.0, std, shape)
+def initial(rng: np.random.Generator, init: str, size: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Initial values: uniform in [-size, size], or normal with a standard deviation of `size`; see `INITS`."""
+    return rng.uniform(-size, size, shape) if init == "uniform" else rng.normal(0.0, size, shape)
 
 
 def _zeros(shape: tuple[int, ...]) -> np.ndarray:
@@ -70,11 +67,9 @@ class Linear:
         self.activation, self.precision = activation, precision
         size = INITS[choice("init", init, list(INITS))](inputs, hidden)
         shapes: list[tuple[int, ...]] = [(outputs, inputs), (outputs,)]
-        draws: list[Callable[[], np.ndarray]]
-        if init == "uniform":
-            draws = [partial(_uniform, rng, size, shape) for shape in shapes]
-        else:
-            draws = [partial(_normal, rng, size, shapes[0]), partial(_zeros, shapes[1])]
+        draws: list[Callable[[], np.ndarray]] = [partial(initial, rng, init, size, shape) for shape in shapes]
+        if init != "uniform":
+            draws[1] = partial(_zeros, shapes[1])
         self.weight, self.bias = (
             Parameter(backend.generated(shape, draw, kind))
             for shape, draw, kind in zip(shapes, draws, ("weight", "real"), strict=True)

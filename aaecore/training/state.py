@@ -16,7 +16,8 @@ from ..backends.shapes import ShapesBackend
 from ..core.memory import Buffer
 from ..core.ops import BETA1, BETA2, EPS, GRAD_SCALE, LR, STEP
 from ..errors import CheckpointError
-from ..models.model import OLDEST, Model, from_description, named
+from ..models.model import Model, from_description
+from ..models.registry import OLDEST, named
 from ..optim import OPTIMIZERS, Passive, schedules
 from ..options import SEED
 from . import columns

@@ -77,6 +77,9 @@ class Trainer(Run):
     ) -> None:  # fmt: skip
         if not isinstance(model, Model):
             raise TypeError(f"model: expected a Model, got {type(model).__name__}")
+        if model.part_of:
+            came = f"the {type(model).__name__} that a {model.part_of} keeps as it is"
+            raise ValueError(f"model: expected one of its own, got {came}; train copy.deepcopy(model) instead")
         super().__init__(
             model, make_optimizers(model, lr, optimizers), batch_size=batch_size,
             labelled_batch_size=labelled_batch_size, schedule=schedule, clip_norm=clip_norm, guard=guard, record=record,

@@ -408,7 +408,7 @@ BAD = [
     ),
     (["--models", "AAE", "--set", "VAE.hidden=3"], "--set: expected an option of AAE, got 'VAE.hidden'"),
     (["--models", "AAE", "--set", "hidden=many"], "--set: AAE.hidden: expected a list of integers >= 1, got 'many'"),
-    (["--models", "AAE", "--set", "prior=ring"], "AAE: prior: GaussianMixture has dimension 2, but latent_dim is 8"),
+    (["--models", "AAE", "--set", "prior=ring"], "AAE: prior: GaussianMixture has dimension 2, but latent_dim is 6"),
     (["--models", "AAE", "--data", "cifar"], "data: expected one of mnist-sample"),
     (["--models", "AAE", "--data-folder", "."], "--data-folder: expected data that have files, got mnist-sample"),
     (
@@ -445,7 +445,7 @@ def test_other_runs_than_those_that_are_there_are_refused(whole, images, capsys)
     fails(capsys, [*base, "--epochs", "5"], "expected --steps 5 as before, got --epochs 5; give another OUT")
     other = ["compare", whole, "--models", "VAE", "--steps", "5"]
     fails(capsys, other, f"expected --data {images} as before, got mnist-sample; give another OUT")
-    message = "AAE-0: expected latent_dim = 3 as is asked for now, got a run of latent_dim = 8; give another OUT"
+    message = "AAE-0: expected latent_dim = 3 as is asked for now, got a run of latent_dim = 6; give another OUT"
     fails(capsys, [*base, "--steps", "5", "--set", "AAE.latent_dim=3"], message)
     assert content(whole, "results.jsonl") == before
 

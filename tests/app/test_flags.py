@@ -9,7 +9,7 @@ from small_runs import ROWS, fails
 import aaecore
 from aaecore.app import cli, config
 from aaecore.data.table import Stream
-from aaecore.models.model import MODELS
+from aaecore.models.registry import MODELS
 from aaecore.options import declared
 
 for package in ("click", "rich", "matplotlib"):
@@ -83,6 +83,8 @@ ANY = "--consistency translation, --consistency noise or --consistency adversari
         ([*REDUCTION, "--no-labelled"], "--labelled-rows", "--labelled besides, got --no-labelled"),
         ([*REDUCTION, "--no-labelled"], "--labelled-batch-size", "--labelled besides, got --no-labelled"),
         ([*REDUCTION, "--fixed-heads"], "--head-distance", "--no-fixed-heads besides, got --fixed-heads"),
+        (["--model", "RBM"], "--chains", "--persistent besides, got --no-persistent"),
+        (["--model", "DBN"], "--chains", "--persistent besides, got --no-persistent"),
         ([*REDUCTION, "--fixed-heads"], "--head-weight", "--no-fixed-heads besides, got --fixed-heads"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import aaecore
 from aaecore.evaluation import comparison
 from aaecore.evaluation.recipes import RECIPES, Recipe, recipe
-from aaecore.models.model import MODELS
+from aaecore.models.registry import MODELS
 
 D = 12
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from boltzmann_machines import D, energies, make, roughen, rows, states
 
-from aaecore import DBN, RBM, Trainer, datasets, set_num_threads
+from aaecore import DBN, RBM, Trainer, datasets
 from aaecore.evaluation import ais, log_likelihood, log_partition
 
 
@@ -73,15 +73,16 @@ def test_likelihood_rises_with_training(digits):
     assert nats[2] > -195
 
 
-def test_bits_do_not_depend_on_threads():
-    model = roughen(RBM(70, hidden=40))
+def test_bits_do_not_depend_on_threads(threads):
+    """Products of 2 x 60 x 120 x 80 flop, which threads share: from 140,000 on they do."""
+    model, small = roughen(RBM(120, hidden=80), 0.2), roughen(RBM(120, hidden=9))
+    x = (np.random.default_rng(2).random((600, 120)) < 0.4).astype(np.float32)
     found = []
-    for threads in (1, 3):
-        set_num_threads(threads)
-        found.append((ais(model, 10, 20), log_partition(roughen(RBM(70, hidden=9)))))
-    set_num_threads(1)
-    assert found[0] == found[1]
-    assert ais(model, 10, 20, seed=1) != found[0][0]
+    for n in (1, 2, 3):
+        threads(n)
+        found.append((ais(model, 60, 20), log_partition(small), log_likelihood(model, x, 3.0).tolist()))
+    assert found[0] == found[1] == found[2]
+    assert ais(model, 60, 20, seed=1) != found[0][0]
 
 
 @cuda_devices.needs_device
@@ -103,6 +104,47 @@ def test_the_gpu_agrees_with_the_reference(cuda_device):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         ais(make("rbm"), **arguments)
+
+
+def test_a_likelihood_takes_an_estimate():
+    model = roughen(make("rbm"))
+    found = ais(model, 5, 10)
+    assert np.array_equal(log_likelihood(model, states(D), found), log_likelihood(model, states(D), found.log_z))
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(ValueError, match=f"^log_z: expected a number > -inf, got {bad}"):
+            log_likelihood(model, states(D), bad)
+    for bad in ("1", tuple(found), None, np.zeros(3)):
+        with pytest.raises(TypeError, match=r"^log_z: expected a number > -inf, got "):
+            log_likelihood(model, states(D), bad)
+
+
+def test_rows_that_the_units_cannot_be():
+    model, gaussian = roughen(make("rbm")), roughen(make("gaussian"))
+    grey = states(D).copy()
+    grey[3, 1] = 0.5
+    model.free_energy(grey)
+    with pytest.raises(
+        ValueError, match=r"^x: expected 0 and 1, as Bernoulli units are .* got 1 of 384 values that are"
+    ):
+        log_likelihood(model, grey, 0.0)
+    pictures = (255 * states(D)).astype(np.uint8)
+    assert np.array_equal(log_likelihood(model, pictures, 0.0), log_likelihood(model, states(D), 0.0))
+    pictures[0, 0] = 1
+    with pytest.raises(ValueError, match=r"got 1 of 384 values that are neither"):
+        log_likelihood(model, pictures, 0.0)
+    assert np.isfinite(log_likelihood(gaussian, 3 * grey, 0.0)).all()
+    for function in (model.free_energy, model.evaluate, lambda x: log_likelihood(model, x, 0.0)):
+        with pytest.raises(ValueError, match=r"^x: expected values in \[0, 1\]"):
+            function(2 * states(D))
+
+
+@pytest.mark.parametrize("kind", ["rbm", "gaussian"])
+def test_likelihoods_are_of_float32_products_whatever_the_precision(kind):
+    """The weights are those of float32: all that the precision changes is how training rounds them."""
+    exact, rounded = (roughen(make(kind, device="cpu", precision=p)) for p in ("fp32", "bf16"))
+    assert np.array_equal(exact.free_energy(states(D)), rounded.free_energy(states(D)))
+    assert ais(exact, 5, 10) == ais(rounded, 5, 10)
+    assert not np.array_equal(exact.encode(states(D)), rounded.encode(states(D)))
 
 
 def test_other_models():

@@ -1,9 +1,7 @@
-"""Rows and labels that small models are trained on, unless a file has its own, and how many threads train them."""
+"""Rows and labels that small models are trained on, unless a file has its own."""
 
 import class_models
 import pytest
-
-from aaecore import get_num_threads, set_num_threads
 
 
 @pytest.fixture
@@ -14,11 +12,3 @@ def x():
 @pytest.fixture
 def y():
     return class_models.labels()
-
-
-@pytest.fixture
-def threads():
-    """Sets how many the process has, for a test."""
-    before = get_num_threads()
-    yield set_num_threads
-    set_num_threads(before)

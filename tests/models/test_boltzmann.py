@@ -1,37 +1,18 @@
-"""Boltzmann machines: energies and gradients against sums over all states, chains, bits, files, samples."""
+"""Boltzmann machines: energies and gradients against sums over all states, chains, phases."""
 
 from __future__ import annotations
 
-import copy
-import pickle
-
-import cuda_devices
 import numpy as np
 import pytest
-from boltzmann_machines import KINDS, D, energies, make, roughen, rows, states, tensor, train
+from boltzmann_machines import KINDS, PROBABILITIES, B, D, energies, make, roughen, rows, states, tensor, yielded
 from gradients import numeric_gradient
-from trained import StopAt, same
 
-import aaecore
-from aaecore import RBM, Trainer, nn
+from aaecore import Trainer, nn
 from aaecore.evaluation import log_partition
 from aaecore.functions.tensor import backward
 from aaecore.models import Batch
 
 each = pytest.mark.parametrize("kind", KINDS)
-B = 8
-PROBABILITIES = {"rtol": 1e-9, "atol": 1e-12}
-
-
-def yielded(model, x, dial=0.6):
-    """The losses of one step by phase, without any update in between."""
-    model.generator.restart()
-    for network in model.networks.values():
-        if isinstance(network, nn.Chains):
-            network.clear()
-    dials = {name: model.backend.from_host(np.array([dial])) for name in model.dials()}
-    batch = Batch({"x": model.backend.from_host(x)}, model.draws, dials, model.generator)
-    return {phase: losses for phase, *losses in model.step(batch)}
 
 
 # --- energies and gradients -------------------------------------------------------------------------------------------
@@ -83,25 +64,29 @@ def test_with_the_models_own_expectation_the_gradient_is_that_of_the_likelihood(
         np.testing.assert_allclose(model.backend.to_host(q.grad), numeric, atol=1e-7, rtol=1e-5)
 
 
-def frozen(monkeypatch, made, then):
-    """Lets hidden units be what they are at the first call of `made`, as if they were data, in all calls of `then`."""
-    seen, real = [], nn.Boltzmann.probabilities
-    monkeypatch.setattr(nn.Boltzmann, "probabilities", lambda *args: seen.append(real(*args)) or seen[-1])
+def frozen(monkeypatch, made):
+    """What made() gives, and again: it with units, as if they were data, that are what they were the first time."""
+    real = {name: getattr(nn.Boltzmann, name) for name in ("probabilities", "draw")}
+    seen = {name: [] for name in real}
+    for name, values in seen.items():
+        monkeypatch.setattr(nn.Boltzmann, name, lambda *a, f=real[name], v=values: v.append(f(*a)) or v[-1])
     result = made()
 
     def again():
-        again_seen = iter(seen)
-        monkeypatch.setattr(nn.Boltzmann, "probabilities", lambda *args: next(again_seen))
-        return then()
+        for name, values in seen.items():
+            held = iter(values)
+            # Called all the same, since draws that follow count those before them.
+            monkeypatch.setattr(nn.Boltzmann, name, lambda *a, f=real[name], v=held: (f(*a), next(v))[1])
+        return made()
 
     return result, again
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "gaussian" not in kind])
+@each
 def test_phases_have_the_gradients_of_their_losses(kind, monkeypatch):
     """The ends of chains are draws, which a small change of weights leaves as they are."""
     model, x = roughen(make(kind)), rows()[:B].astype(np.float64)
-    made, again = frozen(monkeypatch, lambda: yielded(model, x), lambda: yielded(model, x))
+    made, again = frozen(monkeypatch, lambda: yielded(model, x))
     for phase in model.phases:
         moved = model.moved(phase)
         backward(made[phase.name], parameters=moved)
@@ -164,16 +149,36 @@ def test_phases_move_their_networks_and_no_others(kind):
 
 
 def test_layers_learn_one_after_the_other():
+    """What does not learn stays, to the bit; momentum does not move it on."""
     model = make("greedy")
-    turns = [[dial(step) for dial in model.dials().values()] for step in (0, 3, 4, 7, 8, 12, 1000)]
+    turns = [[factor(step) for factor in model.rate_factors().values()] for step in (0, 3, 4, 7, 8, 12, 1000)]
     assert turns == [[1, 0, 0]] * 2 + [[0, 1, 0]] * 2 + [[0, 0, 1]] * 3
     trainer, before = Trainer(model, 32), model.state_dict()
-    for step in range(4):
-        losses = trainer.step(rows()[:32])
-        assert losses["layer_1"] != 0, step
-        assert losses["layer_2"] == losses["layer_3"] == 0, step
-    changed = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
-    assert {name.split(".")[0] for name in changed} == {"layer_1"}
+    for step in range(13):
+        trainer.step(rows()[:32])
+        after = model.state_dict()
+        changed = {name.split(".")[0] for name in model.parameters if (after[name] != before[name]).any()}
+        assert changed == {f"layer_{min(step // 4, 2) + 1}"}, step
+        before = after
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "phase", "parameter"),
+    [
+        ("greedy", {"steps_per_layer": 300}, "layer_2", "layer_2.weight"),
+        ("dbm", {"pretraining_steps": 300}, "energy", "layer_1.weight"),
+    ],
+)
+def test_a_phase_that_waited_begins_with_updates_of_its_rate(kind, options, phase, parameter):
+    """Adam's moments grew while it waited; from moments of 0 its updates were 2.6 and 6.7 times the rate."""
+    model = make(kind, device="cpu", **options)
+    trainer, updates = Trainer(model, 32), []
+    trainer.fit(rows()[:32], 300, progress=False)
+    for _ in range(30):
+        before = model.parameters[parameter].numpy()
+        trainer.step(rows()[:32])
+        updates.append(np.abs(model.parameters[parameter].numpy() - before).max())
+    assert 0 < max(updates) < 1.2 * trainer.base_lr[phase]
 
 
 def test_grey_values_are_drawn_or_taken():
@@ -208,250 +213,3 @@ def test_chains_go_on_where_they_were():
     expected = p @ h / p.sum()
     deviations = np.sqrt(expected * (1 - expected) / 2000)
     assert (np.abs(model.state_dict()["chain.0"].mean(axis=0) - expected) < 4 * deviations).all()
-
-
-# --- bits -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("device", ["cpu", "reference", pytest.param("cuda", marks=cuda_devices.needs_device)])
-@each
-def test_recorded_steps_and_a_resume_give_the_same_bits(kind, device, precision, tmp_path, cuda_device):
-    options = {"device": device, "precision": precision}
-    whole = train(kind, **options)
-    assert same(whole, train(kind, record=False, **options))
-    part = Trainer(make(kind, **options), 32)
-    part.fit(rows(), 2, progress=False, callbacks=[StopAt(7)])
-    part.save(tmp_path / "a.h5")
-    resumed = Trainer.resume(tmp_path / "a.h5")
-    resumed.fit(rows(), 2, progress=False)
-    assert same(whole, resumed)
-    assert whole.history.rows == resumed.history.rows
-    assert np.array_equal(whole.model.sample(9), resumed.model.sample(9))
-
-
-@cuda_devices.needs_device
-@each
-def test_the_gpu_agrees_with_the_reference(kind, cuda_device):
-    ours, theirs = (train(kind, 1, device=device) for device in ("cuda", "reference"))
-    for name in ours.names:
-        np.testing.assert_allclose(ours.history[name], theirs.history[name], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(ours.model.encode(rows()), theirs.model.encode(rows()), atol=1e-4)
-    samples = [t.model.sample(5) for t in (ours, theirs)]
-    np.testing.assert_allclose(*samples, atol=1e-3)
-
-
-@each
-def test_copies_and_files_hold_chains_and_continue_alike(kind, tmp_path):
-    trainer = train(kind)
-    model = trainer.model
-    model.save(tmp_path / "m.h5")
-    twins = [aaecore.load(tmp_path / "m.h5"), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
-    for twin in twins:
-        assert twin.config() == model.config()
-        assert all(np.array_equal(twin.state_dict()[k], v) for k, v in model.state_dict().items())
-        assert np.array_equal(twin.encode(rows()), model.encode(rows()))
-    assert np.array_equal(twins[1].sample(3), twins[2].sample(3))
-    before = model.state_dict()
-    Trainer(twins[0], 32, 0.0).step(rows()[:32])  # what it begins with is there already
-    assert all(np.array_equal(twins[0].parameters[k].numpy(), before[k]) for k in model.parameters)
-
-
-@each
-def test_samples_are_replayed_as_they_are_launched(kind):
-    model = train(kind).model
-    twin = copy.deepcopy(model)
-    recorded = model.sample(6)
-    twin.sampler.advance()
-    chain = nn.Chains(twin.backend, 6, *twin.widths)
-    for _ in range(5):
-        chain.keep(twin.gibbs(chain.states, twin.sampler))
-        twin.sampler.advance()
-    launched = twin.shown(twin.dreamt(chain.states)).numpy()
-    assert np.array_equal(recorded, launched.astype(np.float32))
-    assert not np.array_equal(model.sample(6), recorded)
-
-
-# --- deep machines against sums over all states -----------------------------------------------------------------------
-
-
-def joint(model):
-    """All states of the units of a DBM by layer, and how probable they are together."""
-    widths = [D, *model.hidden]
-    every = np.split(states(sum(widths)), np.cumsum(widths)[:-1], axis=1)
-    energy = -every[0] @ model.layers[0].visible_bias.numpy()
-    for layer, below, above in zip(model.layers, every, every[1:], strict=False):
-        energy -= above @ layer.bias.numpy() + ((below @ layer.weight.numpy().T) * above).sum(axis=1)
-    p = np.exp(-energy)
-    return every, p / p.sum()
-
-
-def test_chains_and_samples_of_a_deep_machine_are_its_own():
-    model = roughen(make("dbm", chains=4000, pretraining_steps=0, sampling_steps=40), 0.5)
-    every, p = joint(model)
-    trainer = Trainer(model, 32, 0.0)  # nothing learns
-    for _ in range(20):
-        trainer.step(rows()[:32])
-    for i, units in enumerate(every[1:]):
-        expected = p @ units
-        deviations = np.sqrt(expected * (1 - expected) / 4000)
-        assert (np.abs(model.state_dict()[f"chain.{i}"].mean(axis=0) - expected) < 4 * deviations).all()
-    samples = model.sample(4000)
-    assert (np.abs(samples.mean(axis=0) - p @ every[0]) < 4 * samples.std(axis=0) / np.sqrt(4000)).all()
-
-
-def test_mean_field_is_where_every_layer_agrees_with_its_neighbours():
-    model, v = roughen(make("whole dbm", mean_field=60), 0.5), states(D)[::9]
-    h = [mu.numpy() for mu in model.expected(tensor(model, v))]
-    weights = [layer.weight.numpy() for layer in model.layers]
-    for i, (below, layer) in enumerate(zip([v, *h], model.layers, strict=False)):
-        logits = below @ weights[i].T + layer.bias.numpy()
-        if i < 2:
-            logits += h[i + 1] @ weights[i + 1]
-        np.testing.assert_allclose(h[i], 1 / (1 + np.exp(-logits)), atol=1e-9)
-    np.testing.assert_allclose(model.encode(v), h[-1], atol=1e-6)
-
-
-def test_a_deep_machine_of_one_layer_is_pretrained_as_a_restricted_one():
-    deep, plain = roughen(make("dbm", hidden=(5,))), roughen(make("rbm", steps=1))
-    x = rows()[:B].astype(np.float64)
-    backward(yielded(deep, x)["pretraining"])
-    backward(yielded(plain, x)["divergence"])
-    for p, q in zip(deep.layer_1.parameters, plain.rbm.parameters, strict=True):
-        gradient = deep.backend.to_host(p.grad) / 0.6  # of the dial
-        np.testing.assert_allclose(gradient, plain.backend.to_host(q.grad), atol=1e-12)
-
-
-def test_what_units_take_is_doubled_where_a_neighbour_is_missing():
-    model, v, h = roughen(make("dbm")), states(D)[::9], states(4)[::3]
-    (w, c, _), (upper, top) = ([p.numpy() for p in layer.parameters] for layer in model.layers)
-    middle = states(5)[::4]
-    for found, logits in (
-        (model._risen(0, tensor(model, v)), 2 * v @ w.T + c),
-        (model._risen(1, tensor(model, middle)), middle @ upper.T + top),
-        (model._fallen(1, tensor(model, h)), 2 * h @ upper + c),
-    ):
-        np.testing.assert_allclose(found.numpy(), 1 / (1 + np.exp(-logits)), **PROBABILITIES)
-
-
-def test_mean_field_is_near_the_posterior():
-    """Of a machine whose weights are small."""
-    model = roughen(make("dbm", mean_field=30), 0.15)
-    every, p = joint(model)
-    v = states(D)[11]
-    given = p * (every[0] == v).all(axis=1)
-    for mu, units in zip(model.expected(tensor(model, v[None])), every[1:], strict=True):
-        np.testing.assert_allclose(mu.numpy()[0], given @ units / given.sum(), atol=2e-3)
-
-
-# --- samples ----------------------------------------------------------------------------------------------------------
-
-
-def top_marginal(layer):
-    """p of the states of the units below it (2^visible,)."""
-    below = states(layer.weight.shape[1])
-    p = np.exp(-energies(layer, below, states(layer.weight.shape[0]))).sum(axis=1)
-    return below, p / p.sum()
-
-
-@pytest.mark.parametrize("kind", ["rbm", "dbn"])
-def test_samples_have_the_models_mean(kind):
-    model = roughen(make(kind, sampling_steps=40))
-    h, p = top_marginal(model.layers[-1])
-    if kind == "dbn":
-        w, _, b = (q.numpy() for q in model.layers[0].parameters)
-        h = 1 / (1 + np.exp(-(h @ w + b)))
-    samples = model.sample(4000)
-    assert samples.dtype == np.float32
-    deviations = samples.std(axis=0) / np.sqrt(len(samples))
-    assert (np.abs(samples.mean(axis=0) - p @ h) < 4 * deviations).all()
-
-
-@each
-def test_shapes_and_ranges(kind):
-    model = train(kind).model
-    assert model.sample(3).shape == (3, D)
-    assert model.sample(2, on_device=True).shape == (2, D)
-    codes = model.encode(rows())
-    units = KINDS[kind][1]["hidden"]
-    assert codes.shape == (130, units if isinstance(units, int) else units[-1])
-    assert 0 <= codes.min() <= codes.max() <= 1
-    assert model.decode(codes).shape == model.reconstruct(rows()).shape == (130, D)
-    if "dbm" not in kind:  # whose lowest hidden units depend on x besides
-        np.testing.assert_allclose(model.decode(codes), model.reconstruct(rows()), atol=1e-6)
-    assert model.evaluate(rows()) == pytest.approx(model.evaluate(rows(), "none").mean())
-    assert "validation" in Trainer(model, 32).fit(rows(), 1, validation=rows(), progress=False).columns
-
-
-def nearness(model, test):
-    """Log of the Parzen window of 1000 samples at test rows, a mean, in nats."""
-    s, var = model.sample(1000).astype(np.float64), 0.2**2
-    d = (test**2).sum(axis=1)[:, None] + (s**2).sum(axis=1) - 2 * test @ s.T
-    least = d.min(axis=1, keepdims=True)
-    logs = np.log(np.exp(-(d - least) / (2 * var)).mean(axis=1)) - least[:, 0] / (2 * var)
-    return float(logs.mean() - 392 * np.log(2 * np.pi * var))
-
-
-def test_samples_are_digits():
-    """116 to 120 nats with three seeds; -129 where all samples are the mean of the data."""
-    digits = aaecore.datasets.load("mnist-sample")
-    model = RBM(784, hidden=200, sampling_steps=50, seed=0)
-    schedule = aaecore.schedules.Cosine(10 * 50, 0.01)
-    Trainer(model, lr=3e-3, schedule=schedule).fit(digits.train.x, 10, progress=False)
-    assert nearness(model, digits.test.x) > 100
-
-
-# --- what they begin with, and what they refuse -----------------------------------------------------------------------
-
-
-def test_visible_units_begin_at_the_mean_of_the_data():
-    model = train("rbm", 1).model
-    fresh = make("rbm")
-    Trainer(fresh, 130).step(rows())
-    assert np.abs(fresh.rbm.down(tensor(fresh, np.zeros((1, 5)))).numpy()[0] - rows().mean(axis=0)).max() < 2e-3
-    before = model.rbm.visible_bias.numpy()
-    Trainer(model, 32, 1e-12).step(rows()[:32])
-    assert np.abs(model.rbm.visible_bias.numpy() - before).max() < 1e-9  # not again
-    given = roughen(make("gaussian"))
-    Trainer(given, 32).step(rows()[:32])
-    assert float(given.state_dict()["inputs.scale"][0]) == 1.0  # weights are for data as they are
-
-
-def test_states_of_weights_that_were_made_elsewhere():
-    model = train("gaussian").model
-    values = {name: value for name, value in model.state_dict().items() if name in model.parameters}
-    other = make("gaussian", seed=9)
-    other.load_state_dict(values)
-    assert not other.state_dict()["chain.0"].any()
-    with pytest.raises(ValueError, match=r"chain\.0: expected units that are 0 or 1, got 35 of 35 that are neither"):
-        model.load_state_dict(model.state_dict() | {"chain.0": np.full((7, 5), 0.5)})
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "message"),
-    [
-        ("rbm", {"hidden": 0}, "hidden: expected an integer >= 1, got 0"),
-        ("rbm", {"steps": 0}, "steps: expected an integer from 1 to 1000, got 0"),
-        ("rbm", {"visible": "binary"}, "visible: expected one of bernoulli, gaussian, got 'binary'"),
-        ("rbm", {"activation": "relu"}, "activation: expected one of sigmoid, got 'relu'"),
-        ("rbm", {"chains": 0}, "chains: expected an integer >= 1, got 0"),
-        ("rbm", {"sampling_steps": 0}, "sampling_steps: expected an integer >= 1, got 0"),
-        ("dbn", {"hidden": ()}, "hidden: expected 1 to 5 layers, got 0"),
-        ("dbn", {"hidden": (2,) * 6}, "hidden: expected 1 to 5 layers, got 6"),
-        ("dbm", {"hidden": ()}, "hidden: expected one layer or more, got none"),
-        ("dbm", {"mean_field": 0}, "mean_field: expected an integer >= 1, got 0"),
-        ("dbm", {"pretraining_steps": -1}, "pretraining_steps: expected an integer >= 0, got -1"),
-        ("dbn", {"steps_per_layer": -1}, "steps_per_layer: expected an integer >= 0, got -1"),
-    ],
-)
-def test_bad_options(kind, options, message):
-    with pytest.raises(ValueError, match=message):
-        make(kind, **options)
-
-
-def test_bad_data():
-    with pytest.raises(ValueError, match="give the model visible='gaussian', which suits numbers of any range"):
-        Trainer(make("rbm"), 32).fit(2 * rows(), 1, progress=False)
-    with pytest.raises(ValueError, match="n: expected an integer >= 1, got 0"):
-        make("rbm").sample(0)
-    assert isinstance(make("rbm"), RBM)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import subprocess
 import sys
 
@@ -100,8 +102,57 @@ def test_what_is_no_autoencoder_for_it(x):
     for widths in ((), (0.0,), (-1.0, 2.0), "12"):
         with pytest.raises(ValueError, match=r"^widths: expected "):
             GMMN(D, widths=widths)
+    for cls in (GMMN, aaecore.WAE):
+        for width in (1e-21, 1e-37, 1e25):
+            with pytest.raises(
+                ValueError, match=rf"^widths: expected numbers w .* 1 / \(48 w\^2\), got {re.escape(f'{width:g}')}"
+            ):
+                cls(D, latent_dim=D, widths=(1.0, width))
     with pytest.raises(TypeError, match=r"^widths: expected a number > 0, got 'a'"):
         GMMN(D, widths=["a"])
+
+
+def test_an_autoencoder_that_has_seen_no_data(x):
+    new = AAE(D, 3, (8,), seed=1)
+    with pytest.raises(
+        ValueError, match=r"^autoencoder: expected a trained Autoencoder, got one that has seen no data"
+    ):
+        GMMN(D, 4, (9,), autoencoder=new)
+    new.load_state_dict({name: p.numpy() for name, p in new.parameters.items()})  # of data as they are
+    plain = AAE(D, 3, (8,), seed=1, standardise=False)  # no unit tells
+    for ae in (new, plain):
+        assert GMMN(D, 4, (9,), autoencoder=ae).sample(2).shape == (2, D)
+
+
+def ones(n, rng):
+    return np.ones((n, 3))
+
+
+def test_the_copy_draws_of_a_callable_prior(x):
+    ae = AAE(D, 3, (8,), prior=ones, seed=1)
+    fit(ae, x, 1)
+    model = GMMN(D, 4, (9,), autoencoder=ae)
+    for other in (model, copy.deepcopy(model)):
+        assert np.array_equal(other.coder.sample(2), ae.sample(2))
+
+
+def test_the_copy_is_not_trained(x):
+    """A copy of it may be."""
+    model = make("GMMN, codes")
+    with pytest.raises(
+        ValueError, match=r"^model: expected one of its own, got the AAE that a GMMN keeps as it is; tr"
+    ):
+        Trainer(model.autoencoder)
+    before = model.coder.state_dict()
+    fit(copy.deepcopy(model.autoencoder), x, 1)
+    assert all(np.array_equal(v, before[name]) for name, v in model.coder.state_dict().items())
+
+
+def test_a_description_without_a_prior():
+    config = coder().config()
+    del config["prior"]
+    with pytest.raises(ValueError, match=r"^config: expected 'prior' in what describes AAE, got \{"):
+        GMMN(D, 2, (5,), autoencoder=config)
 
 
 def test_a_file_with_another_autoencoder_in_it_is_one_error(tmp_path):
@@ -126,6 +177,7 @@ def test_a_file_with_another_autoencoder_in_it_is_one_error(tmp_path):
 @pytest.mark.parametrize("cls", [AAE, VAE, aaecore.WAE, aaecore.DenoisingAE])
 def test_any_autoencoder_will_do(cls, x):
     ae = cls(D, 3, (8,), seed=1)
+    fit(ae, x, 1)
     model = fit(GMMN(D, 4, (9,), autoencoder=ae, seed=2), x, 1).model
     assert model.sample(3).shape == (3, D)
 

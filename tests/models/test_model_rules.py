@@ -19,14 +19,14 @@ from aaecore import Trainer, priors
 from aaecore.app import cli, config
 from aaecore.functions import half_squared_error
 from aaecore.models import COUNT, PRIOR, Column, Model, Phase, Stream, model, option
-from aaecore.models.model import MODELS
+from aaecore.models.registry import MODELS
 from aaecore.options import declared
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 def registry_module():
-    return sys.modules["aaecore.models.model"]
+    return sys.modules["aaecore.models.registry"]
 
 
 @pytest.fixture

@@ -223,4 +223,4 @@ def test_a_checkpoint_loads_no_code(lsgan, tmp_path, monkeypatch):
 
 
 def registry_module():
-    return sys.modules["aaecore.models.model"]
+    return sys.modules["aaecore.models.registry"]

@@ -191,3 +191,49 @@ def test_zero_and_negative_weights_are_numbers(x, monkeypatch):
     plain = trainer_of(rate=0.0, weighs=False)
     ours, theirs = trainer.step(x), plain.step(x)
     assert (ours.copies, ours.guesses) == (0.0, -0.5 * theirs.guesses)
+
+
+# --- factors of rates -------------------------------------------------------------------------------------------------
+
+
+def factors_at(step):
+    return 2.0 ** -(step % 3), float(step >= 6)
+
+
+@pytest.mark.parametrize("where", DEVICES)
+@pytest.mark.parametrize("burst", [1, 3, 1000])
+def test_factors_of_rates_reach_the_step_that_they_are_for(x, where, burst, monkeypatch):
+    """As where the rates are set by hand before every step, on top of a schedule."""
+    bursts_of(monkeypatch, burst)
+    options = {"device": where, "weighs": False, "schedule": lambda step: 1 / (1 + step)}
+    plain = trainer_of(**options)
+    for step in range(11):
+        copies, guesses = factors_at(step)
+        plain.base_lr = {"copies": RATE * copies, "guesses": RATE * guesses}
+        plain.fit(x, plain.epoch + 1, callbacks=[StopAt(step + 1)], progress=False)
+    by_phase = {"copies": lambda s: factors_at(s)[0], "guesses": lambda s: factors_at(s)[1]}
+    monkeypatch.setattr(Dialled, "rate_factors", lambda self: by_phase)
+    ours = trainer_of(**options)
+    ours.fit(x, 3, callbacks=[StopAt(11)], progress=False)
+    assert ours.steps == plain.steps == 11
+    assert np.array_equal(weights(ours), weights(plain))
+
+
+@pytest.mark.parametrize(
+    ("factor", "error", "message"),
+    [
+        (lambda step: "1", TypeError, "rate factor guesses of step 0: expected a number.*, got '1'"),
+        (raises, ValueError, "rate factor guesses of step 0: expected a number, got ZeroDivisionError: by nothing"),
+        (lambda step: -1.0, ValueError, "lr: expected a number >= 0, got -"),
+    ],
+)
+def test_a_factor_of_a_rate_that_is_none(x, factor, error, message, monkeypatch):
+    monkeypatch.setattr(Dialled, "rate_factors", lambda self: {"guesses": factor})
+    with pytest.raises(error, match=message):
+        trainer_of().step(x[:32])
+
+
+def test_a_factor_of_the_rate_of_no_phase(monkeypatch):
+    monkeypatch.setattr(Dialled, "rate_factors", lambda self: {"guess": lambda step: 1.0})
+    with pytest.raises(ValueError, match=r"^rate_factors: phase: expected one of copies, guesses, got 'guess'"):
+        trainer_of()

@@ -17,7 +17,7 @@ from aaecore.models import model as declared_model
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
     """Models of a test are forgotten after it."""
-    registry = sys.modules["aaecore.models.model"]
+    registry = sys.modules["aaecore.models.registry"]
     monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
 
 
