@@ -50,6 +50,29 @@ def test_shapes_and_names(posterior, x):
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
+def test_noise_on_codes_is_of_the_prior_s_unit_and_only_where_they_are_drawn(posterior, x):
+    """Of two models with equal weights one has noise: their draws differ by normals of that width."""
+    plain, noisy = (model(posterior=posterior, prior=priors.Normal(5.0), code_noise=std) for std in (0.0, 0.3))
+    Trainer(plain).step(x)  # so that there are units
+    noisy.load_state_dict(plain.state_dict())
+    rows = np.repeat(x, 100, axis=0)
+    added = noisy.encode(rows, sample=True) - plain.encode(rows, sample=True)
+    assert (noisy.encode(x) == plain.encode(x)).all()
+    assert added.std() == pytest.approx(0.3 * 5, rel=0.03)
+    assert abs(added.mean()) < 0.1
+
+
+def test_training_sees_noise_on_codes(x):
+    losses = [Trainer(model(code_noise=std)).step(x) for std in (0.0, 3.0)]
+    assert losses[0]["reconstruction"] != losses[1]["reconstruction"]
+    m = model(code_noise=3.0)
+    recorded, eager = (Trainer(m if record else model(code_noise=3.0), 20, record=record) for record in (True, False))
+    for trainer in (recorded, eager):
+        trainer.fit(x, 2, progress=False)
+    assert all((a == b).all() for a, b in zip(m.state_dict().values(), eager.model.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
 def test_encode_against_numpy(posterior, x):
     m = model(posterior=posterior)
     s = {k: v.astype(np.float64) for k, v in m.state_dict().items()}
