@@ -44,9 +44,9 @@ CODER = Recipe(
 )  # the paper's is a stack of contractive ones
 
 RECIPES = {
-    # With a code of 8 features, or the weights of the generator and of the discriminator's penalty that the model begins
-    # with, more holes are left in the prior. Noise on codes makes what is decoded smooth at the distance that 10,000
-    # samples have from each other.
+    # With a code of 8 features, or the weights of the generator and of the penalty that the model begins with, more
+    # holes are left in the prior. Noise on codes makes what is decoded smooth at the distance that 10,000 samples have
+    # from each other.
     "AAE": Recipe(
         "AAE",
         {**WIDE, **SQUARED, **FALLING, "latent_dim": 6, "prior": "normal:5", "generator_weight": 20.0,
