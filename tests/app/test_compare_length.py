@@ -27,7 +27,13 @@ def test_epochs_and_schedules(tmp_path, images):
 
 @pytest.mark.parametrize(
     ("arguments", "steps"),
-    [(["--steps", 6], 3), (["--epochs", 2], 3), (["--minutes", 0.001], 0), (["--steps", 6, "--set", "warm_up=1"], 1)],
+    [
+        (["--steps", 6], 3),
+        (["--epochs", 2], 3),
+        (["--epochs", 2, "--validation-rows", 20], 2),  # two steps an epoch, of 34 rows
+        (["--minutes", 0.001], 0),
+        (["--steps", 6, "--set", "warm_up=1"], 1),
+    ],
 )
 def test_an_option_may_be_a_share_of_all_steps(tmp_path, images, monkeypatch, arguments, steps):
     monkeypatch.setitem(RECIPES, "VAE", Recipe("VAE", shares={"warm_up": 0.5}))
