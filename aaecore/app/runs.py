@@ -100,7 +100,7 @@ def _check_data(model: Model, options: RunConfig, source: Source) -> None:
     if label:
         model.keep_labels(source.labels, first=True)
     train, test = (source.train, source.train_labels), (source.test, source.test_labels)
-    for part, (x, y) in (("training", train), ("test", test)):
+    for part, x, y in (("training", *train), ("test", *test), source.held_out):
         names = "data", f"labels of {part} rows"
         as_table(model.backend, columns, x, y if label else None, names, who, True, model.as_classes)
 
@@ -131,7 +131,8 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunC
     print(f"training the {part.title(trainer.model)} on {len(source.train)} rows of {options.data}", file=sys.stderr)
     history, file = os.path.join(folder, HISTORIES[part.file]), os.path.join(folder, part.file)
     y = source.train_labels if LABEL in trainer.model.columns() else None
-    held_out: Any = source.test if y is None else (source.test, source.test_labels)
+    _, *watched = source.held_out
+    held_out: Any = watched[0] if y is None else tuple(watched)
     measures = type(trainer.model).validate is not Model.validate
     try:
         trainer.fit(
