@@ -83,8 +83,8 @@ def compare(
     first = by_seed[0][0].options
     _check_used(by_seed[0], [name for name in DATA if shared.get(name)])
     _check_folder(out, limit, first.data)
-    found = sources.load(first)
-    rows = len(found.train) + (0 if found.validation is None else len(found.validation))  # to keep some apart of
+    loaded = sources.load(first)
+    rows = len(loaded.train) + (0 if loaded.validation is None else len(loaded.validation))  # to keep some apart of
     apart = first.validation_rows or comparison.held_out(rows)
     by_seed = [[each.apart(apart, rows, limit) for each in entries] for entries in by_seed]
     for each in (part for entries in by_seed for e in entries for part in e.parts):

@@ -67,7 +67,7 @@ class Source(NamedTuple):
 
     @property
     def held_out(self) -> tuple[str, np.ndarray, np.ndarray | None]:
-        """What a run is watched by and stopped early, with its labels: rows kept for choices, else those for testing."""
+        """What a run is watched by and stopped early, with labels: rows kept for choices, else those for testing."""
         if self.validation is not None:
             return "validation", self.validation, self.validation_labels
         return "test", self.test, self.test_labels

@@ -106,6 +106,10 @@ def test_its_runs_are_runs(tmp_path, whole, capsys):
     assert (found["mean"], found["error"], found["sigma"]) == (line["likelihood"], line["error"], line["sigma"])
     assert cli.run(["sample", str(folder), str(tmp_path / "samples.npy"), "-n", "3"]) == 0
     assert np.load(tmp_path / "samples.npy").shape == (3, 20)
+    assert cli.run(["resume", str(folder), "--epochs", "3"]) == 0
+    history = aaecore.Trainer.resume(folder / "checkpoint.h5").history
+    assert [("validation" in row) for row in history] == [False, True, True]
+    assert os.path.exists(folder / "losses.png")
 
 
 def test_the_same_command_again_reads_what_is_there(whole, images, capsys):
