@@ -17,6 +17,7 @@ from ..backends.cores import MAX_THREADS
 from ..data.table import LABEL
 from ..files import labels
 from ..models import DEFAULT
+from ..models.autoencoder import Autoencoder
 from ..models.frozen import AUTOENCODER
 from ..models.model import Model, named
 from ..models.phase import Phase
@@ -213,7 +214,9 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
     learns = any(LABEL in s.columns for s in model.streams.values())
     sgd = config.optimizer == "sgd"
     second = (config.two_dimensional, "--two-dimensional besides, got none")
+    coded = issubclass(model, Autoencoder)
     needs = {
+        "two_dimensional": (coded or not config.two_dimensional, f"an autoencoder, got {config.model}"),
         "two_dimensional_epochs": second,
         "two_dimensional_prior": second,
         "momentum": (sgd, "--optimizer sgd besides, got adam"),

@@ -57,7 +57,13 @@ class Part(NamedTuple):
 
 
 def parts(options: RunConfig, source: Source) -> list[Part]:
-    """The models of a run: the one it is about and, of autoencoders of images, one with a code that can be drawn."""
+    """The models of a run: the one it is about and, of autoencoders of images, one with a code that can be drawn.
+
+    Raises:
+        ValueError: options that its model cannot have.
+    """
+    if options.patience is not None and not _measures(options.trains):
+        raise ValueError(f"--patience: expected a model that measures held-out rows, got {options.trains.__name__}")
     found = [Part(CHECKPOINT, options.epochs, {})]
     has_codes = issubclass(options.trains, Autoencoder)
     if not (has_codes and options.two_dimensional and source.image_shape):
@@ -133,10 +139,9 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunC
     y = source.train_labels if LABEL in trainer.model.columns() else None
     _, *watched = source.held_out
     held_out: Any = watched[0] if y is None else tuple(watched)
-    measures = type(trainer.model).validate is not Model.validate
     try:
         trainer.fit(
-            source.train, part.epochs, y=y, validation=held_out if measures else None,
+            source.train, part.epochs, y=y, validation=held_out if _measures(type(trainer.model)) else None,
             callbacks=_watching(os.path.join(folder, BEST[part.file]), options.patience),
             checkpoint=file, checkpoint_interval=SAVE_EVERY,
         )  # fmt: skip
@@ -147,6 +152,11 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunC
         if len(trainer.history):
             trainer.history.to_csv(history)
     return time.monotonic() - begun
+
+
+def _measures(kind: type[Model]) -> bool:
+    """Whether a model has numbers of held-out rows."""
+    return kind.validate is not Model.validate
 
 
 def _watching(best: str, patience: int | None) -> list[Callback]:
