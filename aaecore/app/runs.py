@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
     file: str
     epochs: int
-    options: Mapping[str, Any]  # as in a file, where they differ from those of the run
+    options: Mapping[str, Any]  # as in a file, where they differ from those of the run, or a model that it takes
     prior_key: str = "prior"  # the key of the file that names its prior
 
     def title(self, model: Model) -> str:
@@ -119,7 +119,7 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
             del made[name]  # the model has one of its own
         elif key.metadata["kind"] in KINDS:
             made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
-        if key.metadata["kind"] is AUTOENCODER and made[name] is not None:
+        if key.metadata["kind"] is AUTOENCODER and isinstance(made[name], str):
             made[name] = load(checkpoint_of(made[name]))
         if key.metadata["of_data"]:
             made[name] = source.tells(name)

@@ -213,6 +213,16 @@ def test_what_a_model_needs_is_trained_before_it(tmp_path, images):
     assert line["seconds_per_epoch"] == pytest.approx(clocks[0] / line["epochs"])
 
 
+def test_a_folder_may_be_moved(tmp_path, images, capsys):
+    """Though the run of a model says where what it needs was trained."""
+    assert run(tmp_path / "out", images, "--steps", 2, *FIRST, models="GMMN+AE") == 0
+    os.rename(tmp_path / "out", tmp_path / "moved")
+    capsys.readouterr()
+    assert run(tmp_path / "moved", images, "--steps", 2, "--seeds", 2, *FIRST, models="GMMN+AE") == 0
+    assert "seed 0" not in capsys.readouterr().err
+    assert [line["seed"] for line in results(tmp_path / "moved")] == [0, 1]
+
+
 @pytest.mark.parametrize("kind", ["DenoisingAE", "GMMN"])
 def test_what_is_trained_in_parts_is_interrupted_in_any(tmp_path, images, monkeypatch, kind):
     assert run(tmp_path / "whole", images, "--steps", 5, *FIRST, models="GMMN+AE") == 0

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from small_comparisons import run
 from small_runs import fails
@@ -32,6 +33,8 @@ BAD = [
     (["--models", "AAE,AAE"], "--models: expected names that differ, separated by commas, got AAE,AAE"),
     (["--models", "nowhere:AAE"], "--models: expected module:Class with a module to import"),
     (["--models", "AAE", "--epochs", "1", "--steps", "2"], "--epochs: expected one of --epochs, --steps and --minutes"),
+    (["--models", "AAE", "--minutes", "inf"], "--minutes: expected a number > 0, got inf"),
+    (["--models", "AAE", "--minutes", "nan"], "--minutes: expected a number > 0, got nan"),
     (["--models", "AAE", "--set", "hidden"], "--set: expected KEY=VALUE or MODEL.KEY=VALUE, got 'hidden'"),
     (["--models", "AAE", "--set", "AAE.seed=3"], "--set: AAE: unknown option 'seed'; expected one of "),
     (["--models", "AAE", "--set", "breadth=3"], "--set: expected an option of AAE, got 'breadth'"),
@@ -54,6 +57,26 @@ BAD = [
     (["--models", "AAE", "--set", "VAE.hidden=3"], "--set: expected an option of AAE, got 'VAE.hidden'"),
     (["--models", "AAE", "--set", "hidden=many"], "--set: AAE.hidden: expected a list of integers >= 1, got 'many'"),
     (["--models", "AAE", "--set", "prior=ring"], "AAE: prior: GaussianMixture has dimension 2, but latent_dim is 6"),
+    (
+        ["--models", "AAE,RBM", "--set", "hidden=9,9"],
+        "--set: RBM.hidden: expected an integer >= 1, got '9,9'; MODEL.hidden=9,9 sets that of one model",
+    ),
+    (
+        ["--models", "GMMN+AE", "--set", "GMMN+AE.autoencoder=runs/ae"],
+        "--set: expected GMMN+AE.autoencoder.KEY=VALUE, since a comparison trains that, got GMMN+AE.autoencoder=runs/a",
+    ),
+    (
+        ["--models", "GMMN+AE", "--set", "autoencoder=runs/ae"],
+        "--set: expected an option of GMMN+AE, got 'autoencoder'",
+    ),
+    (
+        ["--models", "GMMN+AE", "--set", "GMMN+AE.prior=ring", "--set", "GMMN+AE.latent_dim=3"],
+        "GMMN+AE: prior: GaussianMixture has dimension 2, but latent_dim is 3",
+    ),
+    (
+        ["--models", "AAE", "--data", "IMAGES", "--validation-rows", "1"],
+        "validation_rows: expected rows that differ, to choose sigma by, got one",
+    ),
     (["--models", "AAE", "--data", "cifar"], "data: expected one of mnist-sample"),
     (["--models", "AAE", "--data-folder", "."], "--data-folder: expected data that have files, got mnist-sample"),
     (
@@ -65,6 +88,16 @@ BAD = [
         "SupervisedAAE: data: expected data that tell classes, got rows",
     ),
 ]
+
+
+def test_validation_rows_that_are_equal_are_refused(tmp_path, capsys):
+    x = np.zeros((40, 6), np.float32)
+    x[:5] = 1.0
+    path = tmp_path / "x.npy"
+    np.save(path, x)
+    message = "validation_rows: expected rows that differ, to choose sigma by, got 3 equal ones"
+    fails(capsys, ["compare", tmp_path / "out", "--models", "AAE", "--data", path, "--validation-rows", "3"], message)
+    assert os.listdir(tmp_path) == ["x.npy"]
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD)
