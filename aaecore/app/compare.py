@@ -192,7 +192,7 @@ def evaluate(entry: Entry, source: Source, drawn: Drawn) -> dict[str, Any]:
     print(f"measuring {entry.title}, seed {entry.seed}", file=sys.stderr)
     trainer = Trainer.resume(entry.path)
     assert source.validation is not None
-    with progress_bar() as progress, said_in_lines():
+    with progress_bar(_state_of(entry, drawn)) as progress, said_in_lines():
         found = comparison.measure(
             trainer.model, source.test, source.test_labels, source.validation, **drawn._asdict(),
             checkpoint=_state_of(entry, drawn), progress=progress,

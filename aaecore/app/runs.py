@@ -8,7 +8,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
@@ -34,8 +34,11 @@ CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
 HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
 BEST = {CHECKPOINT: "best.h5", CHECKPOINT_2D: "best_2d.h5"}  # models of the best epoch, of runs with patience
-LIKELIHOODS = {CHECKPOINT: "likelihood.json", CHECKPOINT_2D: "likelihood_2d.json"}
-STATES = {CHECKPOINT: "likelihood.h5", CHECKPOINT_2D: "likelihood_2d.h5"}  # of likelihoods that were stopped
+LIKELIHOODS = {
+    CHECKPOINT: "likelihood.json", CHECKPOINT_2D: "likelihood_2d.json",
+    BEST[CHECKPOINT]: "likelihood_best.json", BEST[CHECKPOINT_2D]: "likelihood_best_2d.json",
+}  # fmt: skip
+STATES = {file: name.replace(".json", ".h5") for file, name in LIKELIHOODS.items()}  # of likelihoods that were stopped
 SAVE_EVERY = 10.0  # seconds of training between two checkpoints
 
 
@@ -199,15 +202,15 @@ def new_folder(name: str) -> str:
     return folder
 
 
-def folder_of(path: str) -> str:
-    """The folder of the run that a folder or one of its checkpoints stands for.
+def folder_of(path: str, files: Collection[str] = HISTORIES) -> str:
+    """The folder of the run that a folder or one of its files stands for, by default one of its checkpoints.
 
     Raises:
         ValueError: it stands for none.
     """
     if os.path.isdir(path):
         return path
-    if os.path.basename(path) in HISTORIES and os.path.isfile(path):
+    if os.path.basename(path) in files and os.path.isfile(path):
         return os.path.dirname(path) or "."
     raise ValueError(f"RUN_OR_CHECKPOINT: expected the folder of a run or its {CHECKPOINT}, got {path!r}")
 

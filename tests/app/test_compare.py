@@ -169,15 +169,31 @@ def test_sigterm_ends_it_with_143(tmp_path, images, whole, monkeypatch):
 
 
 def test_an_interrupted_measurement_goes_on(tmp_path, images, whole, monkeypatch):
-    def interrupted(*arguments, **settings):
-        raise KeyboardInterrupt
+    measured, made = comparison.likelihood, []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(comparison, "likelihood", interrupted)
-        assert run(tmp_path, images, "--steps", 5) == 130
-    assert not os.path.exists(tmp_path / "results.jsonl")
-    assert run(tmp_path, images, "--steps", 5) == 0
-    assert numbers(tmp_path) == numbers(whole)[:2]
+    def interrupted(*arguments, progress, **settings):
+        def told(done, samples):
+            made.append(done)
+            progress(done, samples)
+            if done == 400 + 1024:  # two grids of 200 before
+                signal.raise_signal(signal.SIGINT)
+
+        return measured(*arguments, progress=told, **settings)
+
+    many = ("--steps", 5, "--samples", 1500)
+    state = shutil.copytree(whole, tmp_path / "out") / "AAE-0" / "likelihood-1500-200.h5"
+    monkeypatch.setattr(comparison, "likelihood", interrupted)
+    assert run(tmp_path / "out", images, *many, models="AAE") == 130
+    assert made == [200, 400, 1424]
+    assert state.exists()
+    assert numbers(tmp_path / "out") == numbers(whole)
+    assert run(tmp_path / "out", images, *many, models="AAE") == 0
+    assert made == [200, 400, 1424, 1900]
+    assert not state.exists()
+    shutil.copytree(whole, tmp_path / "other")
+    monkeypatch.setattr(comparison, "likelihood", measured)
+    assert run(tmp_path / "other", images, *many, models="AAE") == 0
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "other")
 
 
 def test_rows_for_validation_and_test_move_nothing(tmp_path, rng):
