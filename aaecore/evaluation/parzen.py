@@ -33,9 +33,9 @@ class Parzen:
 
     ln p(x_i) = ln sum_j exp(-d_ij / (2 sigma^2)) - ln n - N / 2 ln(2 pi sigma^2), d_ij = |x_i - sample_j|^2, of n
     samples with N features. Distances are made of float32 products, of rows and samples without the mean of the rows;
-    sums and logarithms are float64. Roundings of a distance grow with the spread of x, so a sigma that is far below it is
-    a warning. The same samples in the same order give the same bits, whatever the sizes of the
-    arrays they come in and the number of threads.
+    sums and logarithms are float64. Roundings of distances grow with the spread of x: a sigma that is far below it is a
+    warning. The same samples in the same order give the same bits, whatever the sizes of the arrays they come in and
+    the number of threads.
 
     Args:
         x: (B, features) rows, float or uint8 (which stands for 0..1 in steps of 1/255), perhaps of the device.
