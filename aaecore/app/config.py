@@ -47,8 +47,8 @@ class RunConfig:
         COUNT, "how many rows keep their label, spread over the classes by seed; all by default", default=None
     )
     validation_rows: int | None = option(
-        COUNT, "how many training rows to keep out of training, for choices such as when to stop; none by "
-        "default", default=None,
+        COUNT, "how many training rows to keep out of training, for choices such as when to stop, or the sigma of a "
+        "likelihood; none by default", default=None,
     )  # fmt: skip
     image_shape: tuple[int, ...] | None = option(
         COUNTS, "height and width of the images in a file; known for named sets", default=None

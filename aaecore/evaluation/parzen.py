@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -128,6 +128,9 @@ class Parzen:
         """
         logs = self.log_density()
         return logs.mean(axis=0), logs.std(axis=0) / math.sqrt(len(logs))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Parzen: expected save and Parzen.load, which keep its state, and no copy")
 
     # --- files ------------------------------------------------------------------------------------
 

@@ -1,5 +1,8 @@
 """The density of a Gaussian Parzen window, against float64 NumPy and scikit-learn."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -63,6 +66,13 @@ def test_a_sigma_that_float32_is_too_coarse_for_is_a_warning(rng):
     wanted = plain(samples, x, 0.02)
     np.testing.assert_allclose(density(samples, x, 0.02)[:, 0], wanted, atol=0.1)
     density(samples, x, 1e-3, 0.02)  # a grid, of which some sigma will do
+
+
+def test_it_is_no_copy_and_no_pickle(rng):
+    window = Parzen(rng.normal(size=(5, 2)), [0.3])
+    for way in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"Parzen: expected save and Parzen.load"):
+            way(window)
 
 
 def test_against_scikit_learn(rng):
