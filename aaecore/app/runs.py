@@ -108,8 +108,9 @@ def _check_data(model: Model, options: RunConfig, source: Source) -> None:
         raise ValueError(f"{expected}, got {options.labelled_rows}")
     if label:
         model.keep_labels(source.labels, first=True)
-    train, test = (source.train, source.train_labels), (source.test, source.test_labels)
-    for part, x, y in (("training", *train), ("test", *test), source.held_out):
+    watched, *held_out = source.held_out  # the test rows, where no others are
+    parts = {"training": (source.train, source.train_labels), "test": (source.test, source.test_labels)}
+    for part, (x, y) in {**parts, watched: held_out}.items():
         names = "data", f"labels of {part} rows"
         as_table(model.backend, columns, x, y if label else None, names, who, True, model.as_classes)
 
