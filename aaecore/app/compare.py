@@ -20,7 +20,7 @@ from ..evaluation.recipes import RECIPES, recipe
 from ..files import atomic
 from ..training.trainer import Trainer, load
 from . import compare_plots, compare_tables, config, plots, runs, sources
-from .compare_runs import Clock, Entry, Limit, Settings, check_same, entry, names_of, new_trainer, train
+from .compare_runs import Clock, Entry, Limit, Settings, check_parts, check_same, entry, names_of, train
 from .evaluate import progress_bar, said_in_lines
 from .offers import Generative
 from .sources import Source
@@ -83,14 +83,16 @@ def compare(
     first = by_seed[0][0].options
     _check_used(by_seed[0], [name for name in DATA if shared.get(name)])
     _check_folder(out, limit, first.data)
-    rows = len(sources.load(first).train)
+    loaded = sources.load(first)
+    rows = len(loaded.train) + (0 if loaded.validation is None else len(loaded.validation))  # to keep some apart of
     apart = first.validation_rows or comparison.held_out(rows)
     by_seed = [[each.apart(apart, rows, limit) for each in entries] for entries in by_seed]
     for each in (part for entries in by_seed for e in entries for part in e.parts):
         check_same(each)
     source = sources.load(by_seed[0][0].options)
+    _check_validation(source)
     for each in by_seed[0]:
-        new_trainer(each.parts[0], source)  # what does not go together is found before hours of training
+        check_parts(each, source)  # what does not go together is found before hours of training
     os.makedirs(out, exist_ok=True)
     atomic.write(os.path.join(out, COMPARISON), (json.dumps({**limit._asdict(), "data": first.data}) + "\n").encode())
 
@@ -128,6 +130,15 @@ def _check_used(entries: Sequence[Entry], flags: Sequence[str]) -> None:
                 refused.append(error)
         if len(refused) == len(entries):
             raise refused[0]
+
+
+def _check_validation(source: Source) -> None:
+    """ValueError for validation rows that no sigma can be chosen by."""
+    rows = source.validation
+    assert rows is not None
+    if (rows == rows[0]).all():
+        came = f"{len(rows)} equal ones" if len(rows) > 1 else "one"
+        raise ValueError(f"validation_rows: expected rows that differ, to choose sigma by, got {came}")
 
 
 def _check_folder(out: str, limit: Limit, data: str) -> None:
@@ -181,7 +192,7 @@ def evaluate(entry: Entry, source: Source, drawn: Drawn) -> dict[str, Any]:
     print(f"measuring {entry.title}, seed {entry.seed}", file=sys.stderr)
     trainer = Trainer.resume(entry.path)
     assert source.validation is not None
-    with progress_bar() as progress, said_in_lines():
+    with progress_bar(_state_of(entry, drawn)) as progress, said_in_lines():
         found = comparison.measure(
             trainer.model, source.test, source.test_labels, source.validation, **drawn._asdict(),
             checkpoint=_state_of(entry, drawn), progress=progress,

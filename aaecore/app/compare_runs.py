@@ -7,12 +7,13 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from ..arguments import number
 from ..data.table import LABEL
-from ..evaluation.recipes import Recipe, recipe
+from ..evaluation.recipes import NOTHING, Recipe, recipe
 from ..files import atomic
 from ..models.model import Model
 from ..models.registry import imported
@@ -44,9 +45,11 @@ class Limit(NamedTuple):
     minutes: float | None = None
 
     def check(self) -> None:
-        """ValueError for two of them."""
+        """ValueError for two of them, or for minutes that never end."""
         if len(given := [f"--{name}" for name, value in self._asdict().items() if value is not None]) > 1:
             raise ValueError(f"{given[0]}: expected one of --epochs, --steps and --minutes, got {' and '.join(given)}")
+        if self.minutes is not None:
+            number("--minutes", self.minutes, 0.0, open_low=True)
 
     def idle(self) -> set[str]:
         """The keys of a run that then change nothing."""
@@ -103,9 +106,12 @@ class Settings:
         self._used: set[int] = set()
         self._refused: dict[int, str] = {}  # why it changes nothing
 
-    def of(self, title: str, record: type[RunConfig]) -> dict[str, Any]:
-        """The values for the model of a title, by key: of those for all models what it has, then its own."""
-        keys = {name: key for name, key in config.keys(record).items() if name not in SHARED}
+    def of(self, title: str, record: type[RunConfig], made: Collection[str]) -> dict[str, Any]:
+        """The values for the model of a title, by key: of those for all models what it has, then its own.
+
+        `made` are options that the comparison gives it.
+        """
+        keys = {name: key for name, key in config.keys(record).items() if name not in SHARED and name not in made}
         found: dict[str, Any] = {}
         for i in self._about(title):
             model, key, text = self._said[i]
@@ -113,14 +119,19 @@ class Settings:
                 try:
                     found[key] = config.flag_value(keys[key], text)
                 except ValueError as error:
-                    raise ValueError(f"--set: {title}.{key}: {error}") from None
+                    alone = "" if model else f"; MODEL.{key}={text} sets that of one model"
+                    raise ValueError(f"--set: {title}.{key}: {error}{alone}") from None
+            elif model and key in made:
+                expected = f"{title}.{key}.KEY=VALUE, since a comparison trains that"
+                raise ValueError(f"--set: expected {expected}, got {title}.{key}={text}")
             elif model:
                 raise ValueError(f"--set: {title}: unknown option {key!r}; expected one of {', '.join(keys)}")
         return found
 
-    def taken(self, title: str, options: RunConfig, limit: Limit) -> None:
-        """Notes which of them change something in the run of a model."""
+    def taken(self, title: str, options: RunConfig, limit: Limit, made: Collection[str]) -> None:
+        """Notes which of them change something in the run of a model, to which the comparison gives what is `made`."""
         last = {self._said[i][1]: i for i in self._about(title) if self._said[i][1] in config.keys(options)}
+        last = {key: i for key, i in last.items() if key not in made}
         for key, i in last.items():
             try:
                 if key in limit.idle():
@@ -255,10 +266,10 @@ def _entry(
     }
     epochs = {} if limit.epochs is None else {"epochs": limit.epochs}
     files = {option: os.path.abspath(before.path) for option, before in first.items()}
-    said = settings.of(title, record)
+    said = settings.of(title, record, first)
     values = config.merge({**how.options, **epochs, **shared}, said, imported(how.model).phases)
     options = config.from_values({**values, **files, "model": how.model}, title)
-    settings.taken(title, options, limit)
+    settings.taken(title, options, limit, first)
     shares = {option: share for option, share in how.shares.items() if option not in said}
     return Entry(title, folder, config.with_absolute_data(options), first, shares)
 
@@ -289,7 +300,8 @@ def check_same(part: Entry) -> None:
         return
     there = config.read(path)
     if type(there) is type(part.options):
-        names = [name for name in config.keys(there) if getattr(there, name) != getattr(part.options, name)]
+        keys = [name for name in config.keys(there) if name not in part.first]  # those say where the folder was
+        names = [name for name in keys if getattr(there, name) != getattr(part.options, name)]
     else:
         names = ["model"]
     if names:
@@ -308,14 +320,29 @@ def _trainer(part: Entry, limit: Limit, source: Source) -> Trainer:
     return trainer
 
 
-def new_trainer(part: Entry, source: Source) -> Trainer:
+def check_parts(entry: Entry, source: Source) -> Model:
+    """Makes the models of an entry, each of untrained ones that are to be trained before it; gives the last.
+
+    Raises:
+        ValueError, TypeError: options that do not go together, or data that do not fit a model.
+    """
+    first = {option: check_parts(before, source) for option, before in entry.first.items()}
+    return new_trainer(entry, source, first).model
+
+
+def new_trainer(part: Entry, source: Source, first: Mapping[str, Model] = NOTHING) -> Trainer:
     """A trainer at the beginning, after a look at the data.
+
+    Args:
+        part: what is to be trained.
+        source: its data.
+        first: models instead of those in the files that the options name.
 
     Raises:
         ValueError, TypeError: options that do not go together, or data that do not fit the model.
     """
     try:
-        return runs.new_trainer(part.options, runs.Part(CHECKPOINT, part.options.epochs, {}), source)
+        return runs.new_trainer(part.options, runs.Part(CHECKPOINT, part.options.epochs, first), source)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{part.title}: {error}") from None
 

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from ..evaluation.likelihood import FEW
@@ -16,7 +17,7 @@ Row = Mapping[str, Any]
 LEGEND = (
     "Likelihood: of the test rows by a Gaussian Parzen window on so many samples, in nats; mean over seeds ± their "
     "deviation (± the standard error of one estimate over rows). Squared: half the squared error of a reconstruction. "
-    "Loss: the model's own. Seconds and minutes: of training, with what was trained before."
+    "Loss: the model's own. Seconds: of an epoch of training. Minutes: of all training, with what was trained before."
 )
 
 
@@ -81,14 +82,25 @@ def write(out: str, rows: Sequence[Row]) -> None:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Prints the table, a column for each model."""
+    """Prints the table, a column for each model; below each other as many as the terminal is wide enough for."""
     from rich.console import Console
     from rich.table import Table
 
-    head, *lines = zip(*cells(rows), strict=True)
-    table = Table()
-    for i, title in enumerate(head):
-        table.add_column(title, justify="right" if i else "left", overflow="fold")  # nothing is cut
-    for line in lines:
-        table.add_row(*line)
-    Console().print(table)
+    headings, *models = cells(rows)
+    console = Console()
+    while models:
+        n = _fitting([headings, *models], console.width)
+        head, *lines = zip(headings, *models[:n], strict=True)
+        table = Table()
+        for i, title in enumerate(head):
+            table.add_column(title, justify="right" if i else "left", overflow="fold")  # nothing is cut
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+        models = models[n:]
+
+
+def _fitting(columns: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns fit beside the first: one at least."""
+    ends = accumulate(max(map(len, column)) + 3 for column in columns)  # with a line and blanks between two
+    return max(1, sum(end < width for end in ends) - 1)

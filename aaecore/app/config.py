@@ -17,6 +17,7 @@ from ..backends.cores import MAX_THREADS
 from ..data.table import LABEL
 from ..files import labels
 from ..models import DEFAULT
+from ..models.autoencoder import Autoencoder
 from ..models.frozen import AUTOENCODER
 from ..models.model import Model
 from ..models.phase import Phase
@@ -47,8 +48,8 @@ class RunConfig:
         COUNT, "how many rows keep their label, spread over the classes by seed; all by default", default=None
     )
     validation_rows: int | None = option(
-        COUNT, "how many training rows to keep out of training, for choices such as the sigma of a likelihood; none by "
-        "default", default=None,
+        COUNT, "how many training rows to keep out of training, for choices such as when to stop, or the sigma of a "
+        "likelihood; none by default", default=None,
     )  # fmt: skip
     image_shape: tuple[int, ...] | None = option(
         COUNTS, "height and width of the images in a file; known for named sets", default=None
@@ -214,7 +215,9 @@ def check_used(config: RunConfig, flags: Collection[str]) -> None:
     learns = any(LABEL in s.columns for s in model.streams.values())
     sgd = config.optimizer == "sgd"
     second = (config.two_dimensional, "--two-dimensional besides, got none")
+    coded = issubclass(model, Autoencoder)
     needs = {
+        "two_dimensional": (coded or not config.two_dimensional, f"an autoencoder, got {config.model}"),
         "two_dimensional_epochs": second,
         "two_dimensional_prior": second,
         "momentum": (sgd, "--optimizer sgd besides, got adam"),

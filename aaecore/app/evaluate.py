@@ -56,22 +56,23 @@ def likelihood(
 
     Sigma is chosen by rows that are neither trained on nor measured: the run's validation rows (train
     --validation-rows), or else a tenth of the test rows. What is stopped goes on when the command is given again. The
-    result is written to likelihood.json in the run.
+    result is written to likelihood.json in the run. Of a run with patience its best.h5 can be measured as well.
     """
     if sigma is not None and sigma_samples is not None:
         raise ValueError("--sigma-samples: expected no --sigma besides, got one")
-    folder = runs.folder_of(model)
+    folder = runs.folder_of(model, runs.LIKELIHOODS)
     file = os.path.basename(model) if os.path.isfile(model) else runs.CHECKPOINT
     path, state, out = (os.path.join(folder, name) for name in (file, runs.STATES[file], runs.LIKELIHOODS[file]))
     atomic.check(out)
     found = _rows(sources.load(runs.read_config(folder, own)), sigma, rows)
     network: Any = runs.load_generative(path, device, own)
-    with progress_bar() as progress, said_in_lines():
+    with progress_bar(state) as progress, said_in_lines():
         result = measured(
             network, found.x, found.validation, samples=samples, sigma=sigma, sigma_samples=sigma_samples or FEW,
             checkpoint=state, progress=progress,
         )  # fmt: skip
-    record = {**result._asdict(), "chosen_by": found.chosen_by, "steps": checkpoint.peek(path)["position"]["steps"]}
+    steps = checkpoint.peek(path).get("position", {}).get("steps")  # a model of the best epoch knows of none
+    record = {**result._asdict(), "chosen_by": found.chosen_by, "steps": steps}
     atomic.write(out, (json.dumps(record, indent=2) + "\n").encode())
     os.unlink(state)
     print(f"{out}: {sentence(result, found.chosen_by)}")
@@ -98,8 +99,8 @@ def _rows(source: sources.Source, sigma: float | None, most: int | None) -> Meas
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Shows on a terminal how far it is and how long it will take; says after an interrupt what is kept."""
+def progress_bar(state: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows on a terminal how far it is and how long it will take; says after an interrupt what is kept in `state`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -117,7 +118,7 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
         with bar if sys.stderr.isatty() else nullcontext():
             yield progress
     except (KeyboardInterrupt, Terminated):
-        kept = "; the same command goes on from there" if done else ""
+        kept = "; the same command goes on from there" if os.path.exists(state) else ""
         print(f"stopped after {done} samples{kept}", file=sys.stderr)
         raise
 

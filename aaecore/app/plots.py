@@ -250,17 +250,22 @@ def loss_curves(history: History, phases: Sequence[Phase]) -> Figure:
     alone = [phase.name for phase in phases if not phase.game]
     figure = new_figure(9.0 if games and alone else 4.8, 4.2)
     shown = figure.subplots(1, 2 if games and alone else 1, squeeze=False)[0]
-    epochs = history["epoch"]
-    style: dict[str, Any] = {"marker": "o" if len(epochs) < 30 else "", "markersize": 3}
+    style: dict[str, Any] = {"marker": "o" if len(history) < 30 else "", "markersize": 3}
+
+    def draw(axes: Axes, column: str, **line: Any) -> None:  # of the epochs that have it: a run may be gone on with
+        axes.plot(
+            *zip(*((row["epoch"], row[column]) for row in history if column in row), strict=True), **line, **style
+        )
+
     if alone:
-        names = {name: "training" if len(alone) == 1 else name for name in alone} | {"validation": "test"}
+        names = {name: "training" if len(alone) == 1 else name for name in alone} | {"validation": "held out"}
         for i, (column, label) in enumerate(names.items()):
             if column in history.columns:
-                shown[0].plot(epochs, history[column], color=COLOURS[i], label=label, **style)
+                draw(shown[0], column, color=COLOURS[i], label=label)
         title = alone[0].capitalize() if len(alone) == 1 else "Losses"
         shown[0].set(title=title, ylabel="loss per example")
     for i, phase in enumerate(games):
-        shown[-1].plot(epochs, history[phase.name], color=COLOURS[i], label=phase.name, **style)
+        draw(shown[-1], phase.name, color=COLOURS[i], label=phase.name)
         if phase.equilibrium is not None:
             shown[-1].axhline(phase.equilibrium, color=COLOURS[i], linestyle=":", label="in equilibrium")
     if games:

@@ -40,7 +40,7 @@ def _rows(source: Source, first: Trainer) -> dict[str, Callable[[Trainer], str]]
         if first.model.priors():
             rows["prior: mean, std"] = lambda t: _spread(_autoencoder(t).sample_prior(10000))
     if "error" in first.history.columns:
-        rows["wrong labels, test data"] = lambda t: f"{t.history['error'][-1]:.1%}"
+        rows[f"wrong labels, {source.held_out[0]} data"] = lambda t: f"{t.history['error'][-1]:.1%}"
     for phase in first.phases:
         known = phase.equilibrium
         if known is not None or not isinstance(first.model, Autoencoder):

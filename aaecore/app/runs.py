@@ -8,7 +8,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
@@ -35,8 +35,11 @@ CONFIG = "config.toml"
 CHECKPOINT, CHECKPOINT_2D = "checkpoint.h5", "checkpoint_2d.h5"
 HISTORIES = {CHECKPOINT: "history.csv", CHECKPOINT_2D: "history_2d.csv"}
 BEST = {CHECKPOINT: "best.h5", CHECKPOINT_2D: "best_2d.h5"}  # models of the best epoch, of runs with patience
-LIKELIHOODS = {CHECKPOINT: "likelihood.json", CHECKPOINT_2D: "likelihood_2d.json"}
-STATES = {CHECKPOINT: "likelihood.h5", CHECKPOINT_2D: "likelihood_2d.h5"}  # of likelihoods that were stopped
+LIKELIHOODS = {
+    CHECKPOINT: "likelihood.json", CHECKPOINT_2D: "likelihood_2d.json",
+    BEST[CHECKPOINT]: "likelihood_best.json", BEST[CHECKPOINT_2D]: "likelihood_best_2d.json",
+}  # fmt: skip
+STATES = {file: name.replace(".json", ".h5") for file, name in LIKELIHOODS.items()}  # of likelihoods that were stopped
 SAVE_EVERY = 10.0  # seconds of training between two checkpoints
 
 
@@ -49,7 +52,7 @@ class Part(NamedTuple):
 
     file: str
     epochs: int
-    options: Mapping[str, Any]  # as in a file, where they differ from those of the run
+    options: Mapping[str, Any]  # as in a file, where they differ from those of the run, or a model that it takes
     prior_key: str = "prior"  # the key of the file that names its prior
 
     def title(self, model: Model) -> str:
@@ -58,7 +61,13 @@ class Part(NamedTuple):
 
 
 def parts(options: RunConfig, source: Source) -> list[Part]:
-    """The models of a run: the one it is about and, of autoencoders of images, one with a code that can be drawn."""
+    """The models of a run: the one it is about and, of autoencoders of images, one with a code that can be drawn.
+
+    Raises:
+        ValueError: options that its model cannot have.
+    """
+    if options.patience is not None and not _measures(options.trains):
+        raise ValueError(f"--patience: expected a model that measures held-out rows, got {options.trains.__name__}")
     found = [Part(CHECKPOINT, options.epochs, {})]
     has_codes = issubclass(options.trains, Autoencoder)
     if not (has_codes and options.two_dimensional and source.image_shape):
@@ -100,8 +109,9 @@ def _check_data(model: Model, options: RunConfig, source: Source) -> None:
         raise ValueError(f"{expected}, got {options.labelled_rows}")
     if label:
         model.keep_labels(source.labels, first=True)
-    train, test = (source.train, source.train_labels), (source.test, source.test_labels)
-    for part, (x, y) in (("training", train), ("test", test)):
+    watched, *held_out = source.held_out  # the test rows, where no others are
+    parts = {"training": (source.train, source.train_labels), "test": (source.test, source.test_labels)}
+    for part, (x, y) in {**parts, watched: held_out}.items():
         names = "data", f"labels of {part} rows"
         as_table(model.backend, columns, x, y if label else None, names, who, True, model.as_classes)
 
@@ -114,7 +124,7 @@ def new_model(options: RunConfig, part: Part, source: Source) -> Model:
             del made[name]  # the model has one of its own
         elif key.metadata["kind"] in KINDS:
             made[name] = spelling.make_prior(made[name], part.prior_key if name == "prior" else name)
-        if key.metadata["kind"] is AUTOENCODER and made[name] is not None:
+        if key.metadata["kind"] is AUTOENCODER and isinstance(made[name], str):
             made[name] = load(checkpoint_of(made[name]))
         if key.metadata["of_data"]:
             made[name] = source.tells(name)
@@ -132,11 +142,11 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunC
     print(f"training the {part.title(trainer.model)} on {len(source.train)} rows of {options.data}", file=sys.stderr)
     history, file = os.path.join(folder, HISTORIES[part.file]), os.path.join(folder, part.file)
     y = source.train_labels if LABEL in trainer.model.columns() else None
-    held_out: Any = source.test if y is None else (source.test, source.test_labels)
-    measures = type(trainer.model).validate is not Model.validate
+    _, *watched = source.held_out
+    held_out: Any = watched[0] if y is None else tuple(watched)
     try:
         trainer.fit(
-            source.train, part.epochs, y=y, validation=held_out if measures else None,
+            source.train, part.epochs, y=y, validation=held_out if _measures(type(trainer.model)) else None,
             callbacks=_watching(os.path.join(folder, BEST[part.file]), options.patience),
             checkpoint=file, checkpoint_interval=SAVE_EVERY,
         )  # fmt: skip
@@ -147,6 +157,11 @@ def fit(folder: str, trainer: Trainer, source: Source, part: Part, options: RunC
         if len(trainer.history):
             trainer.history.to_csv(history)
     return time.monotonic() - begun
+
+
+def _measures(kind: type[Model]) -> bool:
+    """Whether a model has numbers of held-out rows."""
+    return kind.validate is not Model.validate
 
 
 def _watching(best: str, patience: int | None) -> list[Callback]:
@@ -189,15 +204,15 @@ def new_folder(name: str) -> str:
     return folder
 
 
-def folder_of(path: str) -> str:
-    """The folder of the run that a folder or one of its checkpoints stands for.
+def folder_of(path: str, files: Collection[str] = HISTORIES) -> str:
+    """The folder of the run that a folder or one of its files stands for, by default one of its checkpoints.
 
     Raises:
         ValueError: it stands for none.
     """
     if os.path.isdir(path):
         return path
-    if os.path.basename(path) in HISTORIES and os.path.isfile(path):
+    if os.path.basename(path) in files and os.path.isfile(path):
         return os.path.dirname(path) or "."
     raise ValueError(f"RUN_OR_CHECKPOINT: expected the folder of a run or its {CHECKPOINT}, got {path!r}")
 

@@ -38,6 +38,7 @@ class Source(NamedTuple):
     train_labels: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None  # of the labels 0, 1, ... where they stand for something
     validation: np.ndarray | None = None  # rows that are neither trained on nor tested
+    validation_labels: np.ndarray | None = None
 
     def tells(self, option: str) -> Any:
         """The value of an option that the data have; None where it may be unknown.
@@ -60,9 +61,16 @@ class Source(NamedTuple):
 
     @property
     def labels(self) -> Labels:
-        """The different ones of all rows: those that only test data have get a class as well."""
-        parts = [y for y in (self.train_labels, self.test_labels) if y is not None]
+        """The different ones of all rows: those that only held-out data have get a class as well."""
+        parts = [y for y in (self.train_labels, self.test_labels, self.validation_labels) if y is not None]
         return distinct(np.concatenate(parts)) if parts else ()
+
+    @property
+    def held_out(self) -> tuple[str, np.ndarray, np.ndarray | None]:
+        """What a run is watched by and stopped early, with labels: rows kept for choices, else those for testing."""
+        if self.validation is not None:
+            return "validation", self.validation, self.validation_labels
+        return "test", self.test, self.test_labels
 
 
 def load(config: RunConfig) -> Source:
@@ -102,8 +110,11 @@ def _without_validation(source: Source, config: RunConfig) -> Source:
     is_complete = config.data in datasets.NAMES and config.data != datasets.SAMPLE
     order = np.arange(n) if is_complete else data.epoch_order(n, config.of_model()["seed"], 1)
     kept, held_out = np.sort(order[:-apart]), np.sort(order[-apart:])
-    labels = None if source.train_labels is None else source.train_labels[kept]
-    return source._replace(train=source.train[kept], train_labels=labels, validation=source.train[held_out])
+    y = source.train_labels
+    labels, apart_labels = (None, None) if y is None else (y[kept], y[held_out])
+    return source._replace(
+        train=source.train[kept], train_labels=labels, validation=source.train[held_out], validation_labels=apart_labels
+    )
 
 
 def _of_file(config: RunConfig) -> Source:

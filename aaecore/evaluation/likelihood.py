@@ -24,7 +24,8 @@ from .parzen import BLOCK, Parzen, choose_sigma, digest, filled
 FEW = 10_000  # samples, of the first of the paper's two columns
 COARSE, FINE = 28, 15  # sigmas of the two grids
 LEAST, MOST = 0.02, 10.0  # of the first, in standard deviations of the data
-Progress = Callable[[int, int], object]  # (samples so far, samples in all)
+Progress = Callable[[int, int], object]  # (samples so far, samples in all), those to choose sigma with included
+GIVE_UP = "finish that one, or remove the file to give it up"
 
 
 class Likelihood(NamedTuple):
@@ -70,9 +71,11 @@ def likelihood(
         sigma_samples: how many samples to choose it with. The best sigma shrinks with the number of samples, so a
             likelihood of many with the sigma of few is a bound that more could raise.
         checkpoint: a file to write now and then; if it is there, the call goes on where it ends, and gives the bits of
-            one that was never stopped. With it SIGINT and SIGTERM wait for the block that is being made.
+            one that was never stopped. With it SIGINT and SIGTERM wait for the block that is being made, but while
+            sigma is chosen, of which nothing is kept before its end.
         checkpoint_interval: seconds between two writes.
-        progress: called after every block.
+        progress: called after every block with the samples so far and those in all. Those that choose sigma count: once
+            with a grid, else twice.
 
     Raises:
         ValueError, TypeError: a model without samples, or bad arguments.
@@ -86,11 +89,17 @@ def likelihood(
     held_out = None if validation is None else model.check_data(validation, "validation", whole=True)
     asked = _asked(model, held_out, sigma, grid, count("sigma_samples", sigma_samples))
     number("checkpoint_interval", checkpoint_interval, 0.0)
+    to_choose = 0 if held_out is None else sigma_samples * (2 if grid is None else 1)
+
+    def tell(made: int) -> None:
+        if progress is not None:
+            progress(made, to_choose + wanted)
+
     if checkpoint is not None and os.path.exists(checkpoint):
         window = _resumed(checkpoint, rows, model, asked, wanted)
         begun -= window.about["seconds"]
     else:
-        chosen = asked["sigma"] if held_out is None else _chosen(model, held_out, grid, sigma_samples)
+        chosen = asked["sigma"] if held_out is None else _chosen(model, held_out, grid, sigma_samples, tell)
         window = Parzen(rows, [chosen], device=model.backend)
         window.about = {"asked": asked, "counter": 0}
 
@@ -103,12 +112,13 @@ def likelihood(
     try:
         signals.begin()
         saved = time.monotonic()
+        if to_choose and not window.count:
+            save()  # the sigma
         with closing(draws(model, wanted, window.count, window.about["counter"])) as blocks:
             for block, counter in blocks:
                 window.add(block)
                 window.about["counter"] = counter
-                if progress is not None:
-                    progress(window.count, wanted)
+                tell(to_choose + window.count)
                 if signals.received is not None:
                     break
                 if time.monotonic() - saved >= checkpoint_interval:
@@ -154,9 +164,17 @@ def default_grid(model: Model, validation: Rows) -> np.ndarray:
     return np.geomspace(LEAST, MOST, COARSE) * float(std)
 
 
-def _chosen(model: Model, validation: Rows, grid: Sequence[float] | None, samples: int) -> float:
+def _chosen(
+    model: Model, validation: Rows, grid: Sequence[float] | None, samples: int, tell: Callable[[int], object]
+) -> float:  # fmt: skip
+    made = 0
+
     def drawn() -> Iterator[Any]:
-        return (block for block, _ in draws(model, samples))
+        nonlocal made
+        for block, _ in draws(model, samples):
+            yield block
+            made += len(block)
+            tell(made)
 
     if grid is not None:
         return choose_sigma(drawn(), validation, grid, device=model.backend)
@@ -189,14 +207,17 @@ def _resumed(
     path: str | os.PathLike[str], rows: Rows, model: Model, asked: dict[str, Any], samples: int
 ) -> Parzen:  # fmt: skip
     name = os.fsdecode(path)
-    window = Parzen.load(path, rows, device=model.backend)
+    try:
+        window = Parzen.load(path, rows, device=model.backend)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {GIVE_UP}") from None
     about = window.about
     there, position, seconds = (about.get(name) for name in ("asked", "counter", "seconds"))
     if not (isinstance(there, dict) and isinstance(position, int) and isinstance(seconds, float)):
         raise CheckpointError(f"{name}: expected the state of a likelihood, got that of another Parzen window")
     if other := [key for key in {**there, **asked} if there.get(key) != asked.get(key)]:
         what = ", ".join(sorted(other))
-        raise CheckpointError(f"{name}: expected the state of this likelihood, got one of another {what}; remove it")
+        raise CheckpointError(f"{name}: expected the state of this likelihood, got one of another {what}; {GIVE_UP}")
     if window.count > samples:
-        raise CheckpointError(f"{name}: expected a state of at most {samples} samples, got {window.count}; remove it")
+        raise CheckpointError(f"{name}: expected a state of at most {samples} samples, got {window.count}; {GIVE_UP}")
     return window

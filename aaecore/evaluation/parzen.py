@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ..errors import CheckpointError
 
 BLOCK = 1024  # samples of a launch, however many come at a time: sums so have one order
 FINEST, COARSEST = 1e-18, 1e18  # sigmas for which float32 holds 1 / (2 sigma^2)
+MOST_OFF = 0.1  # nats that roundings of distances may cost
 _WINDOW = "parzen"  # what the description in a file is called
 
 
@@ -32,8 +33,9 @@ class Parzen:
 
     ln p(x_i) = ln sum_j exp(-d_ij / (2 sigma^2)) - ln n - N / 2 ln(2 pi sigma^2), d_ij = |x_i - sample_j|^2, of n
     samples with N features. Distances are made of float32 products, of rows and samples without the mean of the rows;
-    sums and logarithms are float64. The same samples in the same order give the same bits, whatever the sizes of the
-    arrays they come in and the number of threads.
+    sums and logarithms are float64. Roundings of distances grow with the spread of x: a sigma that is far below it is a
+    warning. The same samples in the same order give the same bits, whatever the sizes of the arrays they come in and
+    the number of threads.
 
     Args:
         x: (B, features) rows, float or uint8 (which stands for 0..1 in steps of 1/255), perhaps of the device.
@@ -58,7 +60,9 @@ class Parzen:
         n, features = self._given.shape
         backend = self.backend
         rows = to_floats(backend, self._given)
-        self._mean = backend.from_host(moments(backend, rows)[0])
+        mean, std, _ = moments(backend, rows)
+        self._mean = backend.from_host(mean)
+        self._warn_of_roundings(float(std))
         self._one = backend.from_host(np.ones(1))
         self._gammas = backend.from_host(0.5 / self.sigmas**2)
         self._x, self._centred = backend.empty((n, features)), backend.empty((BLOCK, features))
@@ -66,6 +70,16 @@ class Parzen:
         self._least = backend.from_host(np.full(n, np.inf))
         self._sums = backend.zeros((n, len(self.sigmas)), "float64")
         self._centre(rows, self._x)
+
+    def _warn_of_roundings(self, std: float) -> None:
+        """Where no sigma is wide enough for distances that are as exact as products are."""
+        widest = float(self.sigmas.max())
+        off = float(np.finfo(self.backend.real).eps) * self._given.shape[1] * (std / widest) ** 2 / 2
+        if off > MOST_OFF:
+            text = (
+                f"sigma: {widest:g} is so small beside the spread of x, {std:.3g} in a feature, that rounded distances"
+            )
+            warnings.warn(f"{text} make log densities wrong by about {off:.2g} nats", RuntimeWarning, stacklevel=3)
 
     def add(self, samples: Any) -> None:
         """Takes in samples (M, features): float or uint8 rows as x is, of the host or of the device.
@@ -114,6 +128,9 @@ class Parzen:
         """
         logs = self.log_density()
         return logs.mean(axis=0), logs.std(axis=0) / math.sqrt(len(logs))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Parzen: expected save and Parzen.load, which keep its state, and no copy")
 
     # --- files ------------------------------------------------------------------------------------
 

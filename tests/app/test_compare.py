@@ -1,4 +1,4 @@
-"""`aaecore compare` from its arguments to the files it leaves: whole, again, interrupted, and with bad arguments."""
+"""`aaecore compare` and the files it leaves: whole, again, and interrupted."""
 
 import csv
 import json
@@ -7,40 +7,22 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import cuda_devices
 import numpy as np
 import pytest
+from small_comparisons import SMALL, Stop, numbers, results, run
 from small_runs import content, fails
 
 import aaecore
-from aaecore.app import cli, compare, compare_plots, compare_runs, compare_tables, config
+from aaecore.app import cli, compare, compare_plots, config
 from aaecore.evaluation import comparison
-from aaecore.evaluation.recipes import RECIPES, Recipe
-from aaecore.optim.schedules import Constant, Cosine
-from aaecore.training.callbacks import Callback
+from aaecore.evaluation.recipes import RECIPES
 
 for package in ("click", "rich", "matplotlib"):
     pytest.importorskip(package, reason="the command line needs the extra: pip install '.[app]'")
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
-SMALL = ("--set", "hidden=16", "--set", "batch_size=20", "--samples", "300", "--sigma-samples", "200")
-TIMES = {"seconds", "seconds_per_epoch"}  # which differ from run to run
-
-
-def run(out, data, *arguments, models="AAE,VAE", small=SMALL):
-    return cli.run(["compare", str(out), "--data", str(data), "--models", models, *small, *map(str, arguments)])
-
-
-def results(out):
-    with open(f"{out}/results.jsonl") as file:
-        return [json.loads(line) for line in file]
-
-
-def numbers(out):
-    """The results but for how long things took."""
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in results(out)]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +106,10 @@ def test_its_runs_are_runs(tmp_path, whole, capsys):
     assert (found["mean"], found["error"], found["sigma"]) == (line["likelihood"], line["error"], line["sigma"])
     assert cli.run(["sample", str(folder), str(tmp_path / "samples.npy"), "-n", "3"]) == 0
     assert np.load(tmp_path / "samples.npy").shape == (3, 20)
+    assert cli.run(["resume", str(folder), "--epochs", "3"]) == 0
+    history = aaecore.Trainer.resume(folder / "checkpoint.h5").history
+    assert [("validation" in row) for row in history] == [False, True, True]
+    assert os.path.exists(folder / "losses.png")
 
 
 def test_the_same_command_again_reads_what_is_there(whole, images, capsys):
@@ -148,16 +134,6 @@ def test_one_seed_more_and_one_model_less_go_into_the_same_folder(tmp_path, imag
     drawn = [(line["samples"], line["sigma_samples"]) for line in results(tmp_path)]
     assert drawn == [(300, 200)] * 4 + [(400, 200), (300, 300)]
     assert (tmp_path / "table.md").read_text().count("\n| AAE |") == 1
-
-
-class Stop(Callback):
-    """Sends a signal after some step of some model."""
-
-    at, kind = ("", 0), signal.SIGINT
-
-    def on_step_end(self, trainer, losses):
-        if (type(trainer.model).__name__, trainer.steps) == self.at:
-            signal.raise_signal(self.kind)
 
 
 @pytest.mark.parametrize("step", [2, 3, 4])  # in an epoch, at its end, and in the steps that make no whole epoch
@@ -193,15 +169,31 @@ def test_sigterm_ends_it_with_143(tmp_path, images, whole, monkeypatch):
 
 
 def test_an_interrupted_measurement_goes_on(tmp_path, images, whole, monkeypatch):
-    def interrupted(*arguments, **settings):
-        raise KeyboardInterrupt
+    measured, made = comparison.likelihood, []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(comparison, "likelihood", interrupted)
-        assert run(tmp_path, images, "--steps", 5) == 130
-    assert not os.path.exists(tmp_path / "results.jsonl")
-    assert run(tmp_path, images, "--steps", 5) == 0
-    assert numbers(tmp_path) == numbers(whole)[:2]
+    def interrupted(*arguments, progress, **settings):
+        def told(done, samples):
+            made.append(done)
+            progress(done, samples)
+            if done == 400 + 1024:  # two grids of 200 before
+                signal.raise_signal(signal.SIGINT)
+
+        return measured(*arguments, progress=told, **settings)
+
+    many = ("--steps", 5, "--samples", 1500)
+    state = shutil.copytree(whole, tmp_path / "out") / "AAE-0" / "likelihood-1500-200.h5"
+    monkeypatch.setattr(comparison, "likelihood", interrupted)
+    assert run(tmp_path / "out", images, *many, models="AAE") == 130
+    assert made == [200, 400, 1424]
+    assert state.exists()
+    assert numbers(tmp_path / "out") == numbers(whole)
+    assert run(tmp_path / "out", images, *many, models="AAE") == 0
+    assert made == [200, 400, 1424, 1900]
+    assert not state.exists()
+    shutil.copytree(whole, tmp_path / "other")
+    monkeypatch.setattr(comparison, "likelihood", measured)
+    assert run(tmp_path / "other", images, *many, models="AAE") == 0
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "other")
 
 
 def test_rows_for_validation_and_test_move_nothing(tmp_path, rng):
@@ -216,56 +208,6 @@ def test_rows_for_validation_and_test_move_nothing(tmp_path, rng):
     one, two = (aaecore.load(tmp_path / name / "AAE-0" / "checkpoint.h5").state_dict() for name in ("one", "two"))
     assert all(np.array_equal(one[name], two[name]) for name in one)
     assert results(tmp_path / "one")[0]["likelihood"] != results(tmp_path / "two")[0]["likelihood"]
-
-
-def test_epochs_and_schedules(tmp_path, images):
-    assert run(tmp_path / "a", images, "--epochs", 2, models="AAE") == 0
-    by_epochs = aaecore.Trainer.resume(tmp_path / "a" / "AAE-0" / "checkpoint.h5")
-    assert (by_epochs.epoch, by_epochs.steps, by_epochs.schedule) == (2, 6, Cosine(6, 0.01))
-    assert run(tmp_path / "b", images, "--steps", 5, models="AAE") == 0
-    by_steps = aaecore.Trainer.resume(tmp_path / "b" / "AAE-0" / "checkpoint.h5")
-    assert (by_steps.steps, by_steps.schedule) == (5, Cosine(5, 0.01))
-    assert run(tmp_path / "c", images, "--set", "AAE.epochs=3", models="AAE") == 0
-    assert aaecore.Trainer.resume(tmp_path / "c" / "AAE-0" / "checkpoint.h5").epoch == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "steps"),
-    [(["--steps", 6], 3), (["--epochs", 2], 3), (["--minutes", 0.001], 0), (["--steps", 6, "--set", "warm_up=1"], 1)],
-)
-def test_an_option_may_be_a_share_of_all_steps(tmp_path, images, monkeypatch, arguments, steps):
-    monkeypatch.setitem(RECIPES, "VAE", Recipe("VAE", shares={"warm_up": 0.5}))
-    assert run(tmp_path, images, *arguments, models="VAE") == 0
-    assert aaecore.load(tmp_path / "VAE-0" / "checkpoint.h5").warm_up == steps
-
-
-def test_minutes_end_training_at_constant_rates(tmp_path, images, monkeypatch):
-    """By a clock that goes on by 10 seconds whenever somebody looks."""
-    now = [0.0]
-
-    def monotonic():
-        now[0] += 10.0
-        return now[0]
-
-    monkeypatch.setattr(compare_runs, "time", SimpleNamespace(monotonic=monotonic))
-    assert run(tmp_path, images, "--minutes", 1, models="AAE") == 0
-    trained = aaecore.Trainer.resume(tmp_path / "AAE-0" / "checkpoint.h5")
-    assert trained.schedule == Constant()
-    assert 0 < trained.steps < 20
-    (line,) = results(tmp_path)
-    assert 60 <= line["seconds"] <= 100
-    assert line["steps"] == trained.steps
-    assert run(tmp_path, images, "--minutes", 1, models="AAE") == 0
-    assert aaecore.Trainer.resume(tmp_path / "AAE-0" / "checkpoint.h5").steps == trained.steps
-
-
-def test_the_clock_counts_what_the_checkpoint_has(tmp_path):
-    clock = compare_runs.Clock(str(tmp_path))
-    assert clock.read(5) == 0.0
-    (tmp_path / "clock.json").write_text('{"steps": 20, "seconds": 10.0}')
-    assert [clock.read(steps) for steps in (0, 5, 20)] == [0.0, 2.5, 10.0]
-    (tmp_path / "clock.json").write_text("[1]")
-    assert clock.read(5) == 0.0
 
 
 FIRST = ("--set", "GMMN+AE.autoencoder.latent_dim=3", "--set", "GMMN+AE.batch_size=15")
@@ -287,6 +229,16 @@ def test_what_a_model_needs_is_trained_before_it(tmp_path, images):
     assert line["seconds_per_epoch"] == pytest.approx(clocks[0] / line["epochs"])
 
 
+def test_a_folder_may_be_moved(tmp_path, images, capsys):
+    """Though the run of a model says where what it needs was trained."""
+    assert run(tmp_path / "out", images, "--steps", 2, *FIRST, models="GMMN+AE") == 0
+    os.rename(tmp_path / "out", tmp_path / "moved")
+    capsys.readouterr()
+    assert run(tmp_path / "moved", images, "--steps", 2, "--seeds", 2, *FIRST, models="GMMN+AE") == 0
+    assert "seed 0" not in capsys.readouterr().err
+    assert [line["seed"] for line in results(tmp_path / "moved")] == [0, 1]
+
+
 @pytest.mark.parametrize("kind", ["DenoisingAE", "GMMN"])
 def test_what_is_trained_in_parts_is_interrupted_in_any(tmp_path, images, monkeypatch, kind):
     assert run(tmp_path / "whole", images, "--steps", 5, *FIRST, models="GMMN+AE") == 0
@@ -296,20 +248,6 @@ def test_what_is_trained_in_parts_is_interrupted_in_any(tmp_path, images, monkey
         assert run(tmp_path / "out", images, "--steps", 5, *FIRST, models="GMMN+AE") == 130
     assert run(tmp_path / "out", images, "--steps", 5, *FIRST, models="GMMN+AE") == 0
     assert numbers(tmp_path / "out") == numbers(tmp_path / "whole")
-
-
-def test_settings_are_for_all_models_or_for_one(tmp_path, images):
-    assert run(tmp_path, images, "--steps", 3, "--set", "latent-dim=2", "--set", "VAE.latent_dim=3") == 0
-    dims = [aaecore.load(tmp_path / f"{name}-0" / "checkpoint.h5").latent_dim for name in ("AAE", "VAE")]
-    assert dims == [2, 3]
-
-
-def test_what_is_said_of_a_model_counts_before_what_is_said_of_all_and_rates_stay_by_phase(tmp_path, images):
-    said = ("--precision", "fp32", "--set", "AAE.precision=bf16", "--set", "AAE.lr=discriminator=0.5", "--steps", 2)
-    assert run(tmp_path, images, *said) == 0
-    ours, theirs = (aaecore.Trainer.resume(tmp_path / f"{name}-0" / "checkpoint.h5") for name in ("AAE", "VAE"))
-    assert (ours.model.precision, theirs.model.precision) == ("bf16", "fp32")
-    assert dict(ours.lr) == {phase.name: phase.rate for phase in aaecore.AAE.phases} | {"discriminator": 0.5}
 
 
 def test_data_that_are_no_images_have_no_picture(tmp_path, rng, capsys):
@@ -355,23 +293,6 @@ def test_on_a_gpu_it_measures_the_same(tmp_path, rng, cuda_device):
         )
 
 
-def test_the_table_has_what_the_paper_has():
-    line = {"model": "AAE", "seed": 0, "likelihood": 1.0, "error": 1.0, "samples": 10_000}
-    assert [row["paper"] for row in compare._rows([line], "mnist")] == [340]
-    assert [row["paper"] for row in compare._rows([{**line, "samples": 10_000_000}], "mnist")] == [427]
-    assert [row["paper"] for row in compare._rows([line], "fashion-mnist")] == [None]
-
-
-def test_a_cell_says_deviation_and_standard_error():
-    row = {"model": "A", "seeds": 2, "likelihood": 340.04, "deviation": 1.26, "error": 2.0, "samples": 10_000}
-    head, line = compare_tables.cells([row])
-    assert dict(zip(head, line, strict=True))["likelihood"] == "340.0 ± 1.3 (± 2.0)"
-    _, line = compare_tables.cells([{**row, "deviation": None}])
-    assert line[head.index("likelihood")] == "340.0 (± 2.0)"
-    assert "paper" not in head
-    assert "paper" in compare_tables.cells([{**row, "paper": 340}])[0]
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_run(name, tmp_path, images):
     """Their options are those of their models and go together, and what comes of them is measured and drawn."""
@@ -379,54 +300,6 @@ def test_recipes_run(name, tmp_path, images):
     (line,) = results(tmp_path)
     assert math.isfinite(line["likelihood"])
     assert os.path.getsize(tmp_path / "samples.png") > 1000
-
-
-BAD = [
-    (["--models", "AAE,NAE"], "--models: expected one of AAE, "),
-    (["--models", ","], "--models: expected names that differ, separated by commas, got none"),
-    (["--models", "AAE,AAE"], "--models: expected names that differ, separated by commas, got AAE,AAE"),
-    (["--models", "nowhere:AAE"], "--models: expected module:Class with a module to import"),
-    (["--models", "AAE", "--epochs", "1", "--steps", "2"], "--epochs: expected one of --epochs, --steps and --minutes"),
-    (["--models", "AAE", "--set", "hidden"], "--set: expected KEY=VALUE or MODEL.KEY=VALUE, got 'hidden'"),
-    (["--models", "AAE", "--set", "AAE.seed=3"], "--set: AAE: unknown option 'seed'; expected one of "),
-    (["--models", "AAE", "--set", "breadth=3"], "--set: expected an option of AAE, got 'breadth'"),
-    (
-        ["--models", "AAE", "--set", "momentum=0.5"],
-        "--set: AAE: --momentum: expected --optimizer sgd besides, got adam",
-    ),
-    (
-        ["--models", "AAE", "--set", "hidden=9", "--set", "AAE.hidden=8"],
-        "--set: expected an option of AAE, got 'hidden'",
-    ),
-    (
-        ["--models", "AAE", "--set", "epochs=3", "--steps", "9"],
-        "--set: AAE: epochs: expected training by epochs, got --s",
-    ),
-    (
-        ["--models", "AAE", "--set", "schedule=constant", "--minutes", "9"],
-        "--set: AAE: schedule: expected training by ",
-    ),
-    (["--models", "AAE", "--set", "VAE.hidden=3"], "--set: expected an option of AAE, got 'VAE.hidden'"),
-    (["--models", "AAE", "--set", "hidden=many"], "--set: AAE.hidden: expected a list of integers >= 1, got 'many'"),
-    (["--models", "AAE", "--set", "prior=ring"], "AAE: prior: GaussianMixture has dimension 2, but latent_dim is 6"),
-    (["--models", "AAE", "--data", "cifar"], "data: expected one of mnist-sample"),
-    (["--models", "AAE", "--data-folder", "."], "--data-folder: expected data that have files, got mnist-sample"),
-    (
-        ["--models", "AAE", "--data", "IMAGES", "--labels", "y"],
-        "--labels: expected data of a file and a model that takes",
-    ),
-    (
-        ["--models", "SupervisedAAE", "--data", "IMAGES"],
-        "SupervisedAAE: data: expected data that tell classes, got rows",
-    ),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), BAD)
-def test_bad_arguments_are_one_line_and_leave_nothing(tmp_path, images, capsys, arguments, message):
-    given = [images if argument == "IMAGES" else argument for argument in arguments]
-    fails(capsys, ["compare", tmp_path / "out", *given], message)
-    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path, images, capsys):

@@ -46,6 +46,8 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, ar
         (["--image-shape", "4,5"], "--image-shape: expected data of a file without a shape, got mnist-sample"),
         (["--dataset", "x"], "--dataset: expected data of a .h5 file, got mnist-sample"),
         (["--data", "x.npy", "--dataset", "x"], "--dataset: expected data of a .h5 file, got x.npy"),
+        (["--model", "GAN", "--patience", "1"], "--patience: expected a model that measures held-out rows, got GAN"),
+        (["--model", "GMMN", "--two-dimensional"], "--two-dimensional: expected an autoencoder, got GMMN"),
         (["--momentum", "0.5"], "--momentum: expected --optimizer sgd besides, got adam"),
         (
             ["--optimizer", "sgd", "--adversarial-beta1", "0.5"],

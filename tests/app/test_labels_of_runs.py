@@ -109,6 +109,19 @@ def test_a_run_learns_names_and_goes_on_with_them(files, tmp_path):
                                                     .test_labels != "").sum()  # fmt: skip
 
 
+def test_rows_that_are_kept_apart_are_what_a_run_is_watched_by(files, capsys):
+    """Those that choose when to stop are not those that are tested."""
+    begin = ["train", "--model", "SemiSupervisedAAE", "--data", "x.npy", "--labels", "words.npy", "--folder", "run"]
+    flags = ("--reconstruction", "mse", "--output", "linear", "--hidden", "4", "--labelled-batch-size", "5")
+    assert cli.run([*begin, *flags, "--epochs", "2", "--validation-rows", "20", "--no-plots"]) == 0
+    assert "wrong labels, validation data" in capsys.readouterr().out
+    source, trainer = sources.load(config.read("run/config.toml")), Trainer.resume("run/checkpoint.h5")
+    assert (len(source.validation), len(source.validation_labels)) == (20, 20)
+    known = source.validation_labels != ""
+    score = trainer.model.score(source.validation[known], source.validation_labels[known])
+    assert trainer.history["error"][-1] == pytest.approx(1 - score)
+
+
 def test_a_file_of_labels_is_found_from_anywhere(files, tmp_path, monkeypatch):
     run = ["train", "--model", "small_models:NamedLabels", "--data", "x.npy", "--labels", "words.npy", "--no-plots"]
     assert cli.run([*run, "--epochs", "1", "--folder", "run"]) == 0

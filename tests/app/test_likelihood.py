@@ -92,8 +92,23 @@ def test_of_the_second_model_of_a_run(tmp_path, pictures):
     assert result(run)["mean"] != result(run, "likelihood_2d.json")["mean"]
 
 
+def test_of_the_model_of_the_best_epoch(tmp_path, pictures, capsys):
+    run = make(tmp_path / "run", pictures, "--validation-rows", "30", "--patience", "1", "--lr", "0.1")
+    assert cli.run(["likelihood", f"{run}/best.h5", *FEW]) == 0
+    found = result(run, "likelihood_best.json")
+    source = sources.load(config.read(f"{run}/config.toml"))
+    model = aaecore.load(f"{run}/best.h5", device="cpu")
+    wanted = likelihood(model, source.test, source.validation, samples=3000, sigma_samples=500)
+    assert (found["mean"], found["sigma"], found["steps"]) == (wanted.mean, wanted.sigma, None)
+    capsys.readouterr()
+    fails(capsys, ["resume", f"{run}/best.h5"], "RUN_OR_CHECKPOINT: expected the folder of a run or its checkpoint.h5")
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_and_the_same_command_again(run, monkeypatch, capsys, name, status):
+@pytest.mark.parametrize(
+    ("at", "kept"), [(2024, "; the same command goes on from there"), (500, "")], ids=["measuring", "choosing sigma"]
+)
+def test_a_signal_and_the_same_command_again(run, monkeypatch, capsys, name, status, at, kept):
     assert cli.run(["likelihood", run, *FEW]) == 0
     whole = result(run)
     os.unlink(f"{run}/likelihood.json")
@@ -103,7 +118,7 @@ def test_a_signal_and_the_same_command_again(run, monkeypatch, capsys, name, sta
     def stopped(*arguments, progress, **options):
         def told(done, samples):
             progress(done, samples)
-            if done == 1024:
+            if done == at:
                 signal.raise_signal(getattr(signal, name))
 
         return measured(*arguments, progress=told, **options)
@@ -113,13 +128,15 @@ def test_a_signal_and_the_same_command_again(run, monkeypatch, capsys, name, sta
         capsys.readouterr()
         assert cli.run(["likelihood", run, *FEW]) == status
         out, err = capsys.readouterr()
-        assert (out, err.strip()) == ("", "stopped after 1024 samples; the same command goes on from there")
+        assert (out, err.strip()) == ("", f"stopped after {at} samples{kept}")
     finally:
         signal.signal(signal.SIGTERM, previous)
-    assert os.path.exists(f"{run}/likelihood.h5")
+    assert os.path.exists(f"{run}/likelihood.h5") == bool(kept)
     assert not os.path.exists(f"{run}/likelihood.json")
     monkeypatch.setattr(evaluate, "measured", measured)
-    fails(capsys, ["likelihood", run, *FEW[:-1], "501"], "got one of another samples to choose sigma; remove it")
+    if kept:
+        fails(capsys, ["likelihood", run, *FEW[:-1], "501"], "got one of another samples to choose sigma; finish that")
+        fails(capsys, ["likelihood", run, *FEW, "--rows", "3"], "got that of others; finish that one, or remove the f")
     assert cli.run(["likelihood", run, *FEW]) == 0
     assert {**result(run), "seconds": 0} == {**whole, "seconds": 0}
     assert not os.path.exists(f"{run}/likelihood.h5")

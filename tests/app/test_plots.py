@@ -193,11 +193,14 @@ def test_loss_curves():
     rows = [{"epoch": e, **row, "reconstruction": 9.0 / e, "validation": 1.0 * e} for e in (1, 2, 3)]
     left, right = plots.loss_curves(History(rows), AAE.phases).axes
     curves = {line.get_label(): line.get_xydata().tolist() for line in left.lines}
-    assert curves == {"training": [[1, 9], [2, 4.5], [3, 3]], "test": [[1, 1], [2, 2], [3, 3]]}
+    assert curves == {"training": [[1, 9], [2, 4.5], [3, 3]], "held out": [[1, 1], [2, 2], [3, 3]]}
     equilibrium = "in equilibrium"
     assert [line.get_label() for line in right.lines] == ["discriminator", equilibrium, "generator", equilibrium]
     assert [line.get_ydata()[0] for line in right.lines[1::2]] == pytest.approx([2 * np.log(2), np.log(2)])
     assert (left.get_xlabel(), right.get_xlabel()) == ("epoch", "epoch")
+    del rows[0]["validation"]  # as of a run that began without held-out rows
+    curves = plots.loss_curves(History(rows), AAE.phases).axes[0].lines
+    assert curves[1].get_xydata().tolist() == [[2, 2], [3, 3]]
     alone = plots.loss_curves(History(rows), (Phase("reconstruction", ()),))
     assert [axes.get_title() for axes in alone.axes] == ["Reconstruction"]
     with pytest.raises(ValueError, match="history: expected at least one epoch, got none"):

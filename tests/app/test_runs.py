@@ -80,16 +80,17 @@ def test_the_flags_of_the_second_model_need_it(tmp_path, rows, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_patience_ends_training_and_a_resume_knows_it(tmp_path, rows, capsys):
+@pytest.mark.parametrize("apart", [(), ("--validation-rows", "15")])
+def test_patience_ends_training_and_a_resume_knows_it(tmp_path, rows, capsys, apart):
     folder = str(tmp_path / "run")
-    run = ["train", "--data", rows, "--folder", folder, *SMALL, "--lr", "0.3", "--schedule", "constant"]
+    run = ["train", "--data", rows, "--folder", folder, *SMALL, "--lr", "0.3", "--schedule", "constant", *apart]
     assert cli.run([*run, "--epochs", "60", "--patience", "2"]) == 0
     made = aaecore.Trainer.resume(f"{folder}/checkpoint.h5")
     held_out = made.history["validation"]
     assert made.epoch == len(held_out) == held_out.index(min(held_out)) + 3 < 60
     assert config.read(f"{folder}/config.toml").patience == 2
     source = sources.load(config.read(f"{folder}/config.toml"))
-    assert aaecore.load(f"{folder}/best.h5").evaluate(source.test) == min(held_out)
+    assert aaecore.load(f"{folder}/best.h5").evaluate(source.validation if apart else source.test) == min(held_out)
     assert cli.run(["encode", f"{folder}/best.h5", rows, str(tmp_path / "z.npy")]) == 0
     assert cli.run(["info", f"{folder}/best.h5"]) == 0
     assert "latent_dim             2\n" in capsys.readouterr().out

@@ -1,5 +1,8 @@
 """The density of a Gaussian Parzen window, against float64 NumPy and scikit-learn."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -45,6 +48,31 @@ def test_against_float64(rng, device, sigma):
     mean, error = parzen(samples, x, sigma, device=device)
     assert mean == pytest.approx(wanted.mean(), rel=1e-6, abs=allowed)
     assert error == pytest.approx(wanted.std() / 50**0.5, rel=1e-4)
+
+
+def test_a_sigma_that_float32_is_too_coarse_for_is_a_warning(rng):
+    """Rows of which each has a sample very near, far from all others."""
+    x = rng.normal(size=(40, 100)).astype(np.float32)
+    samples = x + np.float32(1e-3) * rng.normal(size=x.shape).astype(np.float32)
+    wanted = plain(samples, x, 1e-3)
+    with pytest.warns(
+        RuntimeWarning, match="sigma: 0.001 is so small beside the spread of x, 0.987 in a feature"
+    ) as said:
+        off = np.abs(density(samples, x, 1e-3)[:, 0] - wanted).max()
+    assert len(said) == 1
+    assert off > 1
+    exact = density(samples, x, 1e-3, device="reference")[:, 0]  # without a warning
+    np.testing.assert_allclose(exact, wanted, atol=1e-3)
+    wanted = plain(samples, x, 0.02)
+    np.testing.assert_allclose(density(samples, x, 0.02)[:, 0], wanted, atol=0.1)
+    density(samples, x, 1e-3, 0.02)  # a grid, of which some sigma will do
+
+
+def test_it_is_no_copy_and_no_pickle(rng):
+    window = Parzen(rng.normal(size=(5, 2)), [0.3])
+    for way in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"Parzen: expected save and Parzen.load"):
+            way(window)
 
 
 def test_against_scikit_learn(rng):
@@ -108,6 +136,7 @@ def test_one_sample_and_equal_ones(rng):
     assert alone[0, 0] == pytest.approx(peak, abs=1e-4)  # at the sample itself
 
 
+@pytest.mark.filterwarnings("ignore:sigma. 1e-18 is so small")
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_smallest_and_the_largest_sigma(rng, device):
     samples, x = case(rng)

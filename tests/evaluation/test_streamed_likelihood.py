@@ -1,5 +1,6 @@
 """The likelihood of models: samples that are drawn block by block, a sigma that is chosen, a stop in the middle."""
 
+import importlib
 import os
 import signal
 
@@ -119,10 +120,12 @@ def test_models_with_classes(data, kind):
 def test_a_stop_in_the_middle_changes_no_bit(data, tmp_path):
     model, path = trained(data), tmp_path / "state.h5"
     options = {"samples": 5000, "sigma_samples": 1000}
-    whole = likelihood(model, data[:40], data[40:], **options)
+    told = []
+    whole = likelihood(model, data[:40], data[40:], **options, progress=lambda *made: told.append(made))
+    assert told == [(made, 7000) for made in (1000, 2000, 3024, 4048, 5072, 6096, 7000)]  # two grids before
 
     def stop(done, samples):
-        if done == 2048:
+        if done == 2000 + 2048:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
@@ -138,10 +141,28 @@ def test_a_stop_in_the_middle_changes_no_bit(data, tmp_path):
     )  # fmt: skip
     assert same(found, whole)
     assert found.seconds > 1000
-    assert seen == [3072, 4096, 5000]
+    assert seen == [2000 + 3072, 2000 + 4096, 2000 + 5000]
     assert same(likelihood(model, data[:40], data[40:], **options, checkpoint=path, progress=_raise), whole)
     more = likelihood(model, data[:40], data[40:], samples=6000, sigma_samples=1000, checkpoint=path)
     assert same(more, likelihood(model, data[:40], data[40:], samples=6000, sigma_samples=1000))
+
+
+def test_the_sigma_that_was_chosen_is_kept_before_the_long_pass(data, tmp_path, monkeypatch):
+    model, path = trained(data), tmp_path / "state.h5"
+    options = {"samples": 2000, "sigma_samples": 500, "checkpoint": path}
+    whole = likelihood(model, data[:40], data[40:], samples=2000, sigma_samples=500)
+    for at, there in ((1000, False), (1001, True)):  # at the end of the choice, and in the first block after it
+        with pytest.raises(RuntimeError, match="enough"):
+            likelihood(
+                model, data[:40], data[40:], **options,
+                progress=lambda done, _, at=at: done >= at and _raise(RuntimeError("enough")),
+            )  # fmt: skip
+        assert os.path.exists(path) == there
+    window = Parzen.load(path, data[:40], device=DEVICE)
+    assert (window.count, float(window.sigmas[0])) == (0, whole.sigma)
+    module = importlib.import_module("aaecore.evaluation.likelihood")  # whose name in the package is a function's
+    monkeypatch.setattr(module, "_chosen", lambda *_: _raise(AssertionError("chosen again")))
+    assert same(likelihood(model, data[:40], data[40:], **options), whole)
 
 
 def test_a_state_is_written_now_and_then(data, tmp_path):
@@ -171,13 +192,33 @@ def test_the_state_of_another_likelihood(data, tmp_path):
     likelihood(model, x, validation, samples=1500, sigma_samples=500, checkpoint=path)
     others = trained(data, seed=2), data[:40] + 0.001
     for arguments, options, message in (
-        ((others[0], x, validation), {}, "expected the state of this likelihood, got one of another model; remove it"),
-        ((model, others[1], validation), {}, "expected the Parzen window of these rows x, got that of others"),
-        ((model, x, validation[1:]), {}, "got one of another validation; remove it"),
-        ((model, x, validation), {"grid": [0.1, 0.2]}, "got one of another grid; remove it"),
-        ((model, x, validation), {"sigma_samples": 501}, "got one of another samples to choose sigma; remove it"),
-        ((model, x), {"sigma": 0.3}, "got one of another samples to choose sigma, sigma, validation; remove it"),
-        ((model, x, validation), {"samples": 1400}, "expected a state of at most 1400 samples, got 1500; remove it"),
+        (
+            (others[0], x, validation),
+            {},
+            "expected the state of this likelihood, got one of another model; finish that one, or remove the file",
+        ),
+        (
+            (model, others[1], validation),
+            {},
+            "expected the Parzen window of these rows x, got that of others; finish that one",
+        ),
+        ((model, x, validation[1:]), {}, "got one of another validation; finish that one, or remove the file"),
+        ((model, x, validation), {"grid": [0.1, 0.2]}, "got one of another grid; finish that one, or remove the file"),
+        (
+            (model, x, validation),
+            {"sigma_samples": 501},
+            "got one of another samples to choose sigma; finish that one, or remove the file",
+        ),
+        (
+            (model, x),
+            {"sigma": 0.3},
+            "got one of another samples to choose sigma, sigma, validation; finish that one, or remove the file",
+        ),
+        (
+            (model, x, validation),
+            {"samples": 1400},
+            "expected a state of at most 1400 samples, got 1500; finish that one, or remove the file",
+        ),
     ):
         given = {"samples": 2000, "sigma_samples": 500, **options}
         with pytest.raises(CheckpointError, match=message):
