@@ -97,11 +97,11 @@ _BUDGETS: Final = {
 
 
 _MORE_REGISTERS: Final = {
-    "adam_step": 50, "bce_logits": 42, "inner_product": 35, "bias_product": 51, "half_squared_error": 42, "gaussian_kl": 52, "mixture_nll": 84,
-    "random_mixture": 57, "random_hypersphere": 42, "random_swiss_roll": 31,
-    "softmax": 44, "softmax_backward": 55, "batch_norm_forward": 42, "batch_norm_backward": 51,
-    "add_product": 57, "add_product_backward": 50, "add_product_backward_heads": 59,
-    "random_mixture_of": 57, "dropout": 34, "add_direction": 40,
+    "adam_step": 50, "bce_logits": 42, "inner_product": 35, "bias_product": 51, "half_squared_error": 42,
+    "gaussian_kl": 52, "mixture_nll": 84, "random_mixture": 57, "random_hypersphere": 42, "random_swiss_roll": 31,
+    "softmax": 44, "softmax_backward": 55, "batch_norm_forward": 42, "batch_norm_backward": 51, "add_product": 57,
+    "add_product_backward": 50, "add_product_backward_heads": 59, "random_mixture_of": 57, "dropout": 34,
+    "add_direction": 40,
 }  # fmt: skip
 
 
