@@ -327,6 +327,8 @@ def check_parts(entry: Entry, source: Source) -> Model:
         ValueError, TypeError: options that do not go together, or data that do not fit a model.
     """
     first = {option: check_parts(before, source) for option, before in entry.first.items()}
+    for untrained in first.values():
+        untrained.forget()  # what it would learn of the data is not needed here, and then it may go into another model
     return new_trainer(entry, source, first).model
 
 
