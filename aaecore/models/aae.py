@@ -12,19 +12,18 @@ from typing import ClassVar
 
 from .. import priors
 from ..core.random import Generator
-from ..functions import Tensor, adversarial_bce, concat, difference_penalty, noisy, pull
+from ..functions import Tensor, adversarial_bce, noisy, pull
 from ..nn import Standardise
 from ..options import COUNT, COUNTS, SWITCH, number, one_of, option
 from ..priors import PRIOR
 from .autoencoder import Autoencoder
 from .batch import Batch
+from .game import told_apart
 from .generative import STANDARDISE
 from .model import Losses
 from .phase import Phase
 from .posteriors import POSTERIORS
 from .registry import model
-
-NEAR = 0.1  # of a standard deviation of the prior: how far beside a code the discriminator must say nearly the same
 
 
 @model
@@ -160,11 +159,4 @@ class AAE(Autoencoder):
         yield "generator", generator
 
     def _told_apart(self, real: Tensor, code: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """The discriminator's loss, and what keeps it smooth."""
-        both = concat((real, code), axis=0)
-        logits = self.judged(both, batch)
-        loss = adversarial_bce(logits, real=real.shape[0])
-        if not self.gradient_penalty:
-            return (loss,)
-        beside = self.judged(noisy(both, batch.rng, NEAR), batch)
-        return loss, *difference_penalty(logits, beside, self.gradient_penalty / NEAR**2)
+        return told_apart(lambda z: self.judged(z, batch), real, code, batch.rng, self.gradient_penalty)

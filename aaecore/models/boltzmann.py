@@ -202,6 +202,11 @@ class BoltzmannMachine(Evaluated):
         """What visible units (B, input_dim) become on the way up and down again."""
         return self.visibles(self.hiddens(v))
 
+    @property
+    def reconstruction(self) -> str:
+        """What `evaluate` gives, by the name that autoencoders have for it."""
+        return "mse" if self.visible == "gaussian" else "bce"
+
     def losses_of(self, rows: Rows, reduction: str) -> float | np.ndarray:
         each = np.concatenate([self._distances(*chunk) for chunk in chunks(self.backend, rows)])
         return each if reduction == "none" else float(each.mean())

@@ -31,8 +31,8 @@ class DBN(DeepMachine):
     draws of the hidden ones below.
 
     Samples are worth most with persistent chains, a higher rate that falls to nothing at the end, and all layers at
-    once: 50,000 digits, 5 epochs, rates of 3e-3 and `schedules.Cosine` give a Parzen likelihood of 222 nats with 10,000
-    samples. Without a schedule chains must not be persistent.
+    once: 50,000 digits, 5 epochs, rates of 3e-3 and `schedules.Cosine` give a Parzen likelihood of 213 nats with 10,000
+    samples (docs/comparison.md). Without a schedule chains must not be persistent.
 
     Args:
         input_dim: features of x.

@@ -103,14 +103,11 @@ class DenoisingAE(Autoencoder):
 
     def sample(self, n: int, *, on_device: bool = False) -> Any:
         """(n, input_dim): the ends of n chains, an array of the device if asked. Every call draws new ones."""
-        n = count("n", n)
-        ends = [self._chain(min(CHUNK, n - first)) for first in range(0, n, CHUNK)]
-        if not on_device:
-            return np.concatenate([self.backend.to_host(end) for end in ends]).astype(np.float32, copy=False)
-        out = self.backend.empty((n, self.input_dim))
-        for first, end in zip(range(0, n, CHUNK), ends, strict=True):
-            self.backend.copy(out.rows(first, first + len(end)), end)
-        return self.backend.array(out)
+        out = self.backend.empty((count("n", n), self.input_dim))
+        for start in range(0, n, CHUNK):
+            stop = min(start + CHUNK, n)
+            self.backend.copy(out.rows(start, stop), self._chain(stop - start))
+        return self.backend.array(out) if on_device else self.backend.to_host(out).astype(np.float32, copy=False)
 
     def sample_prior(self, n: int, *, on_device: bool = False) -> Any:
         """TypeError: this model has no prior."""

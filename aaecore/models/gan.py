@@ -14,17 +14,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..data.rows import as_rows, chunks
-from ..functions import adversarial_bce, concat, difference_penalty, noisy
-from ..functions.tensor import Tensor
+from ..functions import adversarial_bce
 from ..options import COUNT, COUNTS, SWITCH, again, number, option
 from ..priors import PRIOR, HostSampler, Prior
 from .batch import Batch
+from .game import told_apart
 from .generative import STANDARDISE, Generative
 from .model import Losses
 from .phase import Phase
 from .registry import model
-
-NEAR = 0.1  # of the data's unit, in every feature: how far beside a row the discriminator must say nearly the same
 
 
 @model
@@ -85,18 +83,10 @@ class GAN(Generative):
     def step(self, batch: Batch) -> Iterator[Losses]:
         fake = self.decoder(self.in_units(batch.draw("z")))
         fake = fake if self.output == "linear" else self.seen(fake)  # as the discriminator takes it
-        yield "discriminator", *self._told_apart(self.seen(batch.x), fake.detach(), batch)
+        penalty = self.gradient_penalty * self.input_dim
+        real = self.seen(batch.x)
+        yield "discriminator", *told_apart(self.discriminator, real, fake.detach(), batch.rng, penalty)
         yield "generator", adversarial_bce(self.discriminator(fake), real=len(batch))
-
-    def _told_apart(self, real: Tensor, fake: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """The discriminator's loss, and what keeps it smooth."""
-        both = concat((real, fake), axis=0)
-        logits = self.discriminator(both)
-        loss = adversarial_bce(logits, real=len(batch))
-        if not self.gradient_penalty:
-            return (loss,)
-        beside = self.discriminator(noisy(both, batch.rng, NEAR))
-        return loss, *difference_penalty(logits, beside, self.gradient_penalty * self.input_dim / NEAR**2)
 
     def score_samples(self, x: Any) -> np.ndarray:
         """The discriminator's log odds that rows x (N, input_dim) are data and no samples, (N,) float64.

@@ -13,7 +13,7 @@ from trained import DEFAULT, PLAIN
 from aaecore import AAE, Trainer, priors
 from aaecore.functions.tensor import Parameter, Tensor, backward
 from aaecore.models import Batch
-from aaecore.models.aae import NEAR
+from aaecore.models.game import NEAR
 from aaecore.optim import SGD
 
 B, D, Z = 6, 5, 2
