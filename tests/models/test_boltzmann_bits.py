@@ -149,3 +149,17 @@ def test_states_of_weights_that_were_made_elsewhere():
     other = make("rbm")
     with pytest.raises(ValueError, match=r"beginning\.rows: expected a number >= 0, got -1"):
         other.load_state_dict(other.state_dict() | {"beginning.rows": np.array([-1.0])})
+
+
+@pytest.mark.parametrize("kind", ["persistent", "gaussian", "dbn", "dbm", "whole dbm"])
+def test_every_step_leaves_other_chains_of_every_layer(kind):
+    """They go on from there, and data of the next step do not bring them back."""
+    model = roughen(make(kind))
+    trainer, seen = Trainer(model, 32, 0.0), []
+    for _ in range(3):
+        trainer.step(rows()[:32])
+        seen.append({name: value for name, value in model.state_dict().items() if name.startswith("chain")})
+    assert len(seen[0]) == len(model.layers)
+    for name, first in seen[0].items():
+        assert first.any(), name
+        assert not any((first == later[name]).all() for later in seen[1:]), name
